@@ -1,0 +1,78 @@
+//! Every limit of the protocol, each with its reason. Spec: L-01.
+
+use crate::amount::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+
+/// Longest book. 65,536 tickets walk and draw in 7 ms, which bounds the work one claim can cost an escrow.
+pub const BOOK_LENGTH_MAX: u32 = 65_536;
+/// Default longest book: its signature costs each ticket 6 ns, and a payer's chain takes 4 KiB.
+pub const BOOK_LENGTH_DEFAULT: u32 = 4_096;
+/// Default farthest jump between tickets: one bogus record makes a payee hash at most this often (0.2 ms).
+pub const JUMP_DEFAULT: u32 = 4_096;
+/// Open books of one hold: a payer's parallel streams, and a bound on a payee's memory per payer.
+pub const OPEN_BOOKS_PER_HOLD_MAX: usize = 64;
+/// Opened quote ids kept at once; when full, opening is refused rather than an id forgotten.
+pub const OPENED_QUOTES_MAX: usize = 1 << 20;
+/// Holds a payee keeps state of at once.
+pub const HOLDS_MAX: usize = 1 << 20;
+/// Books one payer may open at a payee per second: each costs the payee one signature check (25 us).
+pub const OPENS_PER_SECOND_MAX: u32 = 20_000;
+/// How long a quote may live: the payee keeps its id that long.
+pub const QUOTE_LIFE_MS: u64 = 60 * SECOND_MS;
+/// A quoting secret is replaced this often.
+pub const QUOTE_EPOCH_MS: u64 = 24 * HOUR_MS;
+/// A payee takes no ticket this close to the expiry of a hold.
+pub const EXPIRY_MARGIN_MS: u64 = 60 * SECOND_MS;
+/// The least time between `expires_at` and `redeem_by`.
+pub const REDEEM_WINDOW_MIN_MS: u64 = 24 * HOUR_MS;
+/// The default time between `expires_at` and `redeem_by`.
+pub const REDEEM_WINDOW_DEFAULT_MS: u64 = 7 * DAY_MS;
+/// The default life of a hold.
+pub const HOLD_LIFE_DEFAULT_MS: u64 = 30 * DAY_MS;
+/// The longest an escrow promises anything: expiry and redeem_by lie within it.
+pub const HOLD_LIFE_MAX_MS: u64 = 400 * DAY_MS;
+/// An escrow expires a hold this long after `redeem_by`, so that a claim in flight still lands.
+pub const EXPIRE_GRACE_MS: u64 = 5 * MINUTE_MS;
+/// An escrow expires holds only after serving claims without a gap for this long: an outage costs no payee its winners.
+pub const EXPIRE_SERVED_MS: u64 = HOUR_MS;
+/// Open holds of one account.
+pub const OPEN_HOLDS_PER_ACCOUNT_MAX: u32 = 1_000;
+/// A book without a new ticket for this long, with nothing owed, is closed.
+pub const BOOK_IDLE_MS: u64 = 60 * SECOND_MS;
+/// A hold without open book, winner or debt for this long is released.
+pub const HOLD_IDLE_MS: u64 = 10 * MINUTE_MS;
+/// A hold opened less than this after the payee's store was made or restored is checked with the escrow first.
+pub const HOLD_CHECK_MS: u64 = 10 * MINUTE_MS;
+/// A request issued longer ago is refused.
+pub const REQUEST_AGE_MAX_MS: u64 = 24 * HOUR_MS;
+/// A request issued farther ahead is refused.
+pub const REQUEST_AHEAD_MAX_MS: u64 = 5 * MINUTE_MS;
+/// The answer of an accepted request is kept this long and repeated byte for byte.
+pub const ANSWER_KEPT_MS: u64 = 48 * HOUR_MS;
+/// Claims of one batch: 128 x 328 bytes stay below one message.
+pub const CLAIMS_PER_BATCH_MAX: usize = 128;
+/// Items of one page of an answer: 100 x 300 bytes stay below one message.
+pub const PAGE_ITEMS_MAX: usize = 100;
+/// Bytes of a service name.
+pub const SERVICE_BYTES_MAX: usize = 512;
+/// Bytes of a reference or destination.
+pub const REFERENCE_BYTES_MAX: usize = 128;
+/// Escrows one quote may name.
+pub const ESCROWS_MAX: usize = 8;
+/// Payees one delegation may name.
+pub const PAYEES_MAX: usize = 32;
+/// Bytes of one unit of a file service.
+pub const UNIT_BYTES_MAX: u32 = 1 << 24;
+/// A payer's unacknowledged tickets are worth at most this many prices, or one face value if that is more.
+pub const WINDOW_PRICES_DEFAULT: u64 = 64;
+/// Hashes one payee key may cost an escrow per second: claims of 1,000 tickets at 4,000 a second.
+pub const HASHES_PER_PAYEE_PER_SECOND: u64 = 8_000_000;
+
+// A kept answer must outlive the oldest request that can still be repeated.
+const _: () = assert!(ANSWER_KEPT_MS > REQUEST_AGE_MAX_MS + REQUEST_AHEAD_MAX_MS);
+// A quote's id is kept until it expires, by the secret of its own epoch.
+const _: () = assert!(QUOTE_LIFE_MS < QUOTE_EPOCH_MS);
+const _: () = assert!(HOLD_LIFE_DEFAULT_MS + REDEEM_WINDOW_DEFAULT_MS < HOLD_LIFE_MAX_MS);
+const _: () = assert!(BOOK_LENGTH_DEFAULT <= BOOK_LENGTH_MAX);
+// Batches and pages fit one message with room for their envelope.
+const _: () = assert!(CLAIMS_PER_BATCH_MAX * 400 < crate::codec::MESSAGE_BYTES_MAX);
+const _: () = assert!(PAGE_ITEMS_MAX * 400 < crate::codec::MESSAGE_BYTES_MAX);

@@ -1,0 +1,1 @@
+//! Support for the integration tests: where the binary and the vectors are.
