@@ -28,6 +28,11 @@
 //! | [`message`] | the wire |
 //! | [`payer`], [`payee`], [`escrow`] | the three parties' rules |
 
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, reason = "tests compute on small numbers")
+)]
+
 pub mod amount;
 pub mod book;
 pub mod chain;

@@ -502,7 +502,7 @@ pub enum StatementKind {
     /// Part of the balance was set aside, by a new hold or a top-up.
     Held {
         /// The hold as signed.
-        hold: Signed<Hold>,
+        hold: Box<Signed<Hold>>,
         /// By how much the cap rose.
         amount: Amount,
     },

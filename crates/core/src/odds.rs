@@ -54,7 +54,10 @@ impl Threshold {
     pub fn tickets_per_win(self) -> u64 {
         let weight = u128::from(self.0).saturating_add(1);
         // To the nearest: rounding the threshold up makes 1 in 1,000 a little more often than that.
-        let tickets = (1u128 << 64).saturating_add(weight >> 1).checked_div(weight).unwrap_or(1);
+        let tickets = (1u128 << 64)
+            .saturating_add(weight >> 1)
+            .checked_div(weight)
+            .unwrap_or(1);
         u64::try_from(tickets).unwrap_or(u64::MAX).max(1)
     }
 
