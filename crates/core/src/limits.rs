@@ -34,6 +34,8 @@ pub const HOLD_LIFE_MAX_MS: u64 = 400 * DAY_MS;
 pub const EXPIRE_GRACE_MS: u64 = 5 * MINUTE_MS;
 /// An escrow expires holds only after serving claims without a gap for this long: an outage costs no payee its winners.
 pub const EXPIRE_SERVED_MS: u64 = HOUR_MS;
+/// Two signs of life of an escrow that lie farther apart are a gap in its serving; its driver gives one twice as often.
+pub const SERVED_GAP_MS: u64 = MINUTE_MS;
 /// Open holds of one account.
 pub const OPEN_HOLDS_PER_ACCOUNT_MAX: u32 = 1_000;
 /// A book without a new ticket for this long, with nothing owed, is closed.
