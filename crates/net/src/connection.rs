@@ -1,0 +1,80 @@
+//! One authenticated peer.
+
+use crate::error::NetError;
+use crate::stream::{RecvHalf, SendHalf};
+use crate::tls::key_of;
+use quinn::VarInt;
+use rustls::pki_types::CertificateDer;
+use std::net::SocketAddr;
+use tombola_core::key::AccountKey;
+
+/// A connection to one peer; clones share it. It is closed when the last clone and the last stream are dropped.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    quic: quinn::Connection,
+    peer_key: Option<AccountKey>,
+}
+
+impl Connection {
+    pub(crate) fn new(quic: quinn::Connection) -> Self {
+        let peer_key = quic
+            .peer_identity()
+            .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
+            .and_then(|chain| key_of(chain.first()?))
+            .map(|key| key.account());
+        Self { quic, peer_key }
+    }
+
+    /// Opens a stream, waiting while the peer allows no more. The peer learns of it with the first byte.
+    ///
+    /// # Errors
+    /// Why the connection ended.
+    pub async fn open(&self) -> Result<(SendHalf, RecvHalf), NetError> {
+        let (send, recv) = self.quic.open_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+    }
+
+    /// Waits for the next stream that the peer opens. Cancel-safe.
+    ///
+    /// # Errors
+    /// Why the connection ended.
+    pub async fn accept(&self) -> Result<(SendHalf, RecvHalf), NetError> {
+        let (send, recv) = self.quic.accept_bi().await?;
+        Ok((SendHalf::new(send), RecvHalf::new(recv)))
+    }
+
+    /// Closes at once: what is on its way is dropped, and the peer sees [`NetError::ClosedByPeer`].
+    pub fn close(&self, code: u32, reason: &str) {
+        self.quic.close(VarInt::from_u32(code), reason.as_bytes());
+    }
+
+    /// Waits until the connection has ended and says why.
+    pub async fn closed(&self) -> NetError {
+        self.quic.closed().await.into()
+    }
+
+    /// Why the connection ended, if it has.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<NetError> {
+        self.quic.close_reason().map(NetError::from)
+    }
+
+    /// The key that the peer proved: always there at a client, and at a server that demands keys.
+    #[must_use]
+    pub fn peer_key(&self) -> Option<AccountKey> {
+        self.peer_key
+    }
+
+    /// Where the peer's packets come from.
+    #[must_use]
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.quic.remote_address()
+    }
+
+    /// All UDP payload bytes so far: (sent, received).
+    #[must_use]
+    pub fn udp_bytes(&self) -> (u64, u64) {
+        let stats = self.quic.stats();
+        (stats.udp_tx.bytes, stats.udp_rx.bytes)
+    }
+}

@@ -1,0 +1,143 @@
+//! Frames and bare bytes on one bidirectional stream. A frame is a u32 little-endian length and as many bytes.
+
+use crate::error::NetError;
+use crate::limits::FRAME_HEADER_BYTES;
+use bytes::Bytes;
+use quinn::{RecvStream, SendStream, VarInt};
+
+/// The sending half of a stream. Dropping it finishes the stream; where half an answer must not look like a whole one,
+/// [`SendHalf::reset`] it first.
+#[derive(Debug)]
+pub struct SendHalf {
+    stream: SendStream,
+}
+
+impl SendHalf {
+    pub(crate) fn new(stream: SendStream) -> Self {
+        Self { stream }
+    }
+
+    /// Sends one frame. Not cancel-safe: a dropped future may have sent a part.
+    ///
+    /// # Errors
+    /// [`NetError::FrameTooLarge`] over `u32::MAX` bytes; otherwise as [`SendHalf::write`].
+    pub async fn send_frame(&mut self, body: &[u8]) -> Result<(), NetError> {
+        let length = u32::try_from(body.len()).map_err(|_| NetError::FrameTooLarge {
+            limit: usize::try_from(u32::MAX).unwrap_or(usize::MAX),
+            given: body.len(),
+        })?;
+        // One write, so that a small frame is one STREAM frame in one packet.
+        let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + body.len());
+        frame.extend_from_slice(&length.to_le_bytes());
+        frame.extend_from_slice(body);
+        Ok(self.stream.write_chunk(Bytes::from(frame)).await?)
+    }
+
+    /// Sends bare bytes, waiting while the peer's window is full. Not cancel-safe.
+    ///
+    /// # Errors
+    /// [`NetError::StreamStopped`] if the peer does not want more, or why the connection ended.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), NetError> {
+        Ok(self.stream.write_all(bytes).await?)
+    }
+
+    /// Says that nothing more follows.
+    ///
+    /// # Errors
+    /// [`NetError::StreamClosed`] if it was finished or reset before.
+    pub fn finish(&mut self) -> Result<(), NetError> {
+        self.stream.finish().map_err(|_| NetError::StreamClosed)
+    }
+
+    /// Waits until the peer's transport has everything, finish included. Closing a connection drops what is on its way,
+    /// so wait for this before closing after a last word.
+    ///
+    /// # Errors
+    /// [`NetError::StreamStopped`] if the peer did not want all of it, or why the connection ended.
+    pub async fn delivered(&mut self) -> Result<(), NetError> {
+        match self.stream.stopped().await? {
+            None => Ok(()),
+            Some(code) => Err(NetError::StreamStopped {
+                code: code.into_inner(),
+            }),
+        }
+    }
+
+    /// Gives up: the peer sees [`NetError::StreamReset`]. Does nothing on a finished or reset stream.
+    pub fn reset(&mut self, code: u32) {
+        // Already closed means there is nothing left to give up.
+        let _ = self.stream.reset(VarInt::from_u32(code));
+    }
+}
+
+/// The receiving half of a stream.
+#[derive(Debug)]
+pub struct RecvHalf {
+    stream: RecvStream,
+    frame: PartialFrame,
+}
+
+/// What has arrived of the frame being read; kept here so that a dropped [`RecvHalf::recv_frame`] loses nothing.
+#[derive(Debug, Default)]
+struct PartialFrame {
+    header: [u8; FRAME_HEADER_BYTES],
+    /// Bytes of header and body that have arrived.
+    have: usize,
+    body: Vec<u8>,
+}
+
+impl RecvHalf {
+    pub(crate) fn new(stream: RecvStream) -> Self {
+        Self {
+            stream,
+            frame: PartialFrame::default(),
+        }
+    }
+
+    /// Receives one frame of at most `bytes_max`, or `None` if the stream ended before another frame. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`NetError::FrameTooLarge`] before anything is allocated, [`NetError::FrameCut`] if the stream ends inside of a
+    /// frame, [`NetError::StreamReset`] if the peer gave up, or why the connection ended.
+    pub async fn recv_frame(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, NetError> {
+        while self.frame.have < FRAME_HEADER_BYTES {
+            match self.stream.read(&mut self.frame.header[self.frame.have..]).await? {
+                Some(count) => self.frame.have += count,
+                None if self.frame.have == 0 => return Ok(None),
+                None => return Err(NetError::FrameCut),
+            }
+        }
+        let length = usize::try_from(u32::from_le_bytes(self.frame.header)).unwrap_or(usize::MAX);
+        if length > bytes_max {
+            return Err(NetError::FrameTooLarge {
+                limit: bytes_max,
+                given: length,
+            });
+        }
+        self.frame.body.resize(length, 0);
+        while self.frame.have - FRAME_HEADER_BYTES < length {
+            let at = self.frame.have - FRAME_HEADER_BYTES;
+            match self.stream.read(&mut self.frame.body[at..]).await? {
+                Some(count) => self.frame.have += count,
+                None => return Err(NetError::FrameCut),
+            }
+        }
+        Ok(Some(std::mem::take(&mut self.frame).body))
+    }
+
+    /// Receives the next bare bytes, at most `bytes_max`, or `None` at the end of the stream. Cancel-safe. Not to be
+    /// mixed into a frame that is half read.
+    ///
+    /// # Errors
+    /// [`NetError::StreamReset`] if the peer gave up, or why the connection ended.
+    pub async fn read_chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, NetError> {
+        let chunk = self.stream.read_chunk(bytes_max, true).await?;
+        Ok(chunk.map(|chunk| chunk.bytes))
+    }
+
+    /// Tells the peer to send no more. Does nothing on a stream that has ended.
+    pub fn stop(&mut self, code: u32) {
+        // Already ended means there is nothing left to stop.
+        let _ = self.stream.stop(VarInt::from_u32(code));
+    }
+}

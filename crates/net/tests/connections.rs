@@ -1,0 +1,212 @@
+//! Two endpoints on loopback: who gets in, what frames do, and what each side is told at the end.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use tombola_core::key::SecretKey;
+use tombola_net::{Address, ClientKey, Connection, Endpoint, NetError};
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_seed(&[seed; 32])
+}
+
+fn server(client_key: ClientKey) -> (Endpoint, Address) {
+    let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = Endpoint::server(bind, &key(1), client_key).unwrap();
+    let port = server.local_addr().unwrap().port();
+    (server, Address::new(key(1).account(), "127.0.0.1", port))
+}
+
+async fn accept(server: &Endpoint) -> Result<Connection, NetError> {
+    server.accept().await.unwrap().establish().await
+}
+
+/// A connected pair: (at the client, at the server). The endpoints are returned to be kept alive.
+async fn pair(client_key: ClientKey, client: Option<&SecretKey>) -> (Connection, Connection, Endpoint, Endpoint) {
+    let (server, address) = server(client_key);
+    let client = Endpoint::client(client).unwrap();
+    let (at_client, at_server) = tokio::join!(client.connect(&address), accept(&server));
+    (at_client.unwrap(), at_server.unwrap(), client, server)
+}
+
+#[tokio::test]
+async fn the_right_key_connects_and_frames_go_both_ways() {
+    let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
+    assert_eq!(at_client.peer_key(), Some(key(1).account()));
+    assert_eq!(at_server.peer_key(), None);
+
+    let (mut send, mut recv) = at_client.open().await.unwrap();
+    send.send_frame(b"one").await.unwrap();
+    send.send_frame(b"").await.unwrap();
+    send.write(b"bare").await.unwrap();
+    send.finish().unwrap();
+
+    let (mut answer, mut asked) = at_server.accept().await.unwrap();
+    assert_eq!(asked.recv_frame(3).await, Ok(Some(b"one".to_vec())));
+    assert_eq!(asked.recv_frame(3).await, Ok(Some(Vec::new())));
+    let mut bare = Vec::new();
+    while let Some(chunk) = asked.read_chunk(3).await.unwrap() {
+        assert!(chunk.len() <= 3);
+        bare.extend_from_slice(&chunk);
+    }
+    assert_eq!(bare, b"bare");
+    answer.send_frame(&[7; 60_000]).await.unwrap();
+    answer.finish().unwrap();
+
+    assert_eq!(recv.recv_frame(60_000).await, Ok(Some(vec![7; 60_000])));
+    assert_eq!(recv.recv_frame(60_000).await, Ok(None));
+    answer.delivered().await.unwrap();
+    let (sent, received) = at_client.udp_bytes();
+    assert!(sent > 1_200 && received > 60_000, "{sent} {received}");
+}
+
+#[tokio::test]
+async fn another_key_than_the_pinned_one_is_refused() {
+    let (server, mut address) = server(ClientKey::NotAsked);
+    address.key = key(2).account();
+    let client = Endpoint::client(None).unwrap();
+    let (outcome, accepted) = tokio::join!(client.connect(&address), accept(&server));
+    assert_eq!(
+        outcome.unwrap_err(),
+        NetError::WrongKey {
+            expected: key(2).account(),
+            given: key(1).account(),
+        }
+    );
+    assert!(accepted.is_err());
+}
+
+#[tokio::test]
+async fn a_client_without_a_key_is_refused_where_one_is_required() {
+    let (server, address) = server(ClientKey::Required);
+    let client = Endpoint::client(None).unwrap();
+    let (outcome, accepted) = tokio::join!(client.connect(&address), accept(&server));
+    assert!(accepted.is_err());
+    // TLS 1.3 lets the client finish first; it is told right after.
+    let told = match outcome {
+        Ok(connection) => connection.closed().await,
+        Err(error) => error,
+    };
+    assert_eq!(told, NetError::KeyRequired);
+}
+
+#[tokio::test]
+async fn the_clients_key_is_seen_where_it_is_required() {
+    let (at_client, at_server, ..) = pair(ClientKey::Required, Some(&key(3))).await;
+    assert_eq!(at_server.peer_key(), Some(key(3).account()));
+    assert_eq!(at_client.peer_key(), Some(key(1).account()));
+}
+
+#[tokio::test]
+async fn a_frame_over_the_limit_is_refused_before_its_bytes_come() {
+    let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
+    let (mut send, _recv) = at_client.open().await.unwrap();
+    // Only a header: were its length allocated or awaited, the reader would not answer.
+    send.write(&u32::MAX.to_le_bytes()).await.unwrap();
+    let (_answer, mut asked) = at_server.accept().await.unwrap();
+    let error = NetError::FrameTooLarge {
+        limit: 65_536,
+        given: 0xffff_ffff,
+    };
+    assert_eq!(asked.recv_frame(65_536).await, Err(error));
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_inside_of_a_frame_is_an_error() {
+    let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
+    for cut in [&b"\x05\x00"[..], b"\x05\x00\x00\x00abc"] {
+        let (mut send, _recv) = at_client.open().await.unwrap();
+        send.write(cut).await.unwrap();
+        send.finish().unwrap();
+        let (_answer, mut asked) = at_server.accept().await.unwrap();
+        assert_eq!(asked.recv_frame(100).await, Err(NetError::FrameCut));
+    }
+}
+
+#[tokio::test]
+async fn a_frame_whose_reader_was_cancelled_is_not_lost() {
+    let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
+    let (mut send, _recv) = at_client.open().await.unwrap();
+    send.write(b"\x04\x00\x00\x00ab").await.unwrap();
+    let (_answer, mut asked) = at_server.accept().await.unwrap();
+    // A whole frame on a later stream has arrived after the half, so the reader below has seen the half.
+    let (mut later, _recv) = at_client.open().await.unwrap();
+    later.send_frame(b"").await.unwrap();
+    let (_answer, mut second) = at_server.accept().await.unwrap();
+    tokio::select! {
+        biased;
+        frame = asked.recv_frame(4) => panic!("half a frame was taken for a whole one: {frame:?}"),
+        frame = second.recv_frame(4) => assert_eq!(frame, Ok(Some(Vec::new()))),
+    }
+    send.write(b"cd").await.unwrap();
+    assert_eq!(asked.recv_frame(4).await, Ok(Some(b"abcd".to_vec())));
+}
+
+#[tokio::test]
+async fn reset_and_stop_reach_the_other_side_with_their_codes() {
+    let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
+    let (mut send, mut recv) = at_client.open().await.unwrap();
+    send.send_frame(b"x").await.unwrap();
+    let (mut answer, mut asked) = at_server.accept().await.unwrap();
+    assert_eq!(asked.recv_frame(1).await, Ok(Some(b"x".to_vec())));
+    send.reset(7);
+    assert_eq!(asked.recv_frame(1).await, Err(NetError::StreamReset { code: 7 }));
+    recv.stop(8);
+    assert_eq!(answer.delivered().await, Err(NetError::StreamStopped { code: 8 }));
+    assert_eq!(send.finish(), Err(NetError::StreamClosed));
+}
+
+#[tokio::test]
+async fn a_close_is_seen_with_its_code_and_a_drain_ends() {
+    let (at_client, at_server, client, server) = pair(ClientKey::NotAsked, None).await;
+    server.refuse_new();
+    let port = server.local_addr().unwrap().port();
+    let again = Address::new(key(1).account(), "127.0.0.1", port);
+    assert_eq!(client.connect(&again).await.unwrap_err(), NetError::Refused);
+
+    at_server.close(42, "going home");
+    let told = NetError::ClosedByPeer {
+        code: 42,
+        reason: "going home".to_owned(),
+    };
+    assert_eq!(at_client.closed().await, told);
+    assert_eq!(at_client.open().await.unwrap_err(), told);
+    assert_eq!(at_server.close_reason(), Some(NetError::ClosedHere));
+    server.close(0, "");
+    server.wait_idle().await;
+    assert!(server.accept().await.is_none());
+    assert_eq!(server.open_connections(), 0);
+}
+
+#[tokio::test]
+async fn every_address_of_a_host_is_tried() {
+    // "localhost" may resolve to ::1 first, where nobody listens.
+    let (server, mut address) = server(ClientKey::NotAsked);
+    address.host = "localhost".to_owned();
+    let client = Endpoint::client(None).unwrap();
+    let (outcome, accepted) = tokio::join!(client.connect(&address), accept(&server));
+    assert_eq!(outcome.unwrap().peer_key(), Some(key(1).account()));
+    accepted.unwrap();
+}
+
+#[tokio::test]
+async fn ipv6_works_where_the_machine_has_it() {
+    let bind = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    let server = match Endpoint::server(bind, &key(1), ClientKey::NotAsked) {
+        Ok(server) => server,
+        Err(NetError::Bind { .. }) => return,
+        Err(error) => panic!("{error}"),
+    };
+    let address = Address::new(key(1).account(), "::1", server.local_addr().unwrap().port());
+    let client = Endpoint::client(None).unwrap();
+    let (outcome, accepted) = tokio::join!(client.connect(&address), accept(&server));
+    assert!(outcome.is_ok() && accepted.is_ok());
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_exist_is_named() {
+    let client = Endpoint::client(None).unwrap();
+    let address = Address::new(key(1).account(), "nobody.invalid", 1);
+    match client.connect(&address).await.unwrap_err() {
+        NetError::Resolve { host, .. } => assert_eq!(host, "nobody.invalid"),
+        error => panic!("{error}"),
+    }
+}
