@@ -1,2 +1,44 @@
-//! Tasks.
-fn main() {}
+//! What humans run: `cargo xtask ci | test | vectors`.
+
+mod ci;
+mod tasks;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Everything that is run on this repository")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs every test, documentation examples included.
+    Test,
+    /// Runs what a change must pass, and prints how long each stage took.
+    Ci,
+    /// Writes the test vectors, or checks that they are what the generator makes.
+    Vectors {
+        /// Only compares, byte for byte.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Test => ci::run(&[ci::TESTS, ci::DOCTESTS]),
+        Task::Ci => ci::run(ci::ALL),
+        Task::Vectors { check: true } => tasks::check_vectors(),
+        Task::Vectors { check: false } => tasks::write_vectors(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

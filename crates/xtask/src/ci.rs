@@ -1,0 +1,163 @@
+//! The stages of `cargo xtask ci`, each a program or a check of our own.
+
+use crate::tasks;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A stage by its name and what it does.
+pub(crate) type Stage = (&'static str, fn() -> Result<(), Failure>);
+
+/// Every test of the workspace.
+pub(crate) const TESTS: Stage = ("tests", tests);
+/// Every example in the documentation.
+pub(crate) const DOCTESTS: Stage = ("doctests", doctests);
+
+/// All stages, cheap before dear.
+pub(crate) const ALL: &[Stage] = &[
+    ("fmt", fmt),
+    ("deny", deny),
+    ("clippy", clippy),
+    ("doc", doc),
+    ("vectors", tasks::check_vectors),
+    ("codes", tasks::check_codes),
+    TESTS,
+    DOCTESTS,
+];
+
+/// Why a stage failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A program ended with another status than 0.
+    Program(String),
+    /// A check of our own did not hold.
+    Check(String),
+    /// A program or file could not be used.
+    Io(std::io::Error),
+    /// Stages failed, by name.
+    Stages(Vec<&'static str>),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Program(program) => write!(f, "failed: {program}"),
+            Self::Check(what) => f.write_str(what),
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Stages(names) => write!(f, "failed stages: {}", names.join(", ")),
+        }
+    }
+}
+
+/// Runs every stage, even after a failure, so that one run shows all there is to mend.
+pub(crate) fn run(stages: &[Stage]) -> Result<(), Failure> {
+    let began = Instant::now();
+    let mut lines = Vec::new();
+    let mut failed = Vec::new();
+    for (name, stage) in stages {
+        println!("== {name}");
+        let stage_began = Instant::now();
+        let verdict = match stage() {
+            Ok(()) => "ok",
+            Err(failure) => {
+                eprintln!("{name}: {failure}");
+                failed.push(*name);
+                "FAILED"
+            }
+        };
+        lines.push(line(name, stage_began.elapsed(), verdict));
+    }
+    println!("== times");
+    lines.push(line(
+        "total",
+        began.elapsed(),
+        if failed.is_empty() { "ok" } else { "FAILED" },
+    ));
+    for line in lines {
+        println!("{line}");
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Stages(failed))
+    }
+}
+
+fn line(name: &str, took: Duration, verdict: &str) -> String {
+    format!("{name:<10} {:>8.1} s  {verdict}", took.as_secs_f64())
+}
+
+fn fmt() -> Result<(), Failure> {
+    cargo(&["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Result<(), Failure> {
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+fn doc() -> Result<(), Failure> {
+    let mut command = cargo_command(&[
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--locked",
+    ]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    finish(&mut command)
+}
+
+fn tests() -> Result<(), Failure> {
+    if is_installed("nextest") {
+        return cargo(&["nextest", "run", "--workspace", "--locked"]);
+    }
+    println!("cargo-nextest is not installed; using cargo test");
+    cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--locked"])
+}
+
+fn doctests() -> Result<(), Failure> {
+    cargo(&["test", "--workspace", "--doc", "--locked"])
+}
+
+fn deny() -> Result<(), Failure> {
+    if !is_installed("deny") {
+        println!("cargo-deny is not installed; installing it takes some minutes, once");
+        cargo(&["install", "cargo-deny", "--locked"])?;
+    }
+    // The advisory database is not reachable everywhere this runs; deny.toml records what is known.
+    cargo(&["deny", "--locked", "check", "licenses", "bans", "sources"])
+}
+
+/// Whether a cargo subcommand is there.
+fn is_installed(subcommand: &str) -> bool {
+    let mut command = cargo_command(&[subcommand, "--version"]);
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), Failure> {
+    finish(&mut cargo_command(arguments))
+}
+
+fn cargo_command(arguments: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(arguments).current_dir(tombola_tests::workspace());
+    command
+}
+
+fn finish(command: &mut Command) -> Result<(), Failure> {
+    let status = command.status().map_err(Failure::Io)?;
+    if status.success() {
+        return Ok(());
+    }
+    let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy()).collect();
+    Err(Failure::Program(format!("cargo {}", arguments.join(" "))))
+}

@@ -1,0 +1,165 @@
+//! Runs vectors against the code: types by name, and what `invalid.json` asks for.
+
+use super::opening;
+use bincode::Encode;
+use serde_json::{Value, json};
+use tombola_core::amount::Amount;
+use tombola_core::book::{Book, Ticket};
+use tombola_core::claim::{Claim, ClaimBatch, Receipt, Refusal};
+use tombola_core::codec::{DecodeError, decode, encode};
+use tombola_core::hold::{Delegation, Hold, Release};
+use tombola_core::key::{AccountKey, Signature, Signed, Tagged};
+use tombola_core::message::{
+    BookFrame, EscrowAnswer, EscrowRequest, PayeeAnswer, PayeeRequest, ResponseHeader, ServiceOffer, StatementEntry,
+};
+use tombola_core::odds::Threshold;
+use tombola_core::quote::Quote;
+use tombola_core::reject::Reject;
+
+/// An object as `{type, fields, bytes}`.
+pub(crate) fn typed<T: Encode + serde::Serialize>(kind: &str, object: &T) -> Value {
+    json!({"type": kind, "fields": object, "bytes": hex::encode(encode(object))})
+}
+
+/// Decodes bytes as the named type and gives its fields, and its bytes as encoded again.
+///
+/// # Errors
+/// [`DecodeError`] as the decoder gave it.
+///
+/// # Panics
+/// If the name is not one of a type that has vectors.
+pub fn decode_as(kind: &str, bytes: &[u8]) -> Result<(Value, Vec<u8>), DecodeError> {
+    macro_rules! types {
+        ($($name:literal $kind:ty),* $(,)?) => {
+            match kind {
+                $($name => decode::<$kind>(bytes).map(|object| (json!(object), encode(&object))),)*
+                _ => panic!("no type {kind}"),
+            }
+        };
+    }
+    types! {
+        "BookFrame" BookFrame,
+        "Claim" Claim,
+        "EscrowAnswer" EscrowAnswer,
+        "EscrowRequest" EscrowRequest,
+        "PayeeAnswer" PayeeAnswer,
+        "PayeeRequest" PayeeRequest,
+        "Quote" Quote,
+        "Reject" Reject,
+        "ResponseHeader" ResponseHeader,
+        "ServiceOffer" ServiceOffer,
+        "Signed<Book>" Signed<Book>,
+        "Signed<ClaimBatch>" Signed<ClaimBatch>,
+        "Signed<Delegation>" Signed<Delegation>,
+        "Signed<Hold>" Signed<Hold>,
+        "Signed<Receipt>" Signed<Receipt>,
+        "Signed<Refusal>" Signed<Refusal>,
+        "Signed<Release>" Signed<Release>,
+        "StatementEntry" StatementEntry,
+        "Ticket" Ticket,
+    }
+}
+
+/// Verifies the signature of a signed object of the named type.
+///
+/// # Errors
+/// `malformed`, `bad_key` or `bad_signature`.
+///
+/// # Panics
+/// If the name is not one of a signed type.
+pub fn verify_as(kind: &str, bytes: &[u8], key: AccountKey) -> Result<(), Reject> {
+    match kind {
+        "Signed<Book>" => verify::<Book>(bytes, key),
+        "Signed<ClaimBatch>" => verify::<ClaimBatch>(bytes, key),
+        "Signed<Delegation>" => verify::<Delegation>(bytes, key),
+        "Signed<Hold>" => verify::<Hold>(bytes, key),
+        "Signed<Receipt>" => verify::<Receipt>(bytes, key),
+        "Signed<Refusal>" => verify::<Refusal>(bytes, key),
+        "Signed<Release>" => verify::<Release>(bytes, key),
+        _ => panic!("no signed type {kind}"),
+    }
+}
+
+fn verify<T: Tagged + bincode::Decode<()> + 'static>(bytes: &[u8], key: AccountKey) -> Result<(), Reject> {
+    let object: Signed<T> = decode(bytes)?;
+    object.verify(&key.check()?)?;
+    Ok(())
+}
+
+/// Runs one vector of `invalid.json`; it must come back as an error with the vector's code.
+///
+/// # Errors
+/// What the code under test refuses with.
+///
+/// # Panics
+/// If the vector's operation is unknown or lacks an input.
+pub fn invalid(vector: &Value) -> Result<(), Reject> {
+    let operation = vector["operation"].as_str().expect("an operation");
+    match operation {
+        "decode" => {
+            decode_as(text(vector, "type"), &bytes(vector, "bytes"))?;
+            Ok(())
+        }
+        "check_key" => Ok(AccountKey(array(vector, "key")).check().map(|_| ())?),
+        "verify_bytes" => {
+            let key = AccountKey(array(vector, "key")).check()?;
+            Ok(key.verify_bytes(&bytes(vector, "message"), &Signature(array(vector, "signature")))?)
+        }
+        "verify_object" => verify_as(
+            text(vector, "type"),
+            &bytes(vector, "object"),
+            AccountKey(array(vector, "key")),
+        ),
+        "check_hold" => decode::<Signed<Hold>>(&bytes(vector, "hold"))?.body.check_shape(),
+        "threshold" => {
+            Threshold::for_price(amount(vector, "price"), amount(vector, "face_value"))?;
+            Ok(())
+        }
+        "verify_claim" => {
+            let hold: Signed<Hold> = decode(&bytes(vector, "hold"))?;
+            let claim: Claim = decode(&bytes(vector, "claim"))?;
+            claim.verify(&hold.body)?;
+            Ok(())
+        }
+        "open_book" => opening::open(vector),
+        "take_ticket" => opening::take(vector),
+        _ => panic!("no operation {operation}"),
+    }
+}
+
+/// A text input.
+pub(crate) fn text<'a>(vector: &'a Value, name: &str) -> &'a str {
+    vector[name]
+        .as_str()
+        .unwrap_or_else(|| panic!("input {name} of {vector}"))
+}
+
+/// Bytes as hex, or one byte repeated as `{"byte", "count"}`.
+pub(crate) fn bytes(vector: &Value, name: &str) -> Vec<u8> {
+    if let Some(count) = vector[name]["count"].as_u64() {
+        let byte = bytes(&vector[name], "byte");
+        return byte.repeat(usize::try_from(count).expect("a small count"));
+    }
+    hex::decode(text(vector, name)).unwrap_or_else(|e| panic!("input {name}: {e}"))
+}
+
+/// Bytes of a fixed length.
+pub(crate) fn array<const N: usize>(vector: &Value, name: &str) -> [u8; N] {
+    let given = bytes(vector, name);
+    given
+        .try_into()
+        .unwrap_or_else(|_| panic!("input {name} must have {N} bytes"))
+}
+
+/// A number.
+pub(crate) fn number(vector: &Value, name: &str) -> u64 {
+    vector[name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("input {name} of {vector}"))
+}
+
+/// An amount as a decimal string.
+pub(crate) fn amount(vector: &Value, name: &str) -> Amount {
+    let parsed = text(vector, name).parse().map(Amount);
+    parsed.unwrap_or_else(|e| panic!("input {name}: {e}"))
+}
