@@ -1,1 +1,384 @@
-//! The payee.
+//! The payee's rules: quoting, opening books, exposure, winners, redeeming, releasing.
+//!
+//! [`Payee`] is what all of a payee's streams share; each open book is a [`PayeeBook`] of its own, so that losing tickets
+//! never meet here. The driver owns sockets, disk and clock: it calls in with what happened, writes the rows it is given
+//! before it tells anyone, and carries out the [`Task`]s that [`Payee::tick`] names.
+//!
+//! A hold at its payee:
+//!
+//! | state | open book | top-up | receipt | release |
+//! | --- | --- | --- | --- | --- |
+//! | unchecked | `hold_unchecked`, escrow is asked | taken | taken | no |
+//! | open | taken if there is room | taken, waiters go on | paid goes up, debt goes | when settled and idle |
+//! | released or expired | `hold_released`, `hold_expired` | `hold_released` | taken | the same again |
+
+mod book;
+mod exposure;
+mod opening;
+mod quoter;
+mod redeeming;
+#[cfg(test)]
+mod tests;
+
+pub use book::{Closing, PaidBy, PayeeBook, Room, Taken, WinnerRow};
+pub use exposure::HoldRow;
+pub use opening::{OpenCheck, OpenReady, Opened};
+pub use redeeming::{Settled, Task};
+
+use crate::amount::{Amount, Asset, Timestamp};
+use crate::hold::{Fee, Hold};
+use crate::key::{AccountKey, BookId, HoldId, QuoteId, Signed};
+use crate::limits::{EXPIRY_MARGIN_MS, QUOTE_LIFE_MS};
+use crate::message::HoldState;
+use crate::quote::{EpochSecret, Escrows, Quote, QuoteTerms, Service};
+use crate::reject::{Code, Reject};
+use exposure::HoldAccount;
+use quoter::Quoter;
+use redeeming::Unclaimed;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The service that takes tips. Spec: D-05.
+pub const TIP_SERVICE: &str = "tip";
+
+/// What a payee sells and whom it trusts; fixed while the process runs.
+#[derive(Debug, Clone)]
+pub struct PayeeTerms {
+    /// The payee's account.
+    pub payee: AccountKey,
+    /// Asset of its escrows.
+    pub asset: Asset,
+    /// Escrows whose holds it takes.
+    pub escrows: Escrows,
+    /// The largest fee it accepts in a hold, each part for itself.
+    pub fee_max: Fee,
+    /// Smallest face value it takes.
+    pub face_value_min: Amount,
+    /// Largest face value it takes: its risk of a long wait between winners.
+    pub face_value_max: Amount,
+    /// Longest book.
+    pub book_length_max: u32,
+    /// Farthest jump between tickets.
+    pub jump_max: u32,
+    /// Units it serves to a payer account ahead of tickets.
+    pub credit_units: u32,
+    /// Unclaimed winners of this value are redeemed at once.
+    pub redeem_at_value: Amount,
+    /// Least time between a hold's expiry and its redeem_by.
+    pub redeem_window_min_ms: u64,
+    /// Books one payer may open per second.
+    pub opens_per_second_max: u32,
+    /// When the payee's store was made or restored, whichever is later.
+    pub store_since: Timestamp,
+}
+
+/// What all streams of a payee share. See the module.
+#[derive(Debug)]
+pub struct Payee {
+    terms: PayeeTerms,
+    quoter: Quoter,
+    now: Timestamp,
+    holds: BTreeMap<HoldId, HoldAccount>,
+    unclaimed: BTreeMap<BookId, Unclaimed>,
+    /// Holds that the escrow must be asked about, in the order of their ids.
+    to_check: BTreeMap<HoldId, Signed<Hold>>,
+    payers: BTreeMap<AccountKey, PayerAccount>,
+    health: Health,
+    /// Open books that have winners, for redeeming at a value.
+    winning_books: BTreeSet<BookId>,
+    granted: Vec<BookId>,
+}
+
+/// Whether the payee takes tickets. Spec: B-14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Selling,
+    /// A winner could not be redeemed in time.
+    Overdue,
+    /// A write failed or came too late; only a durable probe write makes it good.
+    StoreFailed,
+}
+
+#[derive(Debug, Default)]
+struct PayerAccount {
+    units_lent: u32,
+    opens: u32,
+    opens_since: Timestamp,
+}
+
+/// What a payee owes itself to see: shown by `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Exposure {
+    /// Holds known.
+    pub holds: u64,
+    /// Books open now.
+    pub open_books: u64,
+    /// Winners not redeemed, gross.
+    pub liabilities: Amount,
+    /// Set aside for the next winners of open books.
+    pub reservations: Amount,
+    /// Closed books whose winners wait for a receipt.
+    pub unclaimed_books: u64,
+    /// When the first of them must have been claimed.
+    pub claim_deadline: Option<Timestamp>,
+    /// Units served ahead of tickets.
+    pub units_lent: u64,
+}
+
+impl Payee {
+    /// A payee over the rows of its store; `secret` is 32 fresh random bytes.
+    ///
+    /// Every book of an earlier process is closed, as its reveal died with the process: its winners are to be claimed.
+    ///
+    /// # Errors
+    /// `bad_key` if a stored hold names a signer that is no key; such a row was never written by this code.
+    pub fn new(
+        terms: PayeeTerms,
+        secret: EpochSecret,
+        holds: Vec<HoldRow>,
+        winners: Vec<WinnerRow>,
+        now: Timestamp,
+    ) -> Result<Self, Reject> {
+        let mut payee = Self {
+            terms,
+            quoter: Quoter::new(secret, now),
+            now,
+            holds: BTreeMap::new(),
+            unclaimed: BTreeMap::new(),
+            to_check: BTreeMap::new(),
+            payers: BTreeMap::new(),
+            health: Health::Selling,
+            winning_books: BTreeSet::new(),
+            granted: Vec::new(),
+        };
+        for row in holds {
+            let signer = row.hold.body.terms.signer.check()?;
+            payee
+                .holds
+                .insert(row.hold.body.id(), HoldAccount::new(row, signer, now));
+        }
+        for row in winners {
+            payee.restore_winner(row)?;
+        }
+        Ok(payee)
+    }
+
+    /// Ledger-like time: it never runs backwards, so nothing expired opens again. Spec: C-02.
+    pub fn advance(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        self.quoter.prune(self.now);
+        self.now
+    }
+
+    /// What the payee sells on.
+    #[must_use]
+    pub const fn terms(&self) -> &PayeeTerms {
+        &self.terms
+    }
+
+    /// Whether a fresh quoting secret is due. Spec: Q-04.
+    #[must_use]
+    pub fn is_epoch_over(&self) -> bool {
+        self.quoter.is_epoch_over(self.now)
+    }
+
+    /// Begins a quoting epoch with 32 fresh random bytes. Spec: Q-04.
+    pub fn begin_epoch(&mut self, secret: EpochSecret) {
+        self.quoter.begin_epoch(secret, self.now);
+    }
+
+    /// An offer for a service at its price. Spec: Q-01.
+    ///
+    /// # Errors
+    /// `not_selling`; `bad_terms` if the price is zero or over the largest face value.
+    pub fn quote(&mut self, service: &Service, price: Amount, id: QuoteId, now: Timestamp) -> Result<Quote, Reject> {
+        let now = self.advance(now);
+        self.check_selling()?;
+        // A tip of any size is exact from the smallest face value up, so its own amount is a face value too.
+        let is_tip = service.as_str() == TIP_SERVICE;
+        let face_value_max = if is_tip {
+            self.terms.face_value_max.max(price)
+        } else {
+            self.terms.face_value_max
+        };
+        if price.is_zero() || price > face_value_max {
+            return Err(Reject::compared(Code::BadTerms, face_value_max.0, price.0));
+        }
+        let terms = QuoteTerms {
+            payee: self.terms.payee,
+            quote_id: id,
+            service: service.clone(),
+            asset: self.terms.asset,
+            ticket_price: price,
+            face_value_min: self.terms.face_value_min.max(price).min(face_value_max),
+            face_value_max,
+            book_length_max: self.terms.book_length_max,
+            jump_max: self.terms.jump_max,
+            expires_at: now.plus_ms(QUOTE_LIFE_MS),
+            escrows: self.terms.escrows.clone(),
+        };
+        Ok(self.quoter.quote(terms))
+    }
+
+    /// Takes a topped-up hold. Returns its revision and room; waiting books go on, see [`Self::take_granted`]. Spec: P-06.
+    ///
+    /// # Errors
+    /// `hold_unknown`, `hold_released`, `bad_signature`.
+    pub fn present_hold(&mut self, hold: &Signed<Hold>, now: Timestamp) -> Result<(HoldRow, Amount), Reject> {
+        self.advance(now);
+        let account = self
+            .holds
+            .get_mut(&hold.body.id())
+            .ok_or(Reject::of(Code::HoldUnknown))?;
+        if account.row.release.is_some() {
+            return Err(Reject::of(Code::HoldReleased));
+        }
+        hold.verify(&hold.body.terms.escrow.check()?)?;
+        account.raise(hold);
+        self.granted.extend(account.grant());
+        Ok((account.row, account.room()))
+    }
+
+    /// Books that were waiting for room and have it now; the driver calls [`PayeeBook::resume`] for each.
+    pub fn take_granted(&mut self) -> Vec<BookId> {
+        std::mem::take(&mut self.granted)
+    }
+
+    /// What the escrow says about a hold it was asked about. Spec: H-06.
+    pub fn checked(&mut self, status: &crate::message::HoldStatus, now: Timestamp) -> Option<HoldRow> {
+        let now = self.advance(now);
+        let id = status.hold.body.id();
+        let pending = self.to_check.remove(&id);
+        if let (Some(hold), false) = (pending, self.holds.contains_key(&id)) {
+            let signer = hold.body.terms.signer.check().ok()?;
+            let row = HoldRow {
+                hold,
+                paid: Amount::ZERO,
+                checked_at: now,
+                release: None,
+            };
+            self.holds.insert(id, HoldAccount::new(row, signer, now));
+        }
+        let account = self.holds.get_mut(&id)?;
+        account.raise(&status.hold);
+        account.row.paid = account.row.paid.max(status.paid);
+        account.row.checked_at = now;
+        account.is_unchecked = false;
+        // A hold that the escrow has ended takes no more books, whoever ended it.
+        account.ended = match status.state {
+            HoldState::Open => None,
+            HoldState::Released => Some(Code::HoldReleased),
+            HoldState::Expired => Some(Code::HoldExpired),
+        };
+        self.granted.extend(account.grant());
+        Some(account.row)
+    }
+
+    /// The escrow knows no such hold: it is forgotten, and presenting it asks again.
+    pub fn check_failed(&mut self, hold: &HoldId) {
+        self.to_check.remove(hold);
+    }
+
+    /// A book was closed: its reservation is free, its winners are to be claimed. Spec: B-13.
+    pub fn closed(&mut self, closing: &Closing, now: Timestamp) {
+        let now = self.advance(now);
+        self.winning_books.remove(&closing.book);
+        let Some(account) = self.holds.get_mut(&closing.hold) else {
+            return;
+        };
+        account.close_book(&closing.book, now);
+        if let Some(winners) = closing.winners {
+            let deadline = account.row.hold.body.claim_deadline();
+            self.unclaimed.insert(closing.book, Unclaimed::new(winners, deadline));
+        }
+        self.granted.extend(account.grant());
+    }
+
+    /// Lends a payer one unit, if its credit allows; counted over all its books and connections. Spec: D-03.
+    pub fn lend(&mut self, payer: &AccountKey) -> bool {
+        let account = self.payers.entry(*payer).or_default();
+        let is_allowed = account.units_lent < self.terms.credit_units;
+        if is_allowed {
+            account.units_lent = account.units_lent.saturating_add(1);
+        }
+        is_allowed
+    }
+
+    /// A payer has paid for units that it was lent.
+    pub fn repay(&mut self, payer: &AccountKey, units: u32) {
+        if let Some(account) = self.payers.get_mut(payer) {
+            account.units_lent = account.units_lent.saturating_sub(units);
+        }
+    }
+
+    /// A write failed or came too late: no ticket is taken until a probe write is durable. Spec: B-14.
+    pub fn store_failed(&mut self) {
+        self.health = Health::StoreFailed;
+    }
+
+    /// A probe write is durable. After an fsync error the driver must not say so: only a restart helps then.
+    pub fn store_recovered(&mut self) {
+        if self.health == Health::StoreFailed {
+            self.health = Health::Selling;
+        }
+    }
+
+    /// Whether tickets are taken.
+    #[must_use]
+    pub const fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Sums for `status`.
+    #[must_use]
+    pub fn exposure(&self) -> Exposure {
+        let total = |part: fn(&HoldAccount) -> Amount| {
+            let sum = crate::amount::sum(self.holds.values().map(part));
+            Amount(u64::try_from(sum).unwrap_or(u64::MAX))
+        };
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Exposure {
+            holds: count(self.holds.len()),
+            open_books: count(self.holds.values().map(HoldAccount::open_books).sum()),
+            liabilities: total(HoldAccount::liabilities),
+            reservations: total(HoldAccount::reservations),
+            unclaimed_books: count(self.unclaimed.len()),
+            claim_deadline: self.unclaimed.values().map(Unclaimed::deadline).min(),
+            units_lent: self.payers.values().map(|payer| u64::from(payer.units_lent)).sum(),
+        }
+    }
+
+    /// The signed hold of an id, in its highest revision.
+    #[must_use]
+    pub fn hold(&self, id: &HoldId) -> Option<&HoldRow> {
+        self.holds.get(id).map(|account| &account.row)
+    }
+}
+
+impl Room for Payee {
+    fn check_selling(&mut self) -> Result<(), Reject> {
+        match self.health {
+            Health::Selling => Ok(()),
+            Health::Overdue | Health::StoreFailed => Err(Reject::of(Code::NotSelling)),
+        }
+    }
+
+    fn reserve(&mut self, hold: &HoldId, book: &BookId) -> Result<(), Reject> {
+        self.holds
+            .get_mut(hold)
+            .ok_or(Reject::of(Code::HoldUnknown))?
+            .reserve(book)
+    }
+
+    fn win(&mut self, hold: &HoldId, book: &BookId) {
+        if let Some(account) = self.holds.get_mut(hold) {
+            account.win(book);
+            self.winning_books.insert(*book);
+        }
+    }
+}
+
+/// When a hold takes its last ticket. Spec: C-03.
+fn takes_until(hold: &Hold) -> Timestamp {
+    hold.terms.expires_at.minus_ms(EXPIRY_MARGIN_MS)
+}

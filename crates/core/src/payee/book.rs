@@ -1,0 +1,423 @@
+//! One book at its payee: tickets in, draws, and what may be acknowledged and served.
+//!
+//! Held by the one who reads the book's stream, apart from the payee's shared state, so that a losing ticket touches
+//! only its own book. It reaches the shared state through [`Room`], once for each winner.
+//!
+//! | state | ticket | top-up or room | close |
+//! | --- | --- | --- | --- |
+//! | open | verify, draw | nothing to do | closed |
+//! | exhausted | verify, keep the highest | draw what is kept, open | closed; what is undrawn stays undrawn |
+//! | closed | refused with the closing code | nothing to do | the first code stands |
+
+use crate::amount::{Amount, Timestamp};
+use crate::book::{Book, Ticket};
+use crate::chain::{Preimage, step};
+use crate::claim::Claim;
+use crate::draw::{Draw, Reveal};
+use crate::key::{AccountKey, BookId, HoldId, Signed};
+use crate::limits::BOOK_IDLE_MS;
+use crate::reject::{Code, Reject};
+
+/// Room for winners in a hold, as a book sees it. Spec: B-10.
+pub trait Room {
+    /// Whether tickets may be taken at all: not while the store cannot keep a winner. Spec: B-14.
+    ///
+    /// # Errors
+    /// `not_selling`.
+    fn check_selling(&mut self) -> Result<(), Reject>;
+
+    /// Sets one face value aside for a book's next winner, or queues the book for it.
+    ///
+    /// # Errors
+    /// `hold_exhausted` with face value and room.
+    fn reserve(&mut self, hold: &HoldId, book: &BookId) -> Result<(), Reject>;
+
+    /// Turns a book's reservation into a liability.
+    fn win(&mut self, hold: &HoldId, book: &BookId);
+}
+
+/// What became of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Drawn, with all before it.
+    Drawn,
+    /// Not above what was drawn already: no hash, no draw.
+    Repeat,
+    /// Kept: the hold has no room for another winner.
+    Exhausted {
+        /// One face value.
+        need: Amount,
+        /// Room in the hold.
+        has: Amount,
+    },
+}
+
+/// A book's winners, as they must be durable before they are acknowledged: one row a book. Spec: B-12.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct WinnerRow {
+    /// The claim for all winners so far.
+    pub claim: Claim,
+    /// How many there are.
+    pub winners: u32,
+}
+
+impl WinnerRow {
+    /// What the hold owes for these winners, gross.
+    #[must_use]
+    pub fn gross(&self) -> Amount {
+        self.claim.book.body.face_value.saturating_mul(u64::from(self.winners))
+    }
+}
+
+/// One book at its payee.
+#[derive(Debug)]
+pub struct PayeeBook {
+    id: BookId,
+    book: Signed<Book>,
+    reveal: Reveal,
+    draw: Draw,
+    payer: AccountKey,
+    price: Amount,
+    jump_max: u32,
+    takes_until: Timestamp,
+    last_ticket_at: Timestamp,
+    /// The highest index drawn, and the chain value there.
+    through: u32,
+    top: Preimage,
+    has_reservation: Reservation,
+    /// The highest ticket presented while the hold had no room.
+    kept: Option<Ticket>,
+    winners: u32,
+    last_win: Option<Ticket>,
+    /// The first winner of which no write has begun, and the first of those being written.
+    unwritten: Option<u32>,
+    writing: Option<u32>,
+    served: u32,
+    closed: Option<Reject>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reservation {
+    None,
+    Held,
+}
+
+impl PayeeBook {
+    pub(crate) fn new(
+        book: Signed<Book>,
+        reveal: Reveal,
+        payer: AccountKey,
+        price: Amount,
+        jump_max: u32,
+        takes_until: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let id = book.body.id();
+        Self {
+            id,
+            draw: Draw::new(&id, &reveal, book.body.threshold),
+            top: Preimage(book.body.anchor.0),
+            book,
+            reveal,
+            payer,
+            price,
+            jump_max,
+            takes_until,
+            last_ticket_at: now,
+            through: 0,
+            has_reservation: Reservation::None,
+            kept: None,
+            winners: 0,
+            last_win: None,
+            unwritten: None,
+            writing: None,
+            served: 0,
+            closed: None,
+        }
+    }
+
+    /// Takes one ticket: verifies its chain, then draws every index up to it, in ascending order. Spec: B-07 to B-11.
+    ///
+    /// # Errors
+    /// A typed reject, upon which the driver closes the book with it; `not_selling` alone is a pause: the ticket is
+    /// not taken and may be presented again.
+    pub fn take(&mut self, ticket: &Ticket, room: &mut impl Room, now: Timestamp) -> Result<Taken, Reject> {
+        if let Some(closed) = self.closed {
+            return Err(closed);
+        }
+        if ticket.index == 0 {
+            return Err(Reject::of(Code::IndexZero));
+        }
+        if ticket.index > self.book.body.length {
+            let length = u64::from(self.book.body.length);
+            return Err(Reject::compared(Code::IndexPastEnd, length, u64::from(ticket.index)));
+        }
+        let (known_index, known) = self
+            .kept
+            .map_or((self.through, self.top), |kept| (kept.index, kept.preimage));
+        if ticket.index <= known_index {
+            return Ok(self.resume(room));
+        }
+        if now > self.takes_until {
+            return Err(Reject::compared(Code::HoldExpired, now.0, self.takes_until.0));
+        }
+        let jump = ticket.index.saturating_sub(self.through);
+        if jump > self.jump_max {
+            return Err(Reject::compared(
+                Code::JumpTooLong,
+                u64::from(self.jump_max),
+                u64::from(jump),
+            ));
+        }
+        room.check_selling()?;
+        self.last_ticket_at = self.last_ticket_at.max(now);
+        // The common case: the very next ticket, of a book with room. One step and one draw, nothing allocated.
+        if self.kept.is_none() && jump == 1 {
+            if step(&ticket.preimage, ticket.index) != known {
+                return Err(Reject::of(Code::ChainBroken));
+            }
+            return Ok(self
+                .draw_next(ticket, room)
+                .unwrap_or_else(|full| self.keep(*ticket, full)));
+        }
+        let values = values_between(ticket, known_index);
+        if values.first().map(|lowest| step(&lowest.preimage, lowest.index)) != Some(known) {
+            return Err(Reject::of(Code::ChainBroken));
+        }
+        if self.kept.is_some() {
+            self.kept = Some(*ticket);
+            return Ok(self.resume(room));
+        }
+        Ok(self.draw_all(&values, *ticket, room))
+    }
+
+    /// Goes on with the kept ticket, if there is room for another winner now. Spec: B-11.
+    pub fn resume(&mut self, room: &mut impl Room) -> Taken {
+        let Some(kept) = self.kept.filter(|_| self.closed.is_none()) else {
+            return Taken::Repeat;
+        };
+        if let Err(full) = room.check_selling().and_then(|()| self.reserve(room)) {
+            return self.keep(kept, full);
+        }
+        self.kept = None;
+        let values = values_between(&kept, self.through);
+        self.draw_all(&values, kept, room)
+    }
+
+    fn draw_all(&mut self, values: &[Ticket], highest: Ticket, room: &mut impl Room) -> Taken {
+        for ticket in values {
+            if let Err(full) = self.draw_next(ticket, room) {
+                return self.keep(highest, full);
+            }
+        }
+        Taken::Drawn
+    }
+
+    /// Draws the index after `through`. A draw needs a reservation first, so that a winner is always paid.
+    fn draw_next(&mut self, ticket: &Ticket, room: &mut impl Room) -> Result<Taken, Reject> {
+        self.reserve(room)?;
+        if self.draw.wins(ticket.index, &ticket.preimage) {
+            room.win(&self.book.body.hold, &self.id);
+            self.has_reservation = Reservation::None;
+            self.winners = self.winners.saturating_add(1);
+            self.last_win = Some(*ticket);
+            self.unwritten = self.unwritten.or(Some(ticket.index));
+        }
+        self.through = ticket.index;
+        self.top = ticket.preimage;
+        Ok(Taken::Drawn)
+    }
+
+    fn reserve(&mut self, room: &mut impl Room) -> Result<(), Reject> {
+        if self.has_reservation == Reservation::None {
+            room.reserve(&self.book.body.hold, &self.id)?;
+            self.has_reservation = Reservation::Held;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, ticket: Ticket, full: Reject) -> Taken {
+        self.kept = Some(ticket);
+        Taken::Exhausted {
+            need: Amount(full.need),
+            has: Amount(full.has),
+        }
+    }
+
+    /// The row to write now, if a winner is not yet being written; [`Self::written`] must follow. Spec: B-12.
+    pub fn begin_write(&mut self) -> Option<WinnerRow> {
+        if self.writing.is_some() || self.unwritten.is_none() {
+            return None;
+        }
+        self.writing = self.unwritten.take();
+        self.winner_row()
+    }
+
+    /// The driver says that the row of the last [`Self::begin_write`] is durable.
+    pub fn written(&mut self) {
+        self.writing = None;
+    }
+
+    /// Highest index that may be acknowledged: drawn, with every winner up to it durable. Spec: B-12.
+    #[must_use]
+    pub fn ack_through(&self) -> u32 {
+        let first_unsafe = self.writing.or(self.unwritten);
+        first_unsafe.map_or(self.through, |index| index.saturating_sub(1))
+    }
+
+    /// The claim for all winners so far; what closing the book lets out. Never to be sent while the book is open.
+    fn winner_row(&self) -> Option<WinnerRow> {
+        let top = self.last_win?;
+        let claim = Claim {
+            book: self.book,
+            reveal: self.reveal,
+            through: top.index,
+            preimage: top.preimage,
+        };
+        Some(WinnerRow {
+            claim,
+            winners: self.winners,
+        })
+    }
+
+    /// Closes the book for good; the first reason stands. Spec: B-13.
+    pub fn close(&mut self, reject: Reject) -> Closing {
+        let reject = *self.closed.get_or_insert(reject);
+        self.has_reservation = Reservation::None;
+        Closing {
+            book: self.id,
+            hold: self.book.body.hold,
+            reject,
+            winners: self.winner_row(),
+        }
+    }
+
+    /// Takes one unit out of the pool of paid units; `lent` says that the payer's credit pays for it. Spec: D-03.
+    pub fn serve(&mut self, paid_by: PaidBy) -> bool {
+        let is_paid = self.served < self.ack_through();
+        match paid_by {
+            PaidBy::Tickets if !is_paid => false,
+            PaidBy::Tickets | PaidBy::Credit => {
+                self.served = self.served.saturating_add(1);
+                true
+            }
+        }
+    }
+
+    /// Units served beyond what was paid.
+    #[must_use]
+    pub fn debt(&self) -> u32 {
+        self.served.saturating_sub(self.ack_through())
+    }
+
+    /// Units paid and not served.
+    #[must_use]
+    pub fn pool(&self) -> u32 {
+        self.ack_through().saturating_sub(self.served)
+    }
+
+    /// Whether a ticket shows that its bearer is the payer: it leads to the highest value drawn or kept. Spec: D-04.
+    #[must_use]
+    pub fn is_bearer(&self, ticket: &Ticket) -> bool {
+        let reach = ticket.index.saturating_sub(self.through);
+        let in_reach = ticket.index >= self.through && ticket.index <= self.book.body.length && reach <= self.jump_max;
+        in_reach && crate::chain::walk(&ticket.preimage, ticket.index, self.through) == self.top
+    }
+
+    /// No ticket for 60 s and no paid unit owed. Spec: B-13.
+    #[must_use]
+    pub fn is_idle(&self, now: Timestamp) -> bool {
+        self.pool() == 0 && self.kept.is_none() && now >= self.last_ticket_at.plus_ms(BOOK_IDLE_MS)
+    }
+
+    /// The highest index drawn.
+    #[must_use]
+    pub const fn through(&self) -> u32 {
+        self.through
+    }
+
+    /// Whether every ticket of the book is drawn.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.through == self.book.body.length
+    }
+
+    /// Whether the book waits for a top-up.
+    #[must_use]
+    pub const fn is_exhausted(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Why it was closed, if it was.
+    #[must_use]
+    pub const fn closed(&self) -> Option<Reject> {
+        self.closed
+    }
+
+    /// The book's id.
+    #[must_use]
+    pub const fn id(&self) -> BookId {
+        self.id
+    }
+
+    /// The book.
+    #[must_use]
+    pub const fn book(&self) -> &Book {
+        &self.book.body
+    }
+
+    /// The account whose hold pays.
+    #[must_use]
+    pub const fn payer(&self) -> AccountKey {
+        self.payer
+    }
+
+    /// Price of one ticket in its quote.
+    #[must_use]
+    pub const fn price(&self) -> Amount {
+        self.price
+    }
+
+    /// Winners drawn so far.
+    #[must_use]
+    pub const fn winners(&self) -> u32 {
+        self.winners
+    }
+}
+
+/// Who pays for a unit that is about to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaidBy {
+    /// A ticket that was taken and acknowledged.
+    Tickets,
+    /// The payer's credit with this payee.
+    Credit,
+}
+
+/// What is left of a book when it is closed. Spec: B-13.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// Which.
+    pub book: BookId,
+    /// On which hold.
+    pub hold: HoldId,
+    /// Why.
+    pub reject: Reject,
+    /// What is to be claimed.
+    pub winners: Option<WinnerRow>,
+}
+
+/// The tickets above `known_index` up to the given one, ascending, from the one preimage.
+fn values_between(ticket: &Ticket, known_index: u32) -> Vec<Ticket> {
+    let mut values = vec![*ticket];
+    let mut at = *ticket;
+    while at.index > known_index.saturating_add(1) {
+        at = Ticket {
+            index: at.index.saturating_sub(1),
+            preimage: step(&at.preimage, at.index),
+        };
+        values.push(at);
+    }
+    values.reverse();
+    values
+}

@@ -1,0 +1,195 @@
+//! What a payee's holds can still pay: paid, owed and reserved face values, and who waits for room.
+
+use crate::amount::{Amount, Timestamp};
+use crate::hold::{Hold, HoldTerms, Release};
+use crate::key::{AccountKey, BookId, PublicKey, Signed};
+use crate::reject::{Code, Reject};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A hold as the payee's store keeps it. Spec: B-10.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub struct HoldRow {
+    /// The highest revision seen.
+    pub hold: Signed<Hold>,
+    /// The most that any receipt or status said it has paid, gross.
+    pub paid: Amount,
+    /// When the escrow was last asked about it, by the payee's clock; 0 if never.
+    pub checked_at: Timestamp,
+    /// The payee's signed last word, once given.
+    pub release: Option<Signed<Release>>,
+}
+
+/// One hold at its payee: `cap - paid - liabilities - reservations >= 0`, always. Spec: B-10.
+#[derive(Debug)]
+pub(crate) struct HoldAccount {
+    pub(crate) row: HoldRow,
+    pub(crate) signer: PublicKey,
+    liabilities: Amount,
+    reservations: Amount,
+    books: BTreeMap<BookId, BookAccount>,
+    waiting: VecDeque<BookId>,
+    /// The escrow must be asked before another book is opened.
+    pub(crate) is_unchecked: bool,
+    pub(crate) idle_since: Timestamp,
+    /// How it ended at the escrow, once known: `hold_released` or `hold_expired`.
+    pub(crate) ended: Option<Code>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct BookAccount {
+    face_value: Amount,
+    is_reserved: bool,
+    is_open: bool,
+    liability: Amount,
+}
+
+impl HoldAccount {
+    pub(crate) const fn new(row: HoldRow, signer: PublicKey, now: Timestamp) -> Self {
+        Self {
+            row,
+            signer,
+            liabilities: Amount::ZERO,
+            reservations: Amount::ZERO,
+            books: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            is_unchecked: false,
+            idle_since: now,
+            ended: None,
+        }
+    }
+
+    pub(crate) fn terms(&self) -> &HoldTerms {
+        &self.row.hold.body.terms
+    }
+
+    pub(crate) fn payer(&self) -> AccountKey {
+        self.terms().payer
+    }
+
+    /// What is neither paid, owed nor reserved.
+    pub(crate) fn room(&self) -> Amount {
+        let taken = self.liabilities.0.saturating_add(self.reservations.0);
+        Amount(
+            self.row
+                .hold
+                .body
+                .cap
+                .0
+                .saturating_sub(self.row.paid.0)
+                .saturating_sub(taken),
+        )
+    }
+
+    pub(crate) const fn liabilities(&self) -> Amount {
+        self.liabilities
+    }
+
+    pub(crate) const fn reservations(&self) -> Amount {
+        self.reservations
+    }
+
+    pub(crate) fn open_books(&self) -> usize {
+        self.books.values().filter(|book| book.is_open).count()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.open_books() == 0 && self.liabilities.is_zero()
+    }
+
+    pub(crate) fn add_book(&mut self, book: BookId, face_value: Amount) {
+        let account = BookAccount {
+            face_value,
+            is_reserved: false,
+            is_open: true,
+            liability: Amount::ZERO,
+        };
+        self.books.insert(book, account);
+    }
+
+    /// A book of an earlier process: closed, with winners to be claimed.
+    pub(crate) fn add_liability(&mut self, book: BookId, face_value: Amount, gross: Amount) {
+        let account = BookAccount {
+            face_value,
+            is_reserved: false,
+            is_open: false,
+            liability: gross,
+        };
+        self.books.insert(book, account);
+        self.liabilities = Amount(self.liabilities.0.saturating_add(gross.0));
+    }
+
+    pub(crate) fn reserve(&mut self, id: &BookId) -> Result<(), Reject> {
+        let room = self.room();
+        let is_first = self.waiting.front().is_none_or(|first| first == id);
+        let Some(book) = self.books.get_mut(id).filter(|book| book.is_open) else {
+            return Err(Reject::of(Code::BookUnknown));
+        };
+        if book.is_reserved {
+            return Ok(());
+        }
+        if !is_first || room < book.face_value {
+            let full = Reject::compared(Code::HoldExhausted, book.face_value.0, room.0);
+            if !self.waiting.contains(id) {
+                self.waiting.push_back(*id);
+            }
+            return Err(full);
+        }
+        book.is_reserved = true;
+        self.reservations = Amount(self.reservations.0.saturating_add(book.face_value.0));
+        self.waiting.retain(|waiting| waiting != id);
+        let taken = crate::amount::sum([self.row.paid, self.liabilities, self.reservations]);
+        assert!(
+            taken <= u128::from(self.row.hold.body.cap.0),
+            "a hold covers what is paid, owed and reserved"
+        );
+        Ok(())
+    }
+
+    pub(crate) fn win(&mut self, id: &BookId) {
+        let Some(book) = self.books.get_mut(id) else { return };
+        assert!(
+            book.is_reserved,
+            "a winner has a reservation: the book reserves before it draws"
+        );
+        book.is_reserved = false;
+        book.liability = Amount(book.liability.0.saturating_add(book.face_value.0));
+        self.reservations = self.reservations.saturating_sub(book.face_value);
+        self.liabilities = Amount(self.liabilities.0.saturating_add(book.face_value.0));
+    }
+
+    /// Closing frees the reservation only; what was won stays owed.
+    pub(crate) fn close_book(&mut self, id: &BookId, now: Timestamp) {
+        self.waiting.retain(|waiting| waiting != id);
+        let Some(book) = self.books.get_mut(id) else { return };
+        if book.is_reserved {
+            book.is_reserved = false;
+            self.reservations = self.reservations.saturating_sub(book.face_value);
+        }
+        book.is_open = false;
+        if book.liability.is_zero() {
+            self.books.remove(id);
+        }
+        self.idle_since = self.idle_since.max(now);
+    }
+
+    /// A receipt: what the hold has paid goes up and the book's debt goes, in one step.
+    pub(crate) fn settle(&mut self, id: &BookId, hold_paid_after: Amount, now: Timestamp) {
+        if let Some(book) = self.books.remove(id) {
+            self.liabilities = self.liabilities.saturating_sub(book.liability);
+        }
+        self.row.paid = self.row.paid.max(hold_paid_after);
+        self.idle_since = self.idle_since.max(now);
+    }
+
+    /// Gives room to waiting books, in the order in which they asked. Returns those that can go on.
+    pub(crate) fn grant(&mut self) -> Vec<BookId> {
+        let mut granted = Vec::new();
+        while let Some(first) = self.waiting.front().copied() {
+            if self.reserve(&first).is_err() {
+                break;
+            }
+            granted.push(first);
+        }
+        granted
+    }
+}

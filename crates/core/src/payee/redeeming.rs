@@ -1,0 +1,224 @@
+//! Redeeming: which books to close, what to claim, what to release, and what a receipt settles.
+
+use super::book::WinnerRow;
+use super::exposure::{HoldAccount, HoldRow};
+use super::{Health, Payee};
+use crate::amount::{Amount, Timestamp};
+use crate::claim::{Claim, Receipt, Refusal};
+use crate::hold::{Hold, Release};
+use crate::key::{BookId, HoldId, Signed};
+use crate::limits::{CLAIMS_PER_BATCH_MAX, EXPIRE_GRACE_MS, EXPIRE_SERVED_MS, HOLD_IDLE_MS};
+use crate::reject::{Code, Reject};
+
+/// The winners of a closed book that wait for a receipt.
+#[derive(Debug)]
+pub(crate) struct Unclaimed {
+    row: WinnerRow,
+    deadline: Timestamp,
+}
+
+impl Unclaimed {
+    pub(super) const fn new(row: WinnerRow, deadline: Timestamp) -> Self {
+        Self { row, deadline }
+    }
+
+    pub(super) const fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+}
+
+/// What a driver is to do next; see [`Payee::tick`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Close a book, so that its winners can be claimed.
+    Close(BookId),
+    /// Send these claims to the escrow of the first; all are of closed books.
+    Claim(Vec<Claim>),
+    /// Ask the escrow about a hold.
+    Check(Box<Signed<Hold>>),
+    /// Sign a release, write its row with [`Payee::released`], and only then send it.
+    Release(Release),
+    /// Send a release again that was written before; the escrow repeats its answer.
+    SendRelease(Signed<Release>),
+    /// Delete the row of a hold that has ended.
+    Forget(HoldId),
+}
+
+/// What a receipt settles: to be written in one transaction. Spec: B-15.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    /// The hold, with what it has paid now.
+    pub hold: HoldRow,
+    /// The book whose winner row is done.
+    pub book: BookId,
+    /// Its winners.
+    pub winners: u32,
+    /// What was credited: gross less fee.
+    pub net: Amount,
+}
+
+impl Payee {
+    /// What is due now. Cheap; drivers call it every second and after each close. Spec: B-15, C-04.
+    pub fn tick(&mut self, now: Timestamp) -> Vec<Task> {
+        let now = self.advance(now);
+        self.judge_health(now);
+        let mut tasks: Vec<Task> = self
+            .to_check
+            .values()
+            .map(|hold| Task::Check(Box::new(*hold)))
+            .collect();
+        if self.is_redeeming_due(now) {
+            tasks.extend(self.winning_books.iter().copied().map(Task::Close));
+        }
+        let mut claims: Vec<&Claim> = self.unclaimed.values().map(|unclaimed| &unclaimed.row.claim).collect();
+        claims.truncate(CLAIMS_PER_BATCH_MAX);
+        if !claims.is_empty() {
+            tasks.push(Task::Claim(claims.into_iter().copied().collect()));
+        }
+        for (id, account) in &self.holds {
+            tasks.extend(task_of_hold(*id, account, now));
+        }
+        tasks
+    }
+
+    /// Late is: a winner without receipt at half of its hold's redeem window. Then nothing more is sold. Spec: C-04.
+    fn judge_health(&mut self, now: Timestamp) {
+        let is_overdue = self.unclaimed.values().any(|unclaimed| now >= unclaimed.deadline);
+        self.health = match (self.health, is_overdue) {
+            (Health::StoreFailed, _) => Health::StoreFailed,
+            (_, true) => Health::Overdue,
+            (_, false) => Health::Selling,
+        };
+    }
+
+    fn is_redeeming_due(&self, now: Timestamp) -> bool {
+        let owed = crate::amount::sum(self.holds.values().map(HoldAccount::liabilities));
+        let is_late = self
+            .holds
+            .values()
+            .any(|account| !account.liabilities().is_zero() && now >= account.row.hold.body.terms.expires_at);
+        owed >= u128::from(self.terms.redeem_at_value.0) || is_late
+    }
+
+    /// A receipt: the hold's paid goes up and the book's debt goes, in one step. Spec: B-15.
+    ///
+    /// # Errors
+    /// `book_unknown` for a book that waits for none; `bad_signature`; `bad_terms` (winners, receipt's winners) if the receipt
+    /// pays less than was drawn: then the claim stays unsettled, and the receipt is evidence.
+    pub fn receive(&mut self, receipt: &Signed<Receipt>, now: Timestamp) -> Result<Settled, Reject> {
+        let now = self.advance(now);
+        let body = &receipt.body;
+        let unclaimed = self.unclaimed.get(&body.book).ok_or(Reject::of(Code::BookUnknown))?;
+        let row = unclaimed.row;
+        let account = self
+            .holds
+            .get_mut(&row.claim.book.body.hold)
+            .ok_or(Reject::of(Code::HoldUnknown))?;
+        if account.terms().escrow != body.escrow {
+            return Err(Reject::of(Code::WrongEscrow));
+        }
+        receipt.verify(&body.escrow.check()?)?;
+        if body.through != row.claim.through || body.winners != row.winners || body.gross != row.gross() {
+            return Err(Reject::compared(
+                Code::BadTerms,
+                u64::from(row.winners),
+                u64::from(body.winners),
+            ));
+        }
+        account.settle(&body.book, body.hold_paid_after, now);
+        let hold = account.row;
+        self.unclaimed.remove(&body.book);
+        self.judge_health(now);
+        Ok(Settled {
+            hold,
+            book: body.book,
+            winners: row.winners,
+            net: body.gross.saturating_sub(body.fee),
+        })
+    }
+
+    /// A refusal: signed evidence, to be kept. After one for the cap the escrow is asked how the hold stands. Spec: H-06.
+    ///
+    /// # Errors
+    /// `book_unknown`, `hold_unknown`, `bad_signature`.
+    pub fn refused(&mut self, refusal: &Signed<Refusal>) -> Result<(), Reject> {
+        let body = &refusal.body;
+        let unclaimed = self.unclaimed.get(&body.book).ok_or(Reject::of(Code::BookUnknown))?;
+        let id = unclaimed.row.claim.book.body.hold;
+        let account = self.holds.get_mut(&id).ok_or(Reject::of(Code::HoldUnknown))?;
+        refusal.verify(&account.terms().escrow.check()?)?;
+        if body.code == Code::ClaimOverCap {
+            account.is_unchecked = true;
+            self.to_check.insert(id, account.row.hold);
+        }
+        Ok(())
+    }
+
+    /// The payee's last word on a hold, signed; the row must be durable before the release is sent. Spec: H-07.
+    ///
+    /// # Errors
+    /// `hold_unknown`; `busy` if the hold has come into use again since the task was named.
+    pub fn released(&mut self, release: Signed<Release>) -> Result<HoldRow, Reject> {
+        let account = self
+            .holds
+            .get_mut(&release.body.hold)
+            .ok_or(Reject::of(Code::HoldUnknown))?;
+        if !account.is_settled() {
+            return Err(Reject::of(Code::Busy));
+        }
+        account.row.release = Some(release);
+        Ok(account.row)
+    }
+
+    /// The escrow has answered a release: what was left is the payer's again.
+    pub fn release_known(&mut self, hold: &HoldId) {
+        if let Some(account) = self.holds.get_mut(hold) {
+            account.ended = Some(Code::HoldReleased);
+        }
+    }
+
+    /// The hold has ended at the escrow, and its row is gone.
+    pub fn forget(&mut self, hold: &HoldId) {
+        self.holds.remove(hold);
+    }
+
+    /// The hold of a winner that waits for a receipt, for `status` and evidence.
+    pub fn unclaimed(&self) -> impl Iterator<Item = (&Claim, u32, Timestamp)> {
+        self.unclaimed
+            .values()
+            .map(|entry| (&entry.row.claim, entry.row.winners, entry.deadline))
+    }
+
+    pub(super) fn restore_winner(&mut self, row: WinnerRow) -> Result<(), Reject> {
+        let book = &row.claim.book.body;
+        let account = self.holds.get_mut(&book.hold).ok_or(Reject::of(Code::HoldUnknown))?;
+        account.add_liability(book.id(), book.face_value, row.gross());
+        let deadline = account.row.hold.body.claim_deadline();
+        self.unclaimed.insert(book.id(), Unclaimed::new(row, deadline));
+        Ok(())
+    }
+}
+
+/// A settled hold without use for 10 min is released; a released one is sent once more until its time has passed.
+fn task_of_hold(id: HoldId, account: &HoldAccount, now: Timestamp) -> Option<Task> {
+    if !account.is_settled() {
+        return None;
+    }
+    let gone_at = account
+        .terms()
+        .redeem_by
+        .plus_ms(EXPIRE_GRACE_MS)
+        .plus_ms(EXPIRE_SERVED_MS);
+    if now > gone_at {
+        return Some(Task::Forget(id));
+    }
+    match account.row.release {
+        _ if account.ended.is_some() => None,
+        Some(release) => Some(Task::SendRelease(release)),
+        None if now >= account.idle_since.plus_ms(HOLD_IDLE_MS) => Some(Task::Release(Release {
+            hold: id,
+            paid: account.row.paid,
+        })),
+        None => None,
+    }
+}

@@ -1,0 +1,577 @@
+//! The payee's rules, one claim a test.
+
+use super::*;
+use crate::amount::{DAY_MS, HOUR_MS, MINUTE_MS};
+use crate::book::Ticket;
+use crate::chain::Preimage;
+use crate::claim::Receipt;
+use crate::hold::HoldTerms;
+use crate::key::SecretKey;
+use crate::message::{HoldStatus, OpenBook};
+use crate::payer::PayerBook;
+
+const NOW: Timestamp = Timestamp(1_000 * DAY_MS);
+const FACE: Amount = Amount(1_000);
+
+struct World {
+    escrow: SecretKey,
+    payer: SecretKey,
+    payee: Payee,
+    quotes: u8,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(change: impl FnOnce(&mut PayeeTerms)) -> Self {
+        let escrow = SecretKey::from_seed(&[1; 32]);
+        let mut terms = PayeeTerms {
+            payee: SecretKey::from_seed(&[3; 32]).account(),
+            asset: Asset::USD,
+            escrows: Escrows::new(vec![escrow.account()]).unwrap(),
+            fee_max: Fee {
+                flat: Amount(10),
+                ppm: 20_000,
+            },
+            face_value_min: Amount(10),
+            face_value_max: Amount(100_000),
+            book_length_max: 4_096,
+            jump_max: 100,
+            credit_units: 0,
+            redeem_at_value: Amount(100 * FACE.0),
+            redeem_window_min_ms: DAY_MS,
+            opens_per_second_max: 1_000,
+            store_since: NOW.minus_ms(30 * DAY_MS),
+        };
+        change(&mut terms);
+        let payee = Payee::new(terms, EpochSecret::new([9; 32]), vec![], vec![], NOW).unwrap();
+        Self {
+            escrow,
+            payer: SecretKey::from_seed(&[2; 32]),
+            payee,
+            quotes: 0,
+        }
+    }
+
+    fn hold(&self, cap: u64, change: impl FnOnce(&mut HoldTerms)) -> Signed<Hold> {
+        let mut terms = HoldTerms {
+            escrow: self.escrow.account(),
+            asset: Asset::USD,
+            payer: self.payer.account(),
+            signer: self.payer.account(),
+            payee: self.payee.terms.payee,
+            serial: 1,
+            fee: Fee::default(),
+            face_value_min: Amount(10),
+            face_value_max: Amount(100_000),
+            book_length_max: 4_096,
+            opened_at: NOW.minus_ms(HOUR_MS),
+            expires_at: NOW.plus_ms(DAY_MS),
+            redeem_by: NOW.plus_ms(8 * DAY_MS),
+        };
+        change(&mut terms);
+        Signed::new(
+            Hold {
+                terms,
+                revision: 0,
+                cap: Amount(cap),
+            },
+            &self.escrow,
+        )
+    }
+
+    fn quote(&mut self, price: u64) -> Quote {
+        self.quotes += 1;
+        let service = Service::new("/file").unwrap();
+        self.payee
+            .quote(&service, Amount(price), QuoteId([self.quotes; 16]), NOW)
+            .unwrap()
+    }
+
+    fn issue(&mut self, hold: &Signed<Hold>, price: u64, length: u32) -> (PayerBook, OpenBook) {
+        let quote = self.quote(price);
+        let secret = Preimage([self.quotes; 32]);
+        let book = PayerBook::new(&hold.body, &quote, FACE, length, secret, &self.payer).unwrap();
+        let open = OpenBook {
+            hold: *hold,
+            quote,
+            book: *book.signed(),
+        };
+        (book, open)
+    }
+
+    fn open(&mut self, hold: &Signed<Hold>, price: u64, length: u32) -> (Vec<Ticket>, PayeeBook) {
+        let (mut book, open) = self.issue(hold, price, length);
+        let opened = self.payee.open_book(open, NOW).unwrap().book;
+        (all_tickets(&mut book), opened)
+    }
+
+    fn code(&mut self, open: OpenBook) -> Code {
+        self.payee.open_book(open, NOW).unwrap_err().code
+    }
+}
+
+fn all_tickets(book: &mut PayerBook) -> Vec<Ticket> {
+    let mut window = crate::payer::Window::new(Amount(u64::MAX));
+    let mut records = Vec::new();
+    while book.issue(u32::MAX, &mut window, &mut records) > 0 {
+        book.acknowledge(book.sent(), &mut window);
+    }
+    records
+        .chunks(36)
+        .map(|record| Ticket::from_bytes(record.try_into().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_quote_opens_one_book() {
+    let mut w = World::new();
+    let hold = w.hold(10_000, |_| ());
+    let (_, open) = w.issue(&hold, 10, 5);
+    assert!(w.payee.open_book(open.clone(), NOW).is_ok());
+    assert_eq!(w.code(open), Code::CommitmentReused);
+}
+
+#[test]
+fn an_altered_or_stale_or_foreign_quote_opens_nothing() {
+    let mut w = World::new();
+    let hold = w.hold(10_000, |_| ());
+    let (_, mut cheaper) = w.issue(&hold, 10, 5);
+    cheaper.quote.terms.ticket_price = Amount(1);
+    assert_eq!(w.code(cheaper), Code::QuoteAltered);
+    let (_, late) = w.issue(&hold, 10, 5);
+    let after = NOW.plus_ms(QUOTE_LIFE_MS + 1);
+    assert_eq!(w.payee.open_book(late, after).unwrap_err().code, Code::QuoteExpired);
+}
+
+#[test]
+fn a_quote_outlives_its_epoch_but_not_by_two() {
+    let mut w = World::new();
+    let hold = w.hold(10_000, |_| ());
+    let (_, open) = w.issue(&hold, 10, 5);
+    w.payee.begin_epoch(EpochSecret::new([10; 32]));
+    assert!(w.payee.open_book(open, NOW).is_ok());
+    let (_, open) = w.issue(&hold, 10, 5);
+    w.payee.begin_epoch(EpochSecret::new([11; 32]));
+    w.payee.begin_epoch(EpochSecret::new([12; 32]));
+    assert_eq!(w.code(open), Code::QuoteAltered);
+}
+
+#[test]
+fn a_hold_must_be_for_me_from_my_escrow_in_time_and_cheap_enough() {
+    type Change = fn(&mut HoldTerms);
+    let cases: [(Change, Code); 8] = [
+        (
+            |t| t.payee = SecretKey::from_seed(&[8; 32]).account(),
+            Code::HoldNotForMe,
+        ),
+        (
+            |t| t.escrow = SecretKey::from_seed(&[8; 32]).account(),
+            Code::WrongEscrow,
+        ),
+        (|t| t.asset.decimals = 2, Code::WrongAsset),
+        (|t| t.expires_at = NOW.plus_ms(MINUTE_MS - 1), Code::HoldExpired),
+        (
+            |t| t.redeem_by = t.expires_at.plus_ms(DAY_MS - 1),
+            Code::RedeemWindowShort,
+        ),
+        (|t| t.fee.flat = Amount(11), Code::FeeTooHigh),
+        (|t| t.fee.ppm = 20_001, Code::FeeTooHigh),
+        (|t| t.signer = t.payee, Code::SelfHold),
+    ];
+    for (change, code) in cases {
+        let mut w = World::new();
+        let good = w.hold(10_000, |_| ());
+        let (_, mut open) = w.issue(&good, 10, 5);
+        open.hold = w.hold(10_000, change);
+        open.book.body.hold = open.hold.body.id();
+        open.book = Signed::new(open.book.body, &w.payer);
+        assert_eq!(w.code(open), code);
+    }
+}
+
+#[test]
+fn a_book_must_keep_to_quote_and_hold() {
+    type Change = fn(&mut crate::book::Book);
+    let cases: [(Change, Code); 7] = [
+        (|b| b.hold = HoldId([0; 32]), Code::HoldMismatch),
+        (
+            |b| b.commitment = crate::draw::Commitment([0; 32]),
+            Code::CommitmentMismatch,
+        ),
+        (|b| b.length = 0, Code::BookTooLong),
+        (|b| b.length = 4_097, Code::BookTooLong),
+        (|b| b.face_value = Amount(9), Code::FaceOutOfRange),
+        (|b| b.face_value = Amount(100_001), Code::FaceOutOfRange),
+        (|b| b.threshold.0 -= 1, Code::OddsTooLow),
+    ];
+    for (change, code) in cases {
+        let mut w = World::new();
+        let hold = w.hold(10_000, |_| ());
+        let (_, mut open) = w.issue(&hold, 10, 5);
+        change(&mut open.book.body);
+        open.book = Signed::new(open.book.body, &w.payer);
+        assert_eq!(w.code(open), code);
+    }
+}
+
+#[test]
+fn only_the_holds_signer_signs_books_and_only_the_escrow_holds() {
+    let mut w = World::new();
+    let hold = w.hold(10_000, |_| ());
+    let (_, mut open) = w.issue(&hold, 10, 5);
+    open.book = Signed::new(open.book.body, &w.escrow);
+    assert_eq!(w.code(open), Code::BadSignature);
+    let (_, mut open) = w.issue(&hold, 10, 5);
+    open.hold = Signed::new(open.hold.body, &w.payer);
+    assert_eq!(w.code(open), Code::BadSignature);
+}
+
+#[test]
+fn a_repeat_costs_nothing_and_changes_nothing() {
+    let mut w = World::new();
+    let hold = w.hold(1_000_000, |_| ());
+    let (tickets, mut book) = w.open(&hold, 500, 50);
+    for ticket in &tickets {
+        assert_eq!(book.take(ticket, &mut w.payee, NOW), Ok(Taken::Drawn));
+    }
+    let winners = book.winners();
+    for ticket in &tickets {
+        assert_eq!(book.take(ticket, &mut w.payee, NOW), Ok(Taken::Repeat));
+    }
+    assert_eq!((book.winners(), book.through()), (winners, 50));
+}
+
+#[test]
+fn a_jump_draws_every_index_it_passes() {
+    let mut one_by_one = World::new();
+    let mut at_once = World::new();
+    let hold = one_by_one.hold(1_000_000, |_| ());
+    let (tickets, mut a) = one_by_one.open(&hold, 300, 90);
+    let (_, mut b) = at_once.open(&hold, 300, 90);
+    for ticket in &tickets {
+        a.take(ticket, &mut one_by_one.payee, NOW).unwrap();
+    }
+    b.take(&tickets[89], &mut at_once.payee, NOW).unwrap();
+    assert_eq!((a.winners(), a.through()), (b.winners(), b.through()));
+    assert!(a.winners() > 0);
+    assert_eq!(one_by_one.payee.exposure(), at_once.payee.exposure());
+}
+
+#[test]
+fn bad_tickets_are_refused_with_their_code() {
+    let mut w = World::new();
+    let hold = w.hold(1_000_000, |_| ());
+    let (tickets, mut book) = w.open(&hold, 10, 300);
+    let at = |index: u32, n: usize| Ticket {
+        index,
+        preimage: tickets[n].preimage,
+    };
+    for (ticket, code) in [
+        (at(0, 0), Code::IndexZero),
+        (at(301, 0), Code::IndexPastEnd),
+        (at(101, 100), Code::JumpTooLong),
+        (at(1, 1), Code::ChainBroken),
+        (at(5, 5), Code::ChainBroken),
+    ] {
+        assert_eq!(book.take(&ticket, &mut w.payee, NOW).unwrap_err().code, code);
+    }
+    let late = hold.body.terms.expires_at.minus_ms(MINUTE_MS - 1);
+    assert_eq!(
+        book.take(&tickets[0], &mut w.payee, late).unwrap_err().code,
+        Code::HoldExpired
+    );
+}
+
+#[test]
+fn without_room_nothing_is_drawn_and_a_top_up_goes_on_by_itself() {
+    let mut w = World::new();
+    let hold = w.hold(2 * FACE.0, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 50);
+    let exhausted = Taken::Exhausted {
+        need: FACE,
+        has: Amount(0),
+    };
+    assert_eq!(book.take(&tickets[39], &mut w.payee, NOW), Ok(exhausted));
+    assert_eq!((book.through(), book.winners()), (2, 2));
+    assert_eq!(book.take(&tickets[40], &mut w.payee, NOW), Ok(exhausted));
+    let more = Signed::new(
+        Hold {
+            revision: 1,
+            cap: Amount(45 * FACE.0),
+            ..hold.body
+        },
+        &w.escrow,
+    );
+    w.payee.present_hold(&more, NOW).unwrap();
+    assert_eq!(w.payee.take_granted(), [book.id()]);
+    assert_eq!(book.resume(&mut w.payee), Taken::Drawn);
+    assert_eq!((book.through(), book.winners()), (41, 41));
+    assert_eq!(w.payee.exposure().liabilities, Amount(41 * FACE.0));
+}
+
+#[test]
+fn many_books_never_win_more_than_the_hold_has() {
+    let mut w = World::new();
+    let hold = w.hold(10 * FACE.0 + 999, |_| ());
+    let mut books: Vec<_> = (0..OPEN_BOOKS).map(|_| w.open(&hold, FACE.0 / 2, 60)).collect();
+    for index in 0..60 {
+        for (tickets, book) in &mut books {
+            book.take(&tickets[index], &mut w.payee, NOW).unwrap();
+        }
+    }
+    let won: u32 = books.iter().map(|(_, book)| book.winners()).sum();
+    assert_eq!(won, 10);
+    assert_eq!(w.payee.exposure().liabilities, Amount(10 * FACE.0));
+    let (_, one_too_many) = w.issue(&hold, 10, 5);
+    assert_eq!(w.code(one_too_many), Code::Busy);
+}
+
+const OPEN_BOOKS: usize = crate::limits::OPEN_BOOKS_PER_HOLD_MAX;
+
+#[test]
+fn closing_one_book_makes_room_for_the_next_in_line() {
+    let mut w = World::new();
+    let hold = w.hold(FACE.0, |_| ());
+    let (a_tickets, mut a) = w.open(&hold, 1, 10);
+    let (b_tickets, mut b) = w.open(&hold, 1, 10);
+    assert_eq!(a.take(&a_tickets[0], &mut w.payee, NOW), Ok(Taken::Drawn));
+    assert!(matches!(
+        b.take(&b_tickets[0], &mut w.payee, NOW),
+        Ok(Taken::Exhausted { .. })
+    ));
+    let closing = a.close(Reject::of(Code::BookFinished));
+    w.payee.closed(&closing, NOW);
+    assert_eq!(w.payee.take_granted(), [b.id()]);
+    assert_eq!(b.resume(&mut w.payee), Taken::Drawn);
+}
+
+#[test]
+fn a_winner_is_acknowledged_only_when_it_is_durable() {
+    let mut w = World::new();
+    let hold = w.hold(1_000_000, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 10);
+    book.take(&tickets[0], &mut w.payee, NOW).unwrap();
+    assert_eq!(book.ack_through(), 0);
+    let row = book.begin_write().unwrap();
+    assert_eq!((row.winners, row.claim.through), (1, 1));
+    book.take(&tickets[1], &mut w.payee, NOW).unwrap();
+    assert_eq!((book.ack_through(), book.begin_write()), (0, None));
+    book.written();
+    assert_eq!(book.ack_through(), 1);
+    assert_eq!(book.begin_write().unwrap().winners, 2);
+    assert_eq!(book.pool(), 1);
+}
+
+#[test]
+fn a_payee_whose_store_failed_takes_no_ticket() {
+    let mut w = World::new();
+    let hold = w.hold(1_000_000, |_| ());
+    let (tickets, mut book) = w.open(&hold, 10, 10);
+    w.payee.store_failed();
+    assert_eq!(
+        book.take(&tickets[0], &mut w.payee, NOW).unwrap_err().code,
+        Code::NotSelling
+    );
+    let (service, id) = (Service::new("/file").unwrap(), QuoteId([99; 16]));
+    assert_eq!(
+        w.payee.quote(&service, Amount(10), id, NOW).unwrap_err().code,
+        Code::NotSelling
+    );
+    w.payee.store_recovered();
+    assert_eq!(book.take(&tickets[0], &mut w.payee, NOW), Ok(Taken::Drawn));
+}
+
+#[test]
+fn a_young_store_asks_the_escrow_about_old_holds_first() {
+    let mut w = World::with(|terms| terms.store_since = NOW.minus_ms(MINUTE_MS));
+    let hold = w.hold(1_000_000, |_| ());
+    let (_, open) = w.issue(&hold, 10, 5);
+    assert_eq!(w.code(open.clone()), Code::HoldUnchecked);
+    assert_eq!(w.payee.tick(NOW), [Task::Check(Box::new(hold))]);
+    let status = HoldStatus {
+        hold,
+        paid: Amount(5),
+        state: HoldState::Open,
+    };
+    assert_eq!(w.payee.checked(&status, NOW).unwrap().paid, Amount(5));
+    assert!(w.payee.open_book(open, NOW).is_ok());
+}
+
+#[test]
+fn a_hold_that_ended_at_the_escrow_opens_nothing() {
+    let mut w = World::with(|terms| terms.store_since = NOW);
+    let hold = w.hold(1_000_000, |_| ());
+    let (_, open) = w.issue(&hold, 10, 5);
+    assert_eq!(w.code(open.clone()), Code::HoldUnchecked);
+    let status = HoldStatus {
+        hold,
+        paid: Amount(5),
+        state: HoldState::Released,
+    };
+    w.payee.checked(&status, NOW);
+    assert_eq!(w.code(open), Code::HoldReleased);
+}
+
+fn receipt(w: &World, row: &WinnerRow, paid_after: u64) -> Signed<Receipt> {
+    let body = Receipt {
+        escrow: w.escrow.account(),
+        writer: 0,
+        book: row.claim.book.body.id(),
+        through: row.claim.through,
+        winners: row.winners,
+        gross: row.gross(),
+        fee: Amount(0),
+        hold_paid_after: Amount(paid_after),
+        at: NOW,
+        height: 1,
+        head: crate::claim::Head([0; 32]),
+    };
+    Signed::new(body, &w.escrow)
+}
+
+#[test]
+fn winners_are_claimed_after_closing_settled_by_the_receipt_and_the_hold_released() {
+    let mut w = World::new();
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 3);
+    for ticket in &tickets {
+        book.take(ticket, &mut w.payee, NOW).unwrap();
+    }
+    assert_eq!(w.payee.tick(NOW), []);
+    let closing = book.close(Reject::of(Code::BookComplete));
+    w.payee.closed(&closing, NOW);
+    let row = closing.winners.unwrap();
+    assert_eq!(w.payee.tick(NOW), [Task::Claim(vec![row.claim])]);
+    assert_eq!(row.claim.verify(&hold.body).unwrap().winners, 3);
+
+    let mut forged = receipt(&w, &row, 3 * FACE.0);
+    forged.signature.0[0] ^= 1;
+    assert_eq!(w.payee.receive(&forged, NOW).unwrap_err().code, Code::BadSignature);
+    let short = receipt(&w, &WinnerRow { winners: 2, ..row }, 2 * FACE.0);
+    assert_eq!(w.payee.receive(&short, NOW).unwrap_err().code, Code::BadTerms);
+    let settled = w.payee.receive(&receipt(&w, &row, 3 * FACE.0), NOW).unwrap();
+    assert_eq!(
+        (settled.hold.paid, settled.net),
+        (Amount(3 * FACE.0), Amount(3 * FACE.0))
+    );
+    assert_eq!(w.payee.tick(NOW), []);
+
+    let idle = NOW.plus_ms(crate::limits::HOLD_IDLE_MS);
+    let release = crate::hold::Release {
+        hold: hold.body.id(),
+        paid: Amount(3 * FACE.0),
+    };
+    assert_eq!(w.payee.tick(idle), [Task::Release(release)]);
+    let signed = Signed::new(release, &SecretKey::from_seed(&[3; 32]));
+    assert_eq!(w.payee.released(signed).unwrap().release, Some(signed));
+    assert_eq!(w.payee.tick(idle), [Task::SendRelease(signed)]);
+    let more = Signed::new(
+        Hold {
+            revision: 1,
+            cap: Amount(200 * FACE.0),
+            ..hold.body
+        },
+        &w.escrow,
+    );
+    assert_eq!(w.payee.present_hold(&more, idle).unwrap_err().code, Code::HoldReleased);
+    w.payee.release_known(&hold.body.id());
+    assert_eq!(w.payee.tick(idle), []);
+}
+
+#[test]
+fn unclaimed_winners_of_enough_value_close_their_book() {
+    let mut w = World::with(|terms| terms.redeem_at_value = Amount(2 * FACE.0));
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 3);
+    book.take(&tickets[0], &mut w.payee, NOW).unwrap();
+    assert_eq!(w.payee.tick(NOW), []);
+    book.take(&tickets[1], &mut w.payee, NOW).unwrap();
+    assert_eq!(w.payee.tick(NOW), [Task::Close(book.id())]);
+}
+
+#[test]
+fn a_payee_that_cannot_redeem_in_time_stops_selling() {
+    let mut w = World::new();
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 3);
+    book.take(&tickets[0], &mut w.payee, NOW).unwrap();
+    let closing = book.close(Reject::of(Code::StreamLost));
+    w.payee.closed(&closing, NOW);
+    let deadline = hold.body.claim_deadline();
+    w.payee.tick(deadline.minus_ms(1));
+    assert_eq!(w.payee.health(), Health::Selling);
+    w.payee.tick(deadline);
+    assert_eq!(w.payee.health(), Health::Overdue);
+    w.payee
+        .receive(&receipt(&w, &closing.winners.unwrap(), FACE.0), deadline)
+        .unwrap();
+    assert_eq!(w.payee.health(), Health::Selling);
+}
+
+#[test]
+fn a_restart_claims_what_it_kept_and_still_owes_nothing_twice() {
+    let mut w = World::new();
+    let hold = w.hold(3 * FACE.0, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 3);
+    book.take(&tickets[1], &mut w.payee, NOW).unwrap();
+    let row = book.begin_write().unwrap();
+    let hold_row = *w.payee.hold(&hold.body.id()).unwrap();
+    let terms = w.payee.terms.clone();
+    w.payee = Payee::new(terms, EpochSecret::new([77; 32]), vec![hold_row], vec![row], NOW).unwrap();
+    assert_eq!(w.payee.tick(NOW), [Task::Claim(vec![row.claim])]);
+    let (tickets, mut book) = w.open(&hold, FACE.0, 3);
+    assert!(matches!(
+        book.take(&tickets[2], &mut w.payee, NOW),
+        Ok(Taken::Exhausted { .. })
+    ));
+    assert_eq!(book.winners(), 1);
+}
+
+#[test]
+fn time_that_steps_back_opens_nothing_again() {
+    let mut w = World::new();
+    let hold = w.hold(10_000, |_| ());
+    let (_, open) = w.issue(&hold, 10, 5);
+    w.payee.advance(NOW.plus_ms(QUOTE_LIFE_MS + 1));
+    assert_eq!(w.payee.open_book(open, NOW).unwrap_err().code, Code::QuoteExpired);
+}
+
+#[test]
+fn credit_is_counted_by_payer_over_all_its_books() {
+    let mut w = World::with(|terms| terms.credit_units = 3);
+    let payer = w.payer.account();
+    assert!((0..3).all(|_| w.payee.lend(&payer)));
+    assert!(!w.payee.lend(&payer));
+    w.payee.repay(&payer, 1);
+    assert!(w.payee.lend(&payer));
+}
+
+#[test]
+fn a_unit_is_served_for_each_ticket_and_no_more() {
+    let mut w = World::new();
+    let hold = w.hold(1_000_000, |_| ());
+    let (tickets, mut book) = w.open(&hold, 10, 5);
+    assert!(!book.serve(PaidBy::Tickets));
+    let drawn = book.take(&tickets[1], &mut w.payee, NOW);
+    assert_eq!((drawn, book.winners(), book.pool()), (Ok(Taken::Drawn), 0, 2));
+    assert!(book.serve(PaidBy::Tickets) && book.serve(PaidBy::Tickets) && !book.serve(PaidBy::Tickets));
+    assert!(book.serve(PaidBy::Credit));
+    assert_eq!(book.debt(), 1);
+}
+
+#[test]
+fn only_the_payer_can_name_a_closed_book() {
+    let mut w = World::new();
+    let hold = w.hold(1_000_000, |_| ());
+    let (tickets, mut book) = w.open(&hold, 10, 5);
+    book.take(&tickets[1], &mut w.payee, NOW).unwrap();
+    assert!(book.is_bearer(&tickets[1]) && book.is_bearer(&tickets[3]));
+    assert!(!book.is_bearer(&tickets[0]));
+    assert!(!book.is_bearer(&Ticket {
+        index: 3,
+        preimage: Preimage([0; 32])
+    }));
+}
