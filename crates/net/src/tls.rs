@@ -79,6 +79,11 @@ fn rustls_client(
 
 /// The server side of TLS.
 pub(crate) fn server_config(identity: &Identity, client_key: ClientKey) -> Result<quinn::ServerConfig, NetError> {
+    let crypto = QuicServerConfig::try_from(rustls_server(identity, client_key)?).map_err(|_| NetError::Identity)?;
+    Ok(quinn::ServerConfig::with_crypto(Arc::new(crypto)))
+}
+
+fn rustls_server(identity: &Identity, client_key: ClientKey) -> Result<rustls::ServerConfig, NetError> {
     let builder = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|_| NetError::Identity)?;
@@ -91,8 +96,7 @@ pub(crate) fn server_config(identity: &Identity, client_key: ClientKey) -> Resul
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
     tls.max_early_data_size = 0;
-    let crypto = QuicServerConfig::try_from(tls).map_err(|_| NetError::Identity)?;
-    Ok(quinn::ServerConfig::with_crypto(Arc::new(crypto)))
+    Ok(tls)
 }
 
 /// The key in a certificate, or `None` if it holds no acceptable Ed25519 key.
