@@ -54,9 +54,9 @@ pub fn write(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
         // Version 1 of the format: OpenSSL does not read a file that also has the public key.
         public_key: None,
     };
-    let pem = bytes.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyFileError::NotAKey {
-        path: path.to_owned(),
-    })?;
+    let pem = bytes
+        .to_pkcs8_pem(LineEnding::LF)
+        .map_err(|_| KeyFileError::NotAKey { path: path.to_owned() })?;
     write_file(path, pem.as_bytes(), 0o600, Existing::Keep).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.to_owned() },
         kind => KeyFileError::Io {
@@ -97,7 +97,9 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
         });
     }
     // Reserved at once, so that growing leaves no copy behind.
-    let mut pem = Zeroizing::new(String::with_capacity(usize::try_from(KEY_FILE_BYTES_MAX).unwrap_or(1_024)));
+    let mut pem = Zeroizing::new(String::with_capacity(
+        usize::try_from(KEY_FILE_BYTES_MAX).unwrap_or(1_024),
+    ));
     file.take(KEY_FILE_BYTES_MAX)
         .read_to_string(&mut pem)
         .map_err(|error| match error.kind() {
