@@ -1,5 +1,7 @@
 //! Two endpoints on loopback: who gets in, what frames do, and what each side is told at the end.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests stop a test where it fails")]
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tombola_core::key::SecretKey;
 use tombola_net::{Address, ClientKey, Connection, Endpoint, NetError};
