@@ -37,7 +37,7 @@ pub fn generate() -> Result<SecretKey, KeyFileError> {
 /// Makes a fresh key and writes it to a new file; durable when this returns.
 ///
 /// # Errors
-/// As [`generate`] and [`write`].
+/// As [`generate`] and [`write()`].
 pub fn create(path: &Path) -> Result<SecretKey, KeyFileError> {
     let key = generate()?;
     write(path, &key)?;
