@@ -1,3 +1,5 @@
 //! Integration tests, one binary.
 
+mod spec;
+mod tidy;
 mod vectors;

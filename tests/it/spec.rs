@@ -1,0 +1,87 @@
+//! The specification says what the code does, where a machine can tell.
+
+use std::collections::{BTreeMap, BTreeSet};
+use tombola_core::reject::Code;
+use tombola_tests::{spec, workspace};
+
+fn text() -> String {
+    spec::text(&workspace()).unwrap()
+}
+
+#[test]
+fn every_code_is_in_the_table_with_its_number_and_name() {
+    let of_code: BTreeMap<u16, String> = Code::ALL.iter().map(|c| (c.number(), c.name().to_string())).collect();
+    assert_eq!(spec::codes(&text()), of_code);
+}
+
+#[test]
+fn the_table_says_which_codes_are_retryable() {
+    let text = text();
+    for code in Code::ALL {
+        let start = format!("| {} | `{}` |", code.number(), code.name());
+        let row = text.lines().find(|line| line.starts_with(&start)).unwrap();
+        let retry = if code.is_retryable() { "| yes |" } else { "| no |" };
+        assert!(row.contains(retry), "{row}");
+    }
+}
+
+#[test]
+fn every_clause_that_the_code_cites_exists_once() {
+    let clauses = spec::clauses(&text());
+    let unique: BTreeSet<&String> = clauses.iter().collect();
+    assert_eq!(unique.len(), clauses.len(), "a clause id is used twice");
+    let cited = spec::cited(&workspace()).unwrap();
+    assert!(cited.len() > 40, "found only {} citations", cited.len());
+    let missing: Vec<_> = cited.iter().filter(|(id, _)| !clauses.contains(id)).collect();
+    assert!(missing.is_empty(), "cited and not in the spec: {missing:?}");
+}
+
+#[test]
+fn every_limit_of_the_protocol_is_in_the_table_of_limits() {
+    let source = std::fs::read_to_string(workspace().join("crates/core/src/limits.rs")).unwrap();
+    let text = text();
+    let names = source
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
+    let missing: Vec<_> = names.filter(|name| !text.contains(&format!("\n| {name} | "))).collect();
+    assert!(missing.is_empty(), "limits that the spec lacks: {missing:?}");
+}
+
+#[test]
+fn every_tag_of_the_protocol_is_in_the_table_of_tags() {
+    let text = text();
+    for path in tombola_tests::files_below(&workspace().join("crates/core"), &["rs"]).unwrap() {
+        let source = std::fs::read_to_string(&path).unwrap();
+        for tag in source
+            .split("Tag::new(\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+        {
+            assert!(text.contains(&format!("\n| `{tag}` | ")), "{tag} of {}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_worked_examples_are_the_vectors() {
+    let text = text().replace('\n', "");
+    let vector = |file: &str, name: &str| {
+        let vectors = tombola_tests::vectors::load(file);
+        vectors.into_iter().find(|vector| vector["name"] == name).unwrap()
+    };
+    let shown = [
+        vector("chain.json", "length 3")["anchor"].clone(),
+        vector("chain.json", "length 3")["values"]["1"].clone(),
+        vector("draw.json", "exactly at the threshold wins")["number"].clone(),
+        vector("odds.json", "1 of 1000")["threshold"].clone(),
+        vector("hold.json", "revision 0")["id"]["hex"].clone(),
+        vector("book.json", "odds 1 in 10")["id"]["hex"].clone(),
+        vector("quote.json", "a file")["bytes"].clone(),
+        vector("payee-messages.json", "all up to 7 is drawn")["bytes"].clone(),
+        vector("claim.json", "through the highest winner")["gross"].clone(),
+    ];
+    for value in shown {
+        let value = value.as_str().unwrap().to_string();
+        assert!(text.contains(&value), "{value}");
+    }
+}

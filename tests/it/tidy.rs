@@ -1,0 +1,140 @@
+//! House rules that a machine can check.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tombola_tests::workspace;
+
+const LINES_MAX: usize = 800;
+
+/// The tracked files with one of these extensions, with their text. Outside of a checkout: those that are there.
+fn sources(extensions: &[&str]) -> Vec<(PathBuf, String)> {
+    let root = workspace();
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(&root).output();
+    let tracked: Vec<PathBuf> = match listed {
+        Ok(output) if output.status.success() => {
+            let names = String::from_utf8(output.stdout).unwrap();
+            names.split_terminator('\0').map(|name| root.join(name)).collect()
+        }
+        _ => ["crates", "tests"]
+            .iter()
+            .flat_map(|part| tombola_tests::files_below(&root.join(part), extensions).unwrap())
+            .collect(),
+    };
+    let wanted = |path: &PathBuf| path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x));
+    tracked
+        .into_iter()
+        .filter(wanted)
+        // A tracked file that was just deleted is no file.
+        .filter_map(|path| std::fs::read_to_string(&path).ok().map(|text| (path, text)))
+        .collect()
+}
+
+fn is_test(path: &Path) -> bool {
+    let in_tests = path.components().any(|part| part.as_os_str() == "tests");
+    in_tests || path.file_name().is_some_and(|name| name == "tests.rs")
+}
+
+/// A forbidden word, spelled in two halves so that this file does not have it.
+fn word(left: &str, right: &str) -> String {
+    [left, right].concat()
+}
+
+#[test]
+fn sources_are_ascii() {
+    for (path, text) in sources(&["rs", "toml"]) {
+        let line = text.lines().position(|line| !line.is_ascii());
+        assert_eq!(line, None, "{} has a line that is not ASCII", path.display());
+    }
+}
+
+#[test]
+fn no_file_is_too_long() {
+    for (path, text) in sources(&["rs"]).into_iter().filter(|(path, _)| !is_test(path)) {
+        let lines = text.lines().count();
+        assert!(
+            lines <= LINES_MAX,
+            "{} has {lines} lines and wants splitting",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    let words = [
+        word("TO", "DO"),
+        word("FIX", "ME"),
+        word("dbg", "!("),
+        word("todo", "!("),
+        word("unimplemented", "!("),
+    ];
+    for (path, text) in sources(&["rs"]) {
+        for (line, number) in text.lines().zip(1..) {
+            let found = words.iter().find(|word| line.contains(*word));
+            assert_eq!(found, None, "{}:{number}", path.display());
+        }
+    }
+}
+
+#[test]
+fn core_and_ledger_have_no_clock_socket_disk_or_thread() {
+    let outside = [
+        "std::time",
+        "std::net",
+        "std::fs",
+        "std::thread",
+        "std::env",
+        "std::process",
+        "tokio",
+        "rand::",
+    ];
+    for name in ["core", "ledger"] {
+        let directory = workspace().join("crates").join(name).join("src");
+        for path in tombola_tests::files_below(&directory, &["rs"]).unwrap() {
+            let text = std::fs::read_to_string(&path).unwrap();
+            // Tests at the bottom of a file may do as they like.
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for (line, number) in code.lines().zip(1..).filter(|_| !is_test(&path)) {
+                let is_comment = line.trim_start().starts_with("//");
+                let found = outside.iter().find(|name| !is_comment && line.contains(**name));
+                assert_eq!(found, None, "{}:{number}", path.display());
+            }
+        }
+    }
+}
+
+/// `core <- ledger <- store`, `{core, ledger, store, net} <- node <- {gateway, cli}`, and nothing back.
+#[test]
+fn crates_depend_in_one_direction() {
+    let allowed: [(&str, &[&str]); 7] = [
+        ("core", &[]),
+        ("ledger", &["core"]),
+        ("store", &["core", "ledger"]),
+        ("net", &["core"]),
+        ("node", &["core", "ledger", "store", "net"]),
+        ("gateway", &["core", "ledger", "store", "net", "node"]),
+        ("cli", &["core", "ledger", "store", "net", "node", "gateway"]),
+    ];
+    for (name, may) in allowed {
+        let manifest = workspace().join("crates").join(name).join("Cargo.toml");
+        let Ok(text) = std::fs::read_to_string(manifest) else {
+            assert_eq!(name, "gateway", "only the gateway may still be missing");
+            continue;
+        };
+        for dependency in own_dependencies(&text) {
+            assert!(
+                may.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+/// Our own crates that a manifest depends on, tests included, without their prefix.
+fn own_dependencies(manifest: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let lines = manifest.lines().filter_map(|line| line.strip_prefix("tombola-"));
+    lines
+        .map(|rest| rest.chars().take_while(|c| is_name(*c)).collect())
+        .collect()
+}
