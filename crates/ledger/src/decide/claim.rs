@@ -1,0 +1,136 @@
+//! Claims: each is judged by itself, and is an event of its own if it pays.
+
+use super::Work;
+use super::hold::judged;
+use crate::draft::blank;
+use crate::event::{Captured, Cause, Effect, Place, Posting, ReadRow};
+use crate::key::Key;
+use crate::request::{Proof, VerifiedRequest};
+use crate::row::{AccountRow, BookRow, HoldRow, Row};
+use crate::view::Stop;
+use tombola_core::amount::Amount;
+use tombola_core::claim::{Claim, Receipt, Refusal, Winnings};
+use tombola_core::escrow::{BookRecord, Capture, Verdict, judge};
+use tombola_core::key::AccountKey;
+use tombola_core::message::ClaimAnswer;
+use tombola_core::reject::{Code, Reject};
+
+impl Work<'_> {
+    /// What verifying showed of each claim of a batch, or why there is nothing to judge.
+    pub(crate) fn claims<'r>(&self, request: &'r VerifiedRequest) -> Result<&'r [Result<Winnings, Reject>], Reject> {
+        match request.proof() {
+            Proof::Claims(proofs) => Ok(proofs),
+            Proof::Unsound(reject) => Err(*reject),
+            Proof::Sound => Err(Reject::of(Code::NotOffered)),
+        }
+    }
+
+    /// Judges one claim and pays it, repeats its receipt, or refuses it. Spec: R-12.
+    pub(crate) fn claim(
+        &mut self,
+        payee: &AccountKey,
+        claim: &Claim,
+        proof: &Result<Winnings, Reject>,
+    ) -> Result<ClaimAnswer, Stop> {
+        let (row, hold) = match self.hold_row(&claim.book.body.hold) {
+            Ok(found) => found,
+            Err(Stop::No(reject)) => return Ok(self.refuse(claim, None, reject)),
+            Err(stop) => return Err(stop),
+        };
+        let winnings = match proof {
+            Ok(winnings) => winnings,
+            Err(reject) => return Ok(self.refuse(claim, Some(&hold), *reject)),
+        };
+        let book = self.view.find::<BookRow>(Key::book(row, &winnings.book))?;
+        let book = book.map(|book| BookRecord {
+            preimage: book.preimage,
+            receipt: book.receipt,
+        });
+        match judge(winnings, payee, book.as_ref(), &judged(&hold)) {
+            Err(reject) => Ok(self.refuse(claim, Some(&hold), reject)),
+            Ok(Verdict::Repeat(receipt)) => Ok(ClaimAnswer::Receipt(blank(receipt))),
+            Ok(Verdict::Capture(capture)) => {
+                let receipt = self.capture(row, &hold, claim, winnings, &capture)?;
+                Ok(ClaimAnswer::Receipt(blank(receipt)))
+            }
+        }
+    }
+
+    /// Books a paid claim.
+    fn capture(
+        &mut self,
+        row: u64,
+        hold: &HoldRow,
+        claim: &Claim,
+        winnings: &Winnings,
+        capture: &Capture,
+    ) -> Result<Receipt, Stop> {
+        self.view.need::<AccountRow>(Key::account(hold.payer))?;
+        self.view.need::<AccountRow>(Key::account(hold.payee))?;
+        let reads = self.reads(&[
+            ReadRow::Hold(row),
+            ReadRow::Book(row, winnings.book),
+            ReadRow::Account(hold.payer),
+            ReadRow::Account(hold.payee),
+        ]);
+        let captured = Captured {
+            hold: claim.book.body.hold,
+            book: winnings.book,
+            through: winnings.through,
+            winners: winnings.winners,
+            gross: winnings.gross,
+            fee: winnings.fee,
+            hold_paid_after: capture.hold_paid_after,
+            amount: capture.amount,
+        };
+        self.debit(hold.payer, capture.amount);
+        self.credit(hold.payee, capture.credit);
+        self.view
+            .edit::<HoldRow>(Key::hold(row), |hold| hold.paid = capture.hold_paid_after);
+        let cause = Cause::Claim {
+            payee: hold.hold.terms.payee,
+            claim: *claim,
+        };
+        let postings = capture_postings(row, hold.payee, capture.amount, capture.fee, capture.credit);
+        let body = self.event_body(cause, Effect::Captured(captured), postings, reads);
+        let logged = self.book(body, &[hold.payer, hold.payee]);
+        self.check_hold(row);
+        self.totals.claims = self.totals.claims.saturating_add(1);
+        self.totals.winners = self.totals.winners.saturating_add(u64::from(capture.winners));
+        let writer = self.config.writer;
+        let receipt = captured.receipt(self.config.escrow, self.now, writer, logged.height, logged.head);
+        let entry = BookRow {
+            preimage: winnings.preimage,
+            receipt,
+        };
+        self.view.put(Key::book(row, &winnings.book), Row::Books(entry));
+        Ok(receipt)
+    }
+
+    /// A refusal with the hold's standing at this moment. It changes nothing. Spec: R-14.
+    fn refuse(&self, claim: &Claim, hold: Option<&HoldRow>, reject: Reject) -> ClaimAnswer {
+        let zero = (0, Amount::ZERO, Amount::ZERO);
+        let (revision, cap, paid) = hold.map_or(zero, |row| (row.hold.revision, row.hold.cap, row.paid));
+        ClaimAnswer::Refusal(blank(Refusal {
+            escrow: self.config.escrow,
+            writer: self.config.writer,
+            book: claim.book.body.id(),
+            claim_hash: claim.hash(),
+            code: reject.code,
+            revision,
+            cap,
+            paid,
+            at: self.now,
+        }))
+    }
+}
+
+/// From the hold to the payee, less the escrow's fee. Spec: G-04.
+pub(crate) fn capture_postings(hold: u64, payee: u64, amount: Amount, fee: Amount, credit: Amount) -> Vec<Posting> {
+    let posting = |place, delta| Posting { place, delta };
+    vec![
+        posting(Place::Hold(hold), 0i128.saturating_sub(i128::from(amount.0))),
+        posting(Place::Account(payee), i128::from(credit.0)),
+        posting(Place::Fees, i128::from(fee.0)),
+    ]
+}

@@ -1,0 +1,210 @@
+//! The life of a hold: opened, topped up, released or expired.
+
+use super::{Decided, Work};
+use crate::draft::blank;
+use crate::event::{Cause, Effect, Place, ReadRow, moved};
+use crate::key::Key;
+use crate::ledger::Outcome;
+use crate::request::VerifiedRequest;
+use crate::row::{AccountRow, HoldRow, Row};
+use crate::view::Stop;
+use tombola_core::amount::{Amount, Timestamp};
+use tombola_core::escrow::{self, HoldRecord, PayerRecord, ReleaseVerdict};
+use tombola_core::hold::Release;
+use tombola_core::key::HoldId;
+use tombola_core::message::{EscrowAnswer, HoldRequest, HoldState, Phase};
+use tombola_core::reject::{Code, Reject};
+
+impl Work<'_> {
+    /// Opens a hold. Spec: H-06.
+    pub(super) fn open_hold(
+        &mut self,
+        request: &VerifiedRequest,
+        asked: &HoldRequest,
+    ) -> Result<EscrowAnswer, Stop> {
+        self.check_phase()?;
+        let unknown = Reject::of(Code::AccountUnknown);
+        let (payer_row, payer) = self.account_row(&request.request().account)?.ok_or(Stop::No(unknown))?;
+        let found = self.account_row(&asked.payee)?;
+        let facts = PayerRecord {
+            account: payer.account,
+            balance: payer.balance,
+            open_holds: payer.open_holds,
+            serial: payer.serial,
+        };
+        let hold = escrow::open(asked, &facts, self.config, self.now)?;
+        let reads = self.reads(&[ReadRow::Account(payer_row)]);
+        let payee_row = self.ensure_account(&asked.payee, found);
+        let row = self.totals.holds;
+        self.totals.holds = row.saturating_add(1);
+        let id = hold.id();
+        let fresh = HoldRow {
+            hold,
+            payer: payer_row,
+            payee: payee_row,
+            paid: Amount::ZERO,
+            left: Amount::ZERO,
+            state: HoldState::Open,
+            returned: Amount::ZERO,
+            ended_at: Timestamp(0),
+        };
+        self.view.put(Key::hold_id(&id), Row::HoldIds(row));
+        self.view.put(Key::hold(row), Row::Holds(fresh));
+        self.view
+            .put(Key::open_hold(payer_row, hold.terms.serial), Row::OpenHolds(row));
+        self.view.put(Key::due(hold.terms.redeem_by, row), Row::Due(()));
+        self.view.edit::<AccountRow>(Key::account(payer_row), |payer| {
+            payer.open_holds = payer.open_holds.saturating_add(1);
+            payer.serial = payer.serial.saturating_add(1);
+        });
+        let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
+        let body = self.event_body(cause_of(request), Effect::Opened { hold }, postings, reads);
+        self.book(body, &[payer_row]);
+        Ok(EscrowAnswer::Hold(blank(hold)))
+    }
+
+    /// Raises a hold's cap, or shows the current revision. Spec: H-08.
+    pub(super) fn top_up(
+        &mut self,
+        request: &VerifiedRequest,
+        hold: &HoldId,
+        revision: u32,
+        cap: Amount,
+    ) -> Result<EscrowAnswer, Stop> {
+        self.check_phase()?;
+        let (row, record) = self.hold_row(hold)?;
+        if record.hold.terms.payer != request.request().account {
+            return Err(Reject::of(Code::Unauthorized).into());
+        }
+        let payer = self.view.need::<AccountRow>(Key::account(record.payer))?;
+        let raised = match escrow::top_up(&judged(&record), revision, cap, payer.balance) {
+            Ok(raised) => raised,
+            Err(reject) if reject.code == Code::RevisionStale => {
+                return Ok(EscrowAnswer::RevisionStale(blank(record.hold)));
+            }
+            Err(reject) => return Err(reject.into()),
+        };
+        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(record.payer)]);
+        self.view
+            .edit::<HoldRow>(Key::hold(row), |hold| hold.hold = raised.hold);
+        let postings = moved(Place::Account(record.payer), Place::Hold(row), raised.amount).to_vec();
+        let effect = Effect::Raised {
+            hold: raised.hold,
+            amount: raised.amount,
+        };
+        self.book(self.event_body(cause_of(request), effect, postings, reads), &[record.payer]);
+        self.check_hold(row);
+        Ok(EscrowAnswer::Hold(blank(raised.hold)))
+    }
+
+    /// Ends a hold on its payee's word; the same answer to each repeat. Spec: H-07.
+    pub(super) fn release(&mut self, request: &VerifiedRequest, release: &Release) -> Result<Decided, Stop> {
+        let (row, record) = self.hold_row(&release.hold)?;
+        let (returned, at) = match escrow::release(release, &judged(&record))? {
+            ReleaseVerdict::Repeat => (record.returned, record.ended_at),
+            ReleaseVerdict::Return(returned) => {
+                self.end_hold(row, &record, HoldState::Released, returned, cause_of(request))?;
+                (returned, self.now)
+            }
+        };
+        Ok(Decided::answer(EscrowAnswer::Released {
+            hold: release.hold,
+            returned,
+            at,
+        }))
+    }
+
+    /// Ends a hold whose time has run out. Spec: H-09.
+    pub(super) fn expire(&mut self, hold: &HoldId) -> Result<Decided, Stop> {
+        let (row, record) = self.hold_row(hold)?;
+        let returned = escrow::expire(&judged(&record), &self.served, self.now)?;
+        let cause = Cause::Expire { hold: *hold };
+        self.end_hold(row, &record, HoldState::Expired, returned, cause)?;
+        Ok(Decided::Outcome(Outcome::Expired {
+            hold: *hold,
+            returned,
+            at: self.now,
+        }))
+    }
+
+    /// Gives the rest of a hold back to its payer.
+    fn end_hold(
+        &mut self,
+        row: u64,
+        record: &HoldRow,
+        state: HoldState,
+        returned: Amount,
+        cause: Cause,
+    ) -> Result<(), Stop> {
+        let terms = &record.hold.terms;
+        let open = Key::open_hold(record.payer, terms.serial);
+        let due = Key::due(terms.redeem_by, row);
+        self.view.need::<u64>(open)?;
+        self.view.need::<()>(due)?;
+        self.view.need::<AccountRow>(Key::account(record.payer))?;
+        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(record.payer)]);
+        let now = self.now;
+        self.view.remove(open);
+        self.view.remove(due);
+        self.view.edit::<HoldRow>(Key::hold(row), |hold| {
+            hold.state = state;
+            hold.returned = returned;
+            hold.ended_at = now;
+        });
+        self.view.edit::<AccountRow>(Key::account(record.payer), |payer| {
+            invariant!(payer.open_holds > 0, "an open hold is counted");
+            payer.open_holds = payer.open_holds.saturating_sub(1);
+        });
+        let postings = moved(Place::Hold(row), Place::Account(record.payer), returned).to_vec();
+        let effect = Effect::Ended {
+            hold: record.hold.id(),
+            state,
+            paid: record.paid,
+            returned,
+        };
+        self.book(self.event_body(cause, effect, postings, reads), &[record.payer]);
+        self.check_hold(row);
+        Ok(())
+    }
+
+    /// A hold and its row.
+    pub(super) fn hold_row(&self, hold: &HoldId) -> Result<(u64, HoldRow), Stop> {
+        let row = self.view.find::<u64>(Key::hold_id(hold))?.copied();
+        let row = row.ok_or(Stop::No(Reject::of(Code::HoldUnknown)))?;
+        let record = self.view.need::<HoldRow>(Key::hold(row))?;
+        Ok((row, *record))
+    }
+
+    /// What is set aside is what the hold can still pay.
+    pub(super) fn check_hold(&self, row: u64) {
+        let hold = self.view.peek::<HoldRow>(Key::hold(row));
+        let is_sound = hold.is_some_and(|hold| match hold.state {
+            HoldState::Open => hold.paid.checked_add(hold.left) == Some(hold.hold.cap),
+            HoldState::Released | HoldState::Expired => hold.left.is_zero(),
+        });
+        invariant!(is_sound, "an open hold sets aside cap less paid, an ended one nothing");
+    }
+
+    fn check_phase(&self) -> Result<(), Reject> {
+        match self.phase {
+            Phase::Open => Ok(()),
+            Phase::Recovering | Phase::Draining => Err(Reject::of(Code::Draining)),
+        }
+    }
+}
+
+/// What the rules see of a hold.
+pub(super) const fn judged(row: &HoldRow) -> HoldRecord {
+    HoldRecord {
+        hold: row.hold,
+        paid: row.paid,
+        state: row.state,
+    }
+}
+
+fn cause_of(request: &VerifiedRequest) -> Cause {
+    Cause::Request {
+        connection: *request.connection(),
+        request: Box::new(request.request().clone()),
+    }
+}

@@ -1,0 +1,215 @@
+//! The log: one event for each command that changed something, chained by heads. Spec: G-01.
+
+use bincode::{Decode, Encode};
+use tombola_core::amount::{Amount, Timestamp};
+use tombola_core::claim::{Claim, Head, Receipt};
+use tombola_core::codec::{Tag, tagged_hash};
+use tombola_core::hold::Hold;
+use tombola_core::key::{AccountKey, BookId, HoldId};
+use tombola_core::message::{EscrowRequest, HoldState, Reference};
+
+/// One entry of a writer's log. Spec: G-01.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Event {
+    /// Whose log.
+    pub writer: u32,
+    /// 1, 2, 3, ...
+    pub height: u64,
+    /// Head of the log before it; zeros for the first.
+    pub previous: Head,
+    /// What happened.
+    pub body: Body,
+}
+
+impl Event {
+    /// The head of the log after this event. Spec: G-02.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        Head(tagged_hash(EVENT_TAG, self))
+    }
+}
+
+/// What happened. Spec: G-03.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Body {
+    /// Ledger time.
+    pub at: Timestamp,
+    /// The command.
+    pub cause: Cause,
+    /// What came of it.
+    pub effect: Effect,
+    /// Where money moved; they sum to zero.
+    pub postings: Vec<Posting>,
+    /// The rows it was decided on.
+    pub reads: Vec<Read>,
+}
+
+/// The command behind an event. Spec: G-03.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[allow(clippy::large_enum_variant, reason = "claims are the largest and nearly all")]
+pub enum Cause {
+    /// The operator took money in.
+    Deposit {
+        /// To whom.
+        account: AccountKey,
+        /// How much.
+        amount: Amount,
+        /// The operator's reference.
+        reference: Reference,
+    },
+    /// The operator's clock ended a hold.
+    Expire {
+        /// Which.
+        hold: HoldId,
+    },
+    /// A party asked.
+    Request {
+        /// On whose connection.
+        connection: AccountKey,
+        /// What.
+        request: Box<EscrowRequest>,
+    },
+    /// A payee claimed; each claim of a batch is an event.
+    Claim {
+        /// Who.
+        payee: AccountKey,
+        /// The claim, whole.
+        claim: Claim,
+    },
+}
+
+/// What came of a command. Spec: G-03.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[allow(clippy::large_enum_variant, reason = "events are written one at a time")]
+pub enum Effect {
+    /// Money came in.
+    Deposited,
+    /// A hold was opened.
+    Opened {
+        /// As it will be signed.
+        hold: Hold,
+    },
+    /// A hold was topped up.
+    Raised {
+        /// The new revision.
+        hold: Hold,
+        /// By how much its cap rose.
+        amount: Amount,
+    },
+    /// A hold ended and the rest went back.
+    Ended {
+        /// Which.
+        hold: HoldId,
+        /// Released or expired.
+        state: HoldState,
+        /// What it had paid.
+        paid: Amount,
+        /// What went back.
+        returned: Amount,
+    },
+    /// A claim was paid.
+    Captured(Captured),
+    /// Money went to another account.
+    Transferred,
+}
+
+/// A paid claim: the receipt without what is in the event around it, and what it added. Spec: G-03.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Captured {
+    /// Which hold.
+    pub hold: HoldId,
+    /// Which book.
+    pub book: BookId,
+    /// Up to which index.
+    pub through: u32,
+    /// Winners up to `through`.
+    pub winners: u32,
+    /// What they took from the hold.
+    pub gross: Amount,
+    /// What of it the escrow kept.
+    pub fee: Amount,
+    /// What the hold had paid in all, after this.
+    pub hold_paid_after: Amount,
+    /// What this claim took: the gross less that of the book's receipt before.
+    pub amount: Amount,
+}
+
+impl Captured {
+    /// The receipt of an event, unsigned.
+    #[must_use]
+    pub const fn receipt(&self, escrow: AccountKey, at: Timestamp, writer: u32, height: u64, head: Head) -> Receipt {
+        Receipt {
+            escrow,
+            writer,
+            book: self.book,
+            through: self.through,
+            winners: self.winners,
+            gross: self.gross,
+            fee: self.fee,
+            hold_paid_after: self.hold_paid_after,
+            at,
+            height,
+            head,
+        }
+    }
+}
+
+/// Money into a place (positive) or out of it (negative). Spec: G-04.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Posting {
+    /// Where.
+    pub place: Place,
+    /// How much.
+    pub delta: i128,
+}
+
+/// Where money can be. Spec: G-04.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Place {
+    /// Outside: what it is short of has come in by deposits.
+    Outside,
+    /// The escrow's own fees.
+    Fees,
+    /// An account, by its row.
+    Account(u64),
+    /// A hold, by its row.
+    Hold(u64),
+}
+
+/// A move from one place to another, as its two postings.
+#[must_use]
+pub fn moved(from: Place, to: Place, amount: Amount) -> [Posting; 2] {
+    let amount = i128::from(amount.0);
+    let out = Posting {
+        place: from,
+        // Of a u64, so it cannot overflow.
+        delta: 0i128.saturating_sub(amount),
+    };
+    let into = Posting {
+        place: to,
+        delta: amount,
+    };
+    [out, into]
+}
+
+/// The version of a row that a command was decided on; 0 if there was none. Spec: G-05.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Read {
+    /// Which row.
+    pub row: ReadRow,
+    /// Its version then.
+    pub version: u64,
+}
+
+/// A row that a command was decided on. Spec: G-05.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum ReadRow {
+    /// An account, by its row.
+    Account(u64),
+    /// A hold, by its row.
+    Hold(u64),
+    /// A book, by its hold's row and its id.
+    Book(u64, BookId),
+}
+
+const EVENT_TAG: Tag = Tag::new("tombola/event/v1");

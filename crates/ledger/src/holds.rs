@@ -1,0 +1,90 @@
+//! Holds in memory, for verifying claims on many cores without asking the store for each.
+
+use crate::key::Key;
+use crate::request::{KnownHolds, VerifiedRequest, holds_named};
+use crate::row::{HoldRow, Record, Row};
+use crate::store::{Reader, StoreFault};
+use std::sync::{PoisonError, RwLock};
+use tombola_core::hold::Hold;
+use tombola_core::key::{AccountKey, HoldId};
+use tombola_core::limits::HOLDS_MAX;
+use tombola_core::message::EscrowRequest;
+
+/// A bounded cache of holds, shared by the cores that verify. What verifying reads of a hold never changes, so an
+/// entry is never stale; revision, cap and paid are the writer's to judge.
+#[derive(Debug)]
+pub struct HoldCache {
+    escrow: AccountKey,
+    holds: RwLock<KnownHolds>,
+}
+
+impl HoldCache {
+    /// An empty cache for one escrow.
+    #[must_use]
+    pub fn new(escrow: AccountKey) -> Self {
+        Self {
+            escrow,
+            holds: RwLock::default(),
+        }
+    }
+
+    /// Fetches the holds that a request names, then verifies it. The dear part runs on the caller's core.
+    ///
+    /// # Errors
+    /// [`StoreFault`] if a hold could not be read.
+    pub async fn verify<R: Reader>(
+        &self,
+        reader: &R,
+        connection: AccountKey,
+        request: EscrowRequest,
+    ) -> Result<VerifiedRequest, StoreFault> {
+        let holds = self.fetch(reader, &holds_named(&request)).await?;
+        Ok(VerifiedRequest::verify(connection, request, &self.escrow, &holds))
+    }
+
+    /// The holds of these ids that exist.
+    ///
+    /// # Errors
+    /// [`StoreFault`] if one could not be read.
+    pub async fn fetch<R: Reader>(&self, reader: &R, ids: &[HoldId]) -> Result<KnownHolds, StoreFault> {
+        let mut known: KnownHolds = {
+            let cached = self.holds.read().unwrap_or_else(PoisonError::into_inner);
+            let found = ids.iter().filter_map(|id| Some((*id, *cached.get(id)?)));
+            found.collect()
+        };
+        let missing: Vec<HoldId> = ids.iter().filter(|id| !known.contains_key(*id)).copied().collect();
+        for id in missing {
+            if let Some(hold) = load_hold(reader, &id).await? {
+                self.insert(hold.hold);
+                known.insert(id, hold.hold);
+            }
+        }
+        Ok(known)
+    }
+
+    fn insert(&self, hold: Hold) {
+        let mut cached = self.holds.write().unwrap_or_else(PoisonError::into_inner);
+        // Forgetting costs a read of the store, so the simplest way to stay bounded is good enough.
+        if cached.len() >= HOLDS_MAX {
+            cached.clear();
+        }
+        cached.insert(hold.id(), hold);
+    }
+}
+
+/// A hold by its id.
+pub(crate) async fn load_hold<R: Reader>(reader: &R, id: &HoldId) -> Result<Option<HoldRow>, StoreFault> {
+    let Some(row) = load_row::<R, u64>(reader, Key::hold_id(id)).await? else {
+        return Ok(None);
+    };
+    load_row(reader, Key::hold(row)).await
+}
+
+/// One row, decoded.
+pub(crate) async fn load_row<R: Reader, T: Record + Clone>(reader: &R, key: Key) -> Result<Option<T>, StoreFault> {
+    let stored = reader.load(&[key]).await?.into_iter().next().flatten();
+    let Some(stored) = stored else { return Ok(None) };
+    let damaged = StoreFault::DamagedRow(key.table());
+    let row = Row::decode(key.table(), &stored.bytes).map_err(|_| damaged)?;
+    T::of(&row).cloned().map(Some).ok_or(damaged)
+}

@@ -1,0 +1,174 @@
+//! Requests whose signatures, keys and draws were verified: pure, dear, and done on any core before the writer sees them.
+
+use std::collections::HashMap;
+use tombola_core::claim::{Claim, ClaimBatch, Winnings};
+use tombola_core::hold::Hold;
+use tombola_core::key::{AccountKey, HoldId, Signature, Tagged};
+use tombola_core::message::{EscrowCommand, EscrowRequest, RequestHash};
+use tombola_core::reject::{Code, Reject};
+
+/// The holds that a request's claims or release name, as far as the escrow knows them.
+pub type KnownHolds = HashMap<HoldId, Hold>;
+
+/// A request with the result of verifying everything about it that needs no ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedRequest {
+    connection: AccountKey,
+    request: EscrowRequest,
+    hash: RequestHash,
+    proof: Proof,
+}
+
+/// What verifying showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// All is well.
+    Sound,
+    /// Something is wrong with the request as a whole.
+    Unsound(Reject),
+    /// What each claim of the batch proves.
+    Claims(Vec<Result<Winnings, Reject>>),
+}
+
+impl VerifiedRequest {
+    /// Verifies a request that came in on the connection of a key. Spec: R-11.
+    ///
+    /// `holds` has the holds of [`holds_named`] in any of their revisions. About 0.2 ms for each claim of 1,000 tickets.
+    #[must_use]
+    pub fn verify(connection: AccountKey, request: EscrowRequest, escrow: &AccountKey, holds: &KnownHolds) -> Self {
+        let hash = request.hash();
+        let proof = prove(&connection, &request, escrow, holds).unwrap_or_else(Proof::Unsound);
+        Self {
+            connection,
+            request,
+            hash,
+            proof,
+        }
+    }
+
+    /// Whose connection it came in on.
+    #[must_use]
+    pub const fn connection(&self) -> &AccountKey {
+        &self.connection
+    }
+
+    /// What was asked.
+    #[must_use]
+    pub const fn request(&self) -> &EscrowRequest {
+        &self.request
+    }
+
+    /// What its id is bound to.
+    #[must_use]
+    pub const fn hash(&self) -> &RequestHash {
+        &self.hash
+    }
+
+    pub(crate) const fn proof(&self) -> &Proof {
+        &self.proof
+    }
+}
+
+/// The holds that verifying a request needs.
+#[must_use]
+pub fn holds_named(request: &EscrowRequest) -> Vec<HoldId> {
+    match &request.command {
+        EscrowCommand::Claim { batch, .. } => {
+            let mut ids: Vec<HoldId> = batch.claims.as_slice().iter().map(|c| c.book.body.hold).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        }
+        EscrowCommand::Release(release) => vec![release.body.hold],
+        EscrowCommand::Info
+        | EscrowCommand::Account { .. }
+        | EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Transfer { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::Statement { .. }
+        | EscrowCommand::Subscribe { .. } => Vec::new(),
+    }
+}
+
+/// Authority and signatures of a request, and the winnings of its claims.
+fn prove(
+    connection: &AccountKey,
+    request: &EscrowRequest,
+    escrow: &AccountKey,
+    holds: &KnownHolds,
+) -> Result<Proof, Reject> {
+    let account = &request.account;
+    let unauthorized = Reject::of(Code::Unauthorized);
+    let owner = if connection == account { Ok(()) } else { Err(unauthorized) };
+    match &request.command {
+        EscrowCommand::Info => Ok(Proof::Sound),
+        EscrowCommand::Delegate { .. } | EscrowCommand::Withdraw { .. } | EscrowCommand::Subscribe { .. } => {
+            Err(Reject::of(Code::NotOffered))
+        }
+        EscrowCommand::Account { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Statement { .. } => owner.map(|()| Proof::Sound),
+        EscrowCommand::OpenHold { hold, .. } => {
+            owner?;
+            hold.signer.check()?;
+            hold.payee.check()?;
+            Ok(Proof::Sound)
+        }
+        EscrowCommand::Transfer { to, .. } => {
+            owner?;
+            to.check()?;
+            Ok(Proof::Sound)
+        }
+        // The payee's signature is its authority, so that a lost connection does not matter.
+        EscrowCommand::Release(release) => {
+            let hold = holds.get(&release.body.hold).ok_or(Reject::of(Code::HoldUnknown))?;
+            if hold.terms.payee != *account {
+                return Err(unauthorized);
+            }
+            release.verify(&account.check()?)?;
+            Ok(Proof::Sound)
+        }
+        EscrowCommand::Claim { batch, signature } => {
+            check_batch(connection, account, escrow, batch, signature.as_ref())?;
+            let claims = batch.claims.as_slice().iter();
+            Ok(Proof::Claims(claims.map(|claim| prove_claim(claim, &batch.payee, holds)).collect()))
+        }
+    }
+}
+
+/// Whether a batch is for this escrow and from its payee: on its connection, or with its signature. Spec: R-10.
+fn check_batch(
+    connection: &AccountKey,
+    account: &AccountKey,
+    escrow: &AccountKey,
+    batch: &ClaimBatch,
+    signature: Option<&Signature>,
+) -> Result<(), Reject> {
+    if batch.escrow != *escrow {
+        return Err(Reject::of(Code::WrongEscrow));
+    }
+    if batch.payee != *account {
+        return Err(Reject::of(Code::WrongPayee));
+    }
+    if batch.payee == *connection {
+        return Ok(());
+    }
+    let signature = signature.ok_or(Reject::of(Code::WrongPayee))?;
+    let bytes = tombola_core::codec::tagged_bytes(ClaimBatch::TAG, batch);
+    Ok(batch.payee.check()?.verify_bytes(&bytes, signature)?)
+}
+
+/// What one claim proves, cheap before dear. Spec: R-11.
+fn prove_claim(claim: &Claim, payee: &AccountKey, holds: &KnownHolds) -> Result<Winnings, Reject> {
+    let hold = holds
+        .get(&claim.book.body.hold)
+        .ok_or(Reject::of(Code::HoldUnknown))?;
+    if hold.terms.payee != *payee {
+        return Err(Reject::of(Code::WrongPayee));
+    }
+    claim.verify(hold)
+}

@@ -1,0 +1,90 @@
+//! What a ledger asks of a store: rows by key, ranges in order, snapshots, and commits that are all or nothing.
+
+use crate::key::Key;
+use crate::row::Table;
+use std::future::Future;
+
+/// A row as a store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// 1 when first written, larger with each change: what a store with several writers compares.
+    pub version: u64,
+    /// As [`Row::encode`](crate::row::Row::encode) wrote it.
+    pub bytes: Vec<u8>,
+}
+
+/// A part of one table, in key order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// First key, included.
+    pub from: Key,
+    /// Last key, included; none to the end of the table.
+    pub to: Option<Key>,
+    /// At most this many rows.
+    pub limit: usize,
+}
+
+/// One row to be written or removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub key: Key,
+    /// The version that was loaded; 0 where there was no row. A store refuses the whole commit if it has another.
+    pub before: u64,
+    /// What takes its place; none removes it.
+    pub after: Option<Stored>,
+}
+
+/// Reads rows. Spec: design of the ledger, G-01.
+pub trait Reader: Send + Sync {
+    /// The rows of these keys, in their order.
+    fn load(&self, keys: &[Key]) -> impl Future<Output = Result<Vec<Option<Stored>>, StoreFault>> + Send;
+
+    /// The rows of a range, in order of their keys.
+    fn scan(&self, range: &Range) -> impl Future<Output = Result<Vec<(Key, Stored)>, StoreFault>> + Send;
+}
+
+/// Keeps rows. Clones share one store; each load of it sees the last commit.
+pub trait Store: Reader + Clone + 'static {
+    /// A reader for which time stands still.
+    type Snapshot: Reader + 'static;
+
+    /// Everything as of the last commit, undisturbed by later ones.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    fn snapshot(&self) -> Result<Self::Snapshot, StoreFault>;
+
+    /// Makes all changes durable, or none. After any fault but a conflict the store refuses all further commits.
+    fn commit(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreFault>> + Send;
+}
+
+/// What went wrong with a store: the environment's fault, or another writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreFault {
+    /// Another process has it open.
+    #[error("the store is locked by another process")]
+    Locked,
+    /// The file is not a ledger's store.
+    #[error("not a ledger's store")]
+    Foreign,
+    /// The file was written by another version of the storage engine.
+    #[error("the store has another file format; upgrade it with the version that wrote it")]
+    FileFormat,
+    /// A row has another version than the one that was loaded: another writer was there. Nothing was changed.
+    #[error("a row of {} was changed by another writer", .0.name())]
+    Conflict(Table),
+    /// Reading or writing failed.
+    #[error("the disk failed: {0}")]
+    Io(std::io::ErrorKind),
+    /// What was read is not what was written.
+    #[error("the store is damaged")]
+    Damaged,
+    /// A row is not of its table.
+    #[error("a row of {} is damaged", .0.name())]
+    DamagedRow(Table),
+    /// A write failed before; whether it landed is unknown until the store is opened again.
+    #[error("the store stopped after a failed write; open it again")]
+    Stopped,
+}

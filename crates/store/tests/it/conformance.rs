@@ -1,0 +1,186 @@
+//! One command sequence on two stores: same outcomes, same balances, same heads, same rows. The model is the oracle.
+
+use crate::rules::audited;
+use crate::world::{TestBook, World, balances};
+use proptest::prelude::*;
+use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS};
+use tombola_core::hold::{Hold, Release};
+use tombola_core::key::{HoldId, RequestId, Signed};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, RequestHeader};
+use tombola_core::odds::Threshold;
+use tombola_ledger::block_on::block_on;
+use tombola_ledger::ledger::{Command, Outcome};
+use tombola_ledger::store::{Range, Reader, Store, Stored};
+use tombola_ledger::{key::Key, row::Table};
+use tombola_store::model::ModelStore;
+use tombola_store::redb_store::RedbStore;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Deposit { account: u8, amount: u64, reference: u8 },
+    Open { cap: u64, id: u8 },
+    TopUp { hold: usize, revision: u32, cap: u64 },
+    Claim { hold: usize, book: u16, winner: usize },
+    Release { hold: usize, paid: Option<u64> },
+    Transfer { from: u8, to: u8, amount: u64, id: u8 },
+    Expire { hold: usize },
+    Wait { ms: u64 },
+    ExpireDue,
+    Prune,
+    Commit,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        2 => (2u8..5, 0u64..50_000, 0u8..6).prop_map(|(account, amount, reference)| Op::Deposit { account, amount, reference }),
+        3 => (50u64..20_000, 0u8..12).prop_map(|(cap, id)| Op::Open { cap, id }),
+        2 => (0usize..6, 0u32..3, 0u64..30_000).prop_map(|(hold, revision, cap)| Op::TopUp { hold, revision, cap }),
+        8 => (0usize..6, 0u16..3, 0usize..20).prop_map(|(hold, book, winner)| Op::Claim { hold, book, winner }),
+        2 => (0usize..6, proptest::option::of(0u64..20_000)).prop_map(|(hold, paid)| Op::Release { hold, paid }),
+        2 => (2u8..5, 2u8..6, 0u64..5_000, 0u8..6).prop_map(|(from, to, amount, id)| Op::Transfer { from, to, amount, id }),
+        1 => (0usize..6).prop_map(|hold| Op::Expire { hold }),
+        1 => prop_oneof![Just(MINUTE_MS), Just(49 * HOUR_MS)].prop_map(|ms| Op::Wait { ms }),
+        1 => Just(Op::ExpireDue),
+        1 => Just(Op::Prune),
+        3 => Just(Op::Commit),
+    ]
+}
+
+/// What one run showed.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    outcomes: Vec<Outcome>,
+    rows: Vec<(Key, Stored)>,
+}
+
+fn play<S: Store>(store: S, ops: &[Op]) -> Seen {
+    let mut world = World::funded(store);
+    let mut outcomes = Vec::new();
+    let mut batch: Vec<Command> = Vec::new();
+    for op in ops.iter().chain([&Op::Commit]) {
+        let holds = known_holds(&mut world);
+        match op {
+            Op::Commit => outcomes.extend(world.run(std::mem::take(&mut batch))),
+            Op::Wait { ms } => {
+                outcomes.extend(world.run(std::mem::take(&mut batch)));
+                world.live((*ms).min(HOUR_MS + MINUTE_MS));
+                world.now = world.now.plus_ms(ms.saturating_sub(HOUR_MS));
+            }
+            Op::ExpireDue => outcomes.extend(block_on(world.ledger.expire_due(3, world.now)).unwrap()),
+            Op::Prune => {
+                block_on(world.ledger.prune(3, world.now)).unwrap();
+            }
+            other => batch.extend(command(&mut world, &holds, other)),
+        }
+    }
+    let report = audited(&world);
+    assert_eq!(report.findings, []);
+    let money = balances(&mut world, &[2, 3, 4, 5]);
+    let sum: u64 = money.values().flatten().map(|(balance, held)| balance + held).sum();
+    assert_eq!(u128::from(sum) + report.fees, report.deposits);
+    Seen {
+        outcomes,
+        rows: all_rows(world.ledger.store()),
+    }
+}
+
+/// Holds that are committed, open or not, by their serial.
+fn known_holds<S: Store>(world: &mut World<S>) -> Vec<Hold> {
+    let EscrowAnswer::Statement(page) = world.ask(2, EscrowCommand::Statement { after: 0 }) else {
+        return Vec::new();
+    };
+    let mut holds: Vec<Hold> = Vec::new();
+    for entry in page.entries.as_slice() {
+        if let tombola_core::message::StatementKind::Held { hold, .. } = &entry.kind {
+            holds.retain(|known| known.id() != hold.body.id());
+            holds.push(hold.body);
+        }
+    }
+    holds.sort_by_key(|hold| hold.terms.serial);
+    holds
+}
+
+fn command<S: Store>(world: &mut World<S>, holds: &[Hold], op: &Op) -> Option<Command> {
+    let header = |world: &World<S>, id: u8| RequestHeader {
+        id: RequestId([id; 16]),
+        issued_at: world.now,
+    };
+    Some(match op {
+        Op::Deposit {
+            account,
+            amount,
+            reference,
+        } => World::<S>::deposit_command(*account, *amount, &reference.to_string()),
+        Op::Open { cap, id } => {
+            let request = header(world, *id);
+            let hold = HoldRequest {
+                redeem_by: world.now.plus_ms(2 * DAY_MS),
+                ..world.hold_request(*cap)
+            };
+            world.verified(2, 2, EscrowCommand::OpenHold { request, hold })
+        }
+        Op::TopUp { hold, revision, cap } => {
+            let request = world.header();
+            let (hold, revision, cap) = (holds.get(*hold)?.id(), *revision, Amount(*cap));
+            let top_up = EscrowCommand::TopUpHold {
+                request,
+                hold,
+                revision,
+                cap,
+            };
+            world.verified(2, 2, top_up)
+        }
+        Op::Claim { hold, book, winner } => {
+            let mut book = TestBook::new(holds.get(*hold)?, *book, 32, Threshold(u64::MAX / 3));
+            let index = *book.winners().get(*winner).unwrap_or(&1);
+            let claim = world.claim_command(vec![book.claim(index)]);
+            world.verified(3, 3, claim)
+        }
+        Op::Release { hold, paid } => {
+            let hold: HoldId = holds.get(*hold)?.id();
+            let paid = paid.map_or_else(|| world.status(hold).paid, Amount);
+            let release = Signed::new(Release { hold, paid }, &crate::world::secret(3));
+            world.verified(3, 3, EscrowCommand::Release(release))
+        }
+        Op::Transfer { from, to, amount, id } => {
+            let transfer = EscrowCommand::Transfer {
+                request: header(world, 100 + *id),
+                to: crate::world::key(*to),
+                amount: Amount(*amount),
+                reference: crate::world::reference("t"),
+                book: None,
+            };
+            world.verified(*from, *from, transfer)
+        }
+        Op::Expire { hold } => Command::Expire {
+            hold: holds.get(*hold)?.id(),
+        },
+        Op::Wait { .. } | Op::ExpireDue | Op::Prune | Op::Commit => return None,
+    })
+}
+
+fn all_rows<S: Store>(store: &S) -> Vec<(Key, Stored)> {
+    let mut rows = Vec::new();
+    for table in Table::ALL {
+        let range = Range {
+            from: Key::from_bytes(*table, &[]),
+            to: None,
+            limit: usize::MAX,
+        };
+        rows.extend(block_on(store.scan(&range)).unwrap());
+    }
+    rows
+}
+
+proptest! {
+    // A failing case is printed with its seed.
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn redb_does_what_the_model_does(ops in prop::collection::vec(op(), 1..60)) {
+        let home = tempfile::tempdir().unwrap();
+        let redb = RedbStore::open(home.path().join("ledger.redb")).unwrap();
+        let (model, redb) = (play(ModelStore::default(), &ops), play(redb, &ops));
+        prop_assert_eq!(model, redb);
+    }
+}

@@ -1,0 +1,213 @@
+//! What is durable, what is refused at opening, what happens when the disk fails, and what an audit sees.
+
+use crate::rules::audited;
+use crate::world::{START, TestBook, World, config, key};
+use redb::backends::InMemoryBackend;
+use redb::{BackendIoError, StorageBackend, TableDefinition};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tombola_core::amount::{Amount, Asset};
+use tombola_core::escrow::EscrowConfig;
+use tombola_core::message::HoldState;
+use tombola_ledger::audit::Finding;
+use tombola_ledger::block_on::block_on;
+use tombola_ledger::key::Key;
+use tombola_ledger::ledger::{Ledger, LedgerFault};
+use tombola_ledger::row::{AccountRow, FORMAT, Row, Table};
+use tombola_ledger::store::{Change, Reader, Store, StoreFault, Stored};
+use tombola_store::model::ModelStore;
+use tombola_store::redb_store::RedbStore;
+
+fn open<S: Store>(store: S, config: EscrowConfig) -> Result<Ledger<S>, LedgerFault> {
+    block_on(Ledger::open(store, config, START))
+}
+
+#[test]
+fn a_ledger_that_is_opened_again_is_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("ledger.redb");
+    let mut world = World::funded(RedbStore::open(&path).unwrap());
+    let hold = world.open_hold(10_000);
+    let mut book = TestBook::sure(&hold.body, 1, 8);
+    let receipt = world.claim(book.claim(2)).unwrap();
+    let totals = *world.ledger.totals();
+    drop(world);
+    let mut world = World::open(RedbStore::open(&path).unwrap()).unwrap();
+    assert_eq!(*world.ledger.totals(), totals);
+    assert_eq!(world.claim(book.claim(2)), Ok(receipt));
+    assert_eq!(world.claim(book.claim(3)).unwrap().body.gross, Amount(3_000));
+    assert_eq!(world.status(hold.body.id()).state, HoldState::Open);
+    assert!(audited(&world).conserved);
+}
+
+#[test]
+fn a_store_is_open_once() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("ledger.redb");
+    let first = RedbStore::open(&path).unwrap();
+    assert_eq!(RedbStore::open(&path).unwrap_err(), StoreFault::Locked);
+    drop(first);
+    assert!(RedbStore::open(&path).is_ok());
+}
+
+#[test]
+fn foreign_files_are_refused_untouched() {
+    let home = tempfile::tempdir().unwrap();
+    let text = home.path().join("text");
+    std::fs::write(&text, [b'x'; 8_192]).unwrap();
+    assert_eq!(RedbStore::open(&text).unwrap_err(), StoreFault::Foreign);
+    assert_eq!(std::fs::read(&text).unwrap(), [b'x'; 8_192]);
+    let other = home.path().join("other.redb");
+    let database = redb::Database::create(&other).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let table: TableDefinition<'_, u64, u64> = TableDefinition::new("theirs");
+    transaction.open_table(table).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert_eq!(RedbStore::open(&other).unwrap_err(), StoreFault::Foreign);
+}
+
+#[test]
+fn another_escrows_store_and_a_newer_format_are_refused() {
+    let store = ModelStore::default();
+    open(store.clone(), config()).unwrap();
+    let stranger = EscrowConfig {
+        escrow: key(9),
+        ..config()
+    };
+    let stored = key(1);
+    assert_eq!(open(store.clone(), stranger).unwrap_err(), LedgerFault::AnotherEscrow { stored });
+    let euros = EscrowConfig {
+        asset: Asset::new("EUR", 2).unwrap(),
+        ..config()
+    };
+    let stored = Asset::USD;
+    assert_eq!(open(store.clone(), euros).unwrap_err(), LedgerFault::AnotherAsset { stored });
+    tamper(&store, Key::header(), |bytes| bytes[8] = 2);
+    assert_eq!(
+        open(store.clone(), config()).unwrap_err(),
+        LedgerFault::NewerFormat { stored: FORMAT + 1 }
+    );
+    tamper(&store, Key::header(), |bytes| bytes[0] = b'X');
+    assert_eq!(open(store, config()).unwrap_err(), LedgerFault::Store(StoreFault::Foreign));
+}
+
+/// Changes a row behind the ledger's back.
+fn tamper<S: Store>(store: &S, key: Key, change: impl FnOnce(&mut Vec<u8>)) {
+    let stored = block_on(store.load(&[key])).unwrap().remove(0).unwrap();
+    let before = stored.version;
+    let mut bytes = stored.bytes;
+    change(&mut bytes);
+    let after = Some(Stored { version: before, bytes });
+    block_on(store.commit(vec![Change { key, before, after }])).unwrap();
+}
+
+#[test]
+fn an_audit_catches_a_tampered_row_of_any_kind() {
+    let world = || {
+        let mut world = World::funded(ModelStore::default());
+        let hold = world.open_hold(10_000);
+        world.claim(TestBook::sure(&hold.body, 1, 8).claim(2)).unwrap();
+        world
+    };
+    assert!(audited(&world()).conserved);
+    let found = |key: Key, change: &dyn Fn(&mut Vec<u8>)| {
+        let world = world();
+        tamper(world.ledger.store(), key, change);
+        let report = audited(&world);
+        assert!(!report.conserved);
+        report.findings
+    };
+    let richer = |bytes: &mut Vec<u8>| {
+        let Ok(Row::Accounts(row)) = Row::decode(Table::Accounts, bytes) else {
+            panic!()
+        };
+        let balance = Amount(row.balance.0 + 1);
+        *bytes = Row::Accounts(AccountRow { balance, ..row }).encode();
+    };
+    assert!(found(Key::account(1), &richer).contains(&Finding::Account { row: 1 }));
+    let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
+    assert!(found(Key::hold(0), &|bytes| bytes[bytes.len() - 29] ^= 1).contains(&Finding::Hold { row: 0 }));
+    assert!(found(Key::totals(), &last).contains(&Finding::Totals));
+    let event = found(Key::event(3), &last);
+    assert!(event.contains(&Finding::LogEnd { height: 3 }), "{event:?}");
+    let event = found(Key::event(2), &last);
+    assert!(event.contains(&Finding::LogBroken { height: 3 }), "{event:?}");
+}
+
+#[test]
+fn an_audit_draws_every_claim_again() {
+    let mut world = World::funded(ModelStore::default());
+    let hold = world.open_hold(10_000);
+    let claim = TestBook::sure(&hold.body, 1, 8).claim(2);
+    world.claim(claim).unwrap();
+    let key = Key::event(3);
+    tamper(world.ledger.store(), key, |bytes| {
+        let preimage = claim.preimage.0;
+        let at = bytes.windows(32).position(|window| window == preimage).unwrap();
+        bytes[at] ^= 1;
+    });
+    assert!(audited(&world).findings.contains(&Finding::Claim { height: 3 }));
+}
+
+#[test]
+fn a_second_writer_loses_its_commit_and_stops() {
+    let store = ModelStore::default();
+    let mut first = World::funded(store.clone());
+    let mut second = World::open(store).unwrap();
+    first.deposit(2, 1, "a").unwrap();
+    let batch = vec![World::<ModelStore>::deposit_command(2, 1, "b")];
+    let lost = block_on(second.ledger.execute(batch.clone(), START)).unwrap_err();
+    assert!(matches!(lost, LedgerFault::Store(StoreFault::Conflict(_))));
+    assert_eq!(block_on(second.ledger.execute(batch, START)), Err(LedgerFault::Stopped));
+    assert!(audited(&first).conserved);
+}
+
+/// A disk in memory whose syncs fail from some moment on.
+#[derive(Debug, Clone)]
+struct FailingDisk {
+    disk: Arc<InMemoryBackend>,
+    fails: Arc<AtomicBool>,
+}
+
+impl StorageBackend for FailingDisk {
+    fn len(&self) -> Result<u64, BackendIoError> {
+        self.disk.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), BackendIoError> {
+        self.disk.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), BackendIoError> {
+        self.disk.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), BackendIoError> {
+        if self.fails.load(Ordering::Acquire) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        }
+        self.disk.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BackendIoError> {
+        self.disk.write(offset, data)
+    }
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_committed_even_if_the_disk_recovers() {
+    let disk = FailingDisk {
+        disk: Arc::new(InMemoryBackend::new()),
+        fails: Arc::new(AtomicBool::new(false)),
+    };
+    let store = RedbStore::open_backend(disk.clone()).unwrap();
+    let mut world = World::funded(store.clone());
+    disk.fails.store(true, Ordering::Release);
+    let batch = || vec![World::<RedbStore>::deposit_command(2, 1, "a")];
+    let fault = block_on(world.ledger.execute(batch(), START)).unwrap_err();
+    assert_eq!(fault, LedgerFault::Store(StoreFault::Io(std::io::ErrorKind::StorageFull)));
+    disk.fails.store(false, Ordering::Release);
+    assert_eq!(block_on(world.ledger.execute(batch(), START)), Err(LedgerFault::Stopped));
+    assert_eq!(block_on(store.commit(Vec::new())), Err(StoreFault::Stopped));
+}

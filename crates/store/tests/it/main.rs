@@ -1,0 +1,15 @@
+//! The ledger over its stores: what must hold over each of them, and that they never differ.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests stop where something is not as expected"
+)]
+
+mod conformance;
+mod durability;
+mod requests;
+mod rules;
+mod world;

@@ -1,0 +1,149 @@
+//! Requests: repeated, reused, late, early, unauthorised.
+
+use crate::world::{START, World, code, key, reference};
+use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
+use tombola_core::codec::encode;
+use tombola_core::message::{EscrowAnswer, EscrowCommand, RequestHeader};
+use tombola_core::reject::Code;
+use tombola_ledger::block_on::block_on;
+use tombola_store::model::ModelStore;
+
+fn transfer(request: RequestHeader, amount: u64) -> EscrowCommand {
+    EscrowCommand::Transfer {
+        request,
+        to: key(4),
+        amount: Amount(amount),
+        reference: reference("rent"),
+        book: None,
+    }
+}
+
+#[test]
+fn a_repeated_request_moves_money_once_and_gets_the_same_bytes() {
+    let mut world = World::funded(ModelStore::default());
+    let header = world.header();
+    let first = world.ask(2, transfer(header, 70));
+    assert!(matches!(&first, EscrowAnswer::Transferred(receipt) if receipt.amount.0 == 70));
+    let hold = world.hold_request(5_000);
+    let request = world.header();
+    let open = EscrowCommand::OpenHold { request, hold };
+    let opened = world.ask(2, open.clone());
+    // Even long after a fresh request as old as this would be refused.
+    world.now = START.plus_ms(47 * HOUR_MS);
+    assert_eq!(encode(&world.ask(2, transfer(header, 70))), encode(&first));
+    assert_eq!(encode(&world.ask(2, open)), encode(&opened));
+    assert_eq!((world.balance(4), world.account(2).open_holds), (70, 1));
+}
+
+#[test]
+fn a_request_id_is_bound_to_its_body_and_its_connection() {
+    let mut world = World::funded(ModelStore::default());
+    world.deposit(3, 1_000, "second").unwrap();
+    let header = world.header();
+    world.ask(2, transfer(header, 70));
+    assert_eq!(code(&world.ask(2, transfer(header, 71))), Code::RequestIdReused);
+    assert_eq!(world.balance(4), 70);
+    // Another connection may have drawn the same id.
+    assert!(matches!(world.ask(3, transfer(header, 70)), EscrowAnswer::Transferred(_)));
+    assert_eq!(world.balance(4), 140);
+}
+
+#[test]
+fn a_refusal_is_judged_anew() {
+    let mut world = World::funded(ModelStore::default());
+    let header = world.header();
+    assert_eq!(code(&world.ask(2, transfer(header, 2_000_000))), Code::InsufficientFunds);
+    world.deposit(2, 1_000_000, "second").unwrap();
+    assert!(matches!(world.ask(2, transfer(header, 2_000_000)), EscrowAnswer::Transferred(_)));
+    assert_eq!(code(&world.ask(2, transfer(world_header(START), 1))), Code::InsufficientFunds);
+}
+
+fn world_header(issued_at: Timestamp) -> RequestHeader {
+    RequestHeader {
+        id: tombola_core::key::RequestId([77; 16]),
+        issued_at,
+    }
+}
+
+#[test]
+fn old_and_early_requests_are_refused() {
+    let mut world = World::funded(ModelStore::default());
+    let old = world_header(START.minus_ms(DAY_MS + 1));
+    assert_eq!(code(&world.ask(2, transfer(old, 1))), Code::RequestExpired);
+    let early = world_header(START.plus_ms(5 * MINUTE_MS + 1));
+    assert_eq!(code(&world.ask(2, transfer(early, 1))), Code::RequestInFuture);
+}
+
+#[test]
+fn kept_answers_are_forgotten_after_48_hours_a_few_at_a_time() {
+    let mut world = World::funded(ModelStore::default());
+    for _ in 0..5 {
+        let header = world.header();
+        world.ask(2, transfer(header, 1));
+    }
+    let prune = |world: &mut World<ModelStore>| block_on(world.ledger.prune(2, world.now)).unwrap();
+    world.now = START.plus_ms(48 * HOUR_MS);
+    assert_eq!(prune(&mut world), 0);
+    world.now = world.now.plus_ms(1);
+    let rows = world.ledger.store().rows().len();
+    assert_eq!([2, 2, 1, 0], [(); 4].map(|()| prune(&mut world)));
+    assert_eq!(world.ledger.store().rows().len(), rows - 10);
+}
+
+#[test]
+fn only_the_account_itself_asks_and_acts() {
+    let mut world = World::funded(ModelStore::default());
+    world.deposit(4, 5, "four").unwrap();
+    let hold = world.open_hold(5_000).body.id();
+    let request = world.header();
+    let commands = [
+        transfer(request, 1),
+        EscrowCommand::OpenHold {
+            request,
+            hold: world.hold_request(500),
+        },
+        EscrowCommand::TopUpHold {
+            request,
+            hold,
+            revision: 0,
+            cap: Amount(6_000),
+        },
+        EscrowCommand::HoldStatus { hold },
+        EscrowCommand::Account { holds_after: 0 },
+        EscrowCommand::Statement { after: 0 },
+    ];
+    for command in commands {
+        assert_eq!(code(&world.ask_as(4, 2, command)), Code::Unauthorized);
+    }
+    // A stranger's own request about somebody else's hold.
+    assert_eq!(code(&world.ask(4, EscrowCommand::HoldStatus { hold })), Code::Unauthorized);
+    let request = world.header();
+    let raise = EscrowCommand::TopUpHold {
+        request,
+        hold,
+        revision: 0,
+        cap: Amount(6_000),
+    };
+    assert_eq!(code(&world.ask(4, raise)), Code::Unauthorized);
+    assert!(matches!(world.ask(3, EscrowCommand::HoldStatus { hold }), EscrowAnswer::HoldStatus(_)));
+    assert_eq!(world.balance(2), 995_000);
+}
+
+#[test]
+fn what_is_not_offered_says_so() {
+    let mut world = World::funded(ModelStore::default());
+    let request = world.header();
+    let withdraw = EscrowCommand::Withdraw {
+        request,
+        amount: Amount(1),
+        destination: reference("bank"),
+        reference: reference("r"),
+    };
+    assert_eq!(code(&world.ask(2, withdraw)), Code::NotOffered);
+    assert_eq!(code(&world.ask(2, EscrowCommand::Subscribe { after: 0 })), Code::NotOffered);
+    assert_eq!(code(&world.ask(9, EscrowCommand::Account { holds_after: 0 })), Code::AccountUnknown);
+    let EscrowAnswer::Info(info) = world.ask(9, EscrowCommand::Info) else {
+        panic!()
+    };
+    assert_eq!((info.height, info.time), (1, START));
+}
