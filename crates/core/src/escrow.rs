@@ -208,7 +208,11 @@ fn check_terms(hold: &Hold, fee_max: &Fee, config: &EscrowConfig) -> Result<(), 
         return Err(Reject::compared(Code::TimeOutOfRange, latest.0, terms.redeem_by.0));
     }
     if hold.cap < config.cap_min || hold.cap.is_zero() {
-        return Err(Reject::compared(Code::CapOutOfRange, config.cap_min.0.max(1), hold.cap.0));
+        return Err(Reject::compared(
+            Code::CapOutOfRange,
+            config.cap_min.0.max(1),
+            hold.cap.0,
+        ));
     }
     if terms.fee.flat > fee_max.flat {
         return Err(Reject::compared(Code::FeeTooHigh, fee_max.flat.0, terms.fee.flat.0));
@@ -278,11 +282,7 @@ pub enum ReleaseVerdict {
 /// `release_mismatch` (ledger, given), `hold_expired`.
 pub fn release(release: &Release, hold: &HoldRecord) -> Result<ReleaseVerdict, Reject> {
     if release.paid != hold.paid {
-        return Err(Reject::compared(
-            Code::ReleaseMismatch,
-            hold.paid.0,
-            release.paid.0,
-        ));
+        return Err(Reject::compared(Code::ReleaseMismatch, hold.paid.0, release.paid.0));
     }
     match hold.state {
         HoldState::Open => Ok(ReleaseVerdict::Return(hold.left())),

@@ -68,13 +68,7 @@ struct Logged {
 }
 
 impl<'a> Work<'a> {
-    pub(crate) fn new(
-        config: &'a EscrowConfig,
-        totals: Totals,
-        now: Timestamp,
-        served: Served,
-        phase: Phase,
-    ) -> Self {
+    pub(crate) fn new(config: &'a EscrowConfig, totals: Totals, now: Timestamp, served: Served, phase: Phase) -> Self {
         invariant!(now >= totals.time, "ledger time never goes back");
         Self {
             config,
@@ -318,7 +312,10 @@ impl<'a> Work<'a> {
 fn add(amount: &mut Amount, delta: i128) {
     let sum = i128::from(amount.0).checked_add(delta);
     let after = sum.and_then(|sum| u64::try_from(sum).ok());
-    invariant!(after.is_some(), "no row goes negative or overflows: {amount:?} and {delta}");
+    invariant!(
+        after.is_some(),
+        "no row goes negative or overflows: {amount:?} and {delta}"
+    );
     *amount = after.map_or(*amount, Amount);
 }
 

@@ -36,6 +36,7 @@ macro_rules! invariant {
 
 pub mod audit;
 pub mod block_on;
+mod decide;
 pub mod draft;
 pub mod event;
 pub mod holds;
@@ -45,5 +46,4 @@ pub mod query;
 pub mod request;
 pub mod row;
 pub mod store;
-mod decide;
 mod view;

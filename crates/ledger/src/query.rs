@@ -13,8 +13,8 @@ use tombola_core::escrow::EscrowConfig;
 use tombola_core::key::{AccountKey, HoldId};
 use tombola_core::limits::PAGE_ITEMS_MAX;
 use tombola_core::message::{
-    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, HoldStatus, Phase, STATEMENT_ITEMS_MAX,
-    StatementEntry, StatementKind, StatementPage,
+    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, HoldStatus, Phase,
+    STATEMENT_ITEMS_MAX, StatementEntry, StatementKind, StatementPage,
 };
 use tombola_core::reject::{Code, Reject};
 
@@ -79,11 +79,7 @@ pub async fn answer<R: Reader>(
     }
 }
 
-async fn info<R: Reader>(
-    reader: &R,
-    config: &EscrowConfig,
-    standing: &Standing,
-) -> Result<EscrowAnswer, Failure> {
+async fn info<R: Reader>(reader: &R, config: &EscrowConfig, standing: &Standing) -> Result<EscrowAnswer, Failure> {
     let totals = load_row::<R, Totals>(reader, Key::totals()).await?;
     let totals = totals.ok_or(StoreFault::DamagedRow(Table::Totals))?;
     Ok(EscrowAnswer::Info(EscrowInfo {
@@ -151,7 +147,9 @@ const fn status_of(hold: &HoldRow) -> HoldStatus {
 
 /// To its parties only. Spec: R-08.
 async fn hold_status<R: Reader>(reader: &R, account: &AccountKey, hold: &HoldId) -> Result<EscrowAnswer, Failure> {
-    let hold = load_hold(reader, hold).await?.ok_or_else(|| Failure::from(Code::HoldUnknown))?;
+    let hold = load_hold(reader, hold)
+        .await?
+        .ok_or_else(|| Failure::from(Code::HoldUnknown))?;
     let terms = &hold.hold.terms;
     if ![terms.payer, terms.payee, terms.signer].contains(account) {
         return Err(Code::Unauthorized.into());
@@ -312,7 +310,10 @@ async fn load_all<R: Reader, T: Record + Clone>(reader: &R, keys: &[Key]) -> Res
     let stored = reader.load(keys).await?;
     let mut rows = Vec::with_capacity(keys.len());
     for (key, stored) in keys.iter().zip(stored) {
-        rows.push(decode(*key, &stored.ok_or_else(|| StoreFault::DamagedRow(key.table()))?)?);
+        rows.push(decode(
+            *key,
+            &stored.ok_or_else(|| StoreFault::DamagedRow(key.table()))?,
+        )?);
     }
     Ok(rows)
 }

@@ -102,7 +102,11 @@ fn prove(
 ) -> Result<Proof, Reject> {
     let account = &request.account;
     let unauthorized = Reject::of(Code::Unauthorized);
-    let owner = if connection == account { Ok(()) } else { Err(unauthorized) };
+    let owner = if connection == account {
+        Ok(())
+    } else {
+        Err(unauthorized)
+    };
     match &request.command {
         EscrowCommand::Info => Ok(Proof::Sound),
         EscrowCommand::Delegate { .. } | EscrowCommand::Withdraw { .. } | EscrowCommand::Subscribe { .. } => {
@@ -135,7 +139,9 @@ fn prove(
         EscrowCommand::Claim { batch, signature } => {
             check_batch(connection, account, escrow, batch, signature.as_ref())?;
             let claims = batch.claims.as_slice().iter();
-            Ok(Proof::Claims(claims.map(|claim| prove_claim(claim, &batch.payee, holds)).collect()))
+            Ok(Proof::Claims(
+                claims.map(|claim| prove_claim(claim, &batch.payee, holds)).collect(),
+            ))
         }
     }
 }
@@ -164,9 +170,7 @@ fn check_batch(
 
 /// What one claim proves, cheap before dear. Spec: R-11.
 fn prove_claim(claim: &Claim, payee: &AccountKey, holds: &KnownHolds) -> Result<Winnings, Reject> {
-    let hold = holds
-        .get(&claim.book.body.hold)
-        .ok_or(Reject::of(Code::HoldUnknown))?;
+    let hold = holds.get(&claim.book.body.hold).ok_or(Reject::of(Code::HoldUnknown))?;
     if hold.terms.payee != *payee {
         return Err(Reject::of(Code::WrongPayee));
     }

@@ -62,8 +62,7 @@ impl View {
                     before: stored.version,
                     version: stored.version,
                     row: Some(
-                        Row::decode(key.table(), &stored.bytes)
-                            .map_err(|_| StoreFault::DamagedRow(key.table()))?,
+                        Row::decode(key.table(), &stored.bytes).map_err(|_| StoreFault::DamagedRow(key.table()))?,
                     ),
                 },
             };

@@ -272,7 +272,9 @@ fn unpack(bytes: &[u8]) -> Result<Stored, redb::Error> {
 }
 
 fn version_of(bytes: &[u8]) -> u64 {
-    bytes.first_chunk::<8>().map_or(0, |version| u64::from_le_bytes(*version))
+    bytes
+        .first_chunk::<8>()
+        .map_or(0, |version| u64::from_le_bytes(*version))
 }
 
 /// What opening a file can fail with.

@@ -148,14 +148,29 @@ fn fewer_winners_for_a_larger_through_are_not_the_same_chain() {
 fn opening_a_hold_keeps_to_every_limit() {
     assert_eq!(code(opening(|r| r.payee = key(2))).0, "self_hold");
     assert_eq!(code(opening(|r| r.signer = key(3))).0, "self_hold");
-    assert_eq!(code(opening(|r| r.face_value_min = Amount(9))), ("face_out_of_range", 10, 9));
-    assert_eq!(code(opening(|r| r.face_value_max = Amount(9))), ("face_out_of_range", 9, 10));
+    assert_eq!(
+        code(opening(|r| r.face_value_min = Amount(9))),
+        ("face_out_of_range", 10, 9)
+    );
+    assert_eq!(
+        code(opening(|r| r.face_value_max = Amount(9))),
+        ("face_out_of_range", 9, 10)
+    );
     assert_eq!(code(opening(|r| r.cap = Amount(99))), ("cap_out_of_range", 100, 99));
-    assert_eq!(code(opening(|r| r.cap = Amount(5_001))), ("insufficient_funds", 5_001, 5_000));
+    assert_eq!(
+        code(opening(|r| r.cap = Amount(5_001))),
+        ("insufficient_funds", 5_001, 5_000)
+    );
     assert_eq!(code(opening(|r| r.fee_max.flat = Amount(1))), ("fee_too_high", 1, 2));
-    assert_eq!(code(opening(|r| r.fee_max.ppm = 9_999)), ("fee_too_high", 9_999, 10_000));
+    assert_eq!(
+        code(opening(|r| r.fee_max.ppm = 9_999)),
+        ("fee_too_high", 9_999, 10_000)
+    );
     assert_eq!(code(opening(|r| r.book_length_max = 0)), ("book_too_long", 65_536, 0));
-    assert_eq!(code(opening(|r| r.expires_at = NOW)), ("time_out_of_range", NOW.0, NOW.0));
+    assert_eq!(
+        code(opening(|r| r.expires_at = NOW)),
+        ("time_out_of_range", NOW.0, NOW.0)
+    );
     assert_eq!(
         code(opening(|r| r.redeem_by = Timestamp(NOW.0 + 2 * DAY_MS - 1))),
         ("redeem_window_short", DAY_MS, DAY_MS - 1)
@@ -177,7 +192,10 @@ fn opening_a_hold_keeps_to_every_limit() {
 fn a_top_up_only_raises_the_current_revision() {
     let hold = record(0);
     let raised = top_up(&hold, 0, Amount(6_000), Amount(1_000)).unwrap();
-    assert_eq!((raised.amount.0, raised.hold.revision, raised.hold.cap.0), (1_000, 1, 6_000));
+    assert_eq!(
+        (raised.amount.0, raised.hold.revision, raised.hold.cap.0),
+        (1_000, 1, 6_000)
+    );
     assert_eq!(raised.hold.id(), hold.hold.id());
     let refused = |revision, cap| code(top_up(&hold, revision, Amount(cap), Amount(1_000)));
     assert_eq!(refused(1, 6_000), ("revision_stale", 0, 1));
@@ -188,7 +206,10 @@ fn a_top_up_only_raises_the_current_revision() {
         state: HoldState::Released,
         ..hold
     };
-    assert_eq!(code(top_up(&released, 0, Amount(6_000), Amount(1_000))).0, "hold_released");
+    assert_eq!(
+        code(top_up(&released, 0, Amount(6_000), Amount(1_000))).0,
+        "hold_released"
+    );
 }
 
 #[test]
@@ -201,8 +222,14 @@ fn a_release_must_agree_with_the_ledger_and_repeats() {
     assert_eq!(release(&said(2_000), &hold), Ok(ReleaseVerdict::Return(Amount(3_000))));
     assert_eq!(code(release(&said(1_999), &hold)), ("release_mismatch", 2_000, 1_999));
     let ended = |state| HoldRecord { state, ..hold };
-    assert_eq!(release(&said(2_000), &ended(HoldState::Released)), Ok(ReleaseVerdict::Repeat));
-    assert_eq!(code(release(&said(2_000), &ended(HoldState::Expired))).0, "hold_expired");
+    assert_eq!(
+        release(&said(2_000), &ended(HoldState::Released)),
+        Ok(ReleaseVerdict::Repeat)
+    );
+    assert_eq!(
+        code(release(&said(2_000), &ended(HoldState::Expired))).0,
+        "hold_expired"
+    );
 }
 
 #[test]
@@ -259,6 +286,9 @@ fn transfers_and_deposits_move_something_that_is_there() {
     assert_eq!(code(send(3, 0)).0, "amount_zero");
     assert_eq!(code(send(2, 1)).0, "bad_terms");
     assert!(deposit(Amount(u64::MAX), Amount(0)).is_ok());
-    assert_eq!(code(deposit(Amount(2), Amount(u64::MAX - 1))), ("supply_exceeded", 1, 2));
+    assert_eq!(
+        code(deposit(Amount(2), Amount(u64::MAX - 1))),
+        ("supply_exceeded", 1, 2)
+    );
     assert_eq!(code(deposit(Amount(0), Amount(0))).0, "amount_zero");
 }

@@ -68,7 +68,11 @@ impl<'a> Replay<'a> {
         match self.expected(event) {
             Err(finding) => self.check(false, finding),
             Ok(expected) => {
-                let sum = event.body.postings.iter().try_fold(0i128, |sum, p| sum.checked_add(p.delta));
+                let sum = event
+                    .body
+                    .postings
+                    .iter()
+                    .try_fold(0i128, |sum, p| sum.checked_add(p.delta));
                 let agrees = expected == event.body.postings && sum == Some(0);
                 self.check(agrees, Finding::Postings { height });
             }
@@ -89,9 +93,7 @@ impl<'a> Replay<'a> {
                 let row = self.account(account);
                 Ok(moved(Place::Outside, Place::Account(row), *amount).to_vec())
             }
-            (Effect::Opened { hold }, Cause::Request { request, .. }) => {
-                self.opened(hold, request).ok_or(wrong)
-            }
+            (Effect::Opened { hold }, Cause::Request { request, .. }) => self.opened(hold, request).ok_or(wrong),
             (Effect::Raised { hold, amount }, Cause::Request { request, .. }) => {
                 let is_asked = matches!(&request.command, EscrowCommand::TopUpHold { cap, .. } if *cap == hold.cap);
                 let payer = self.account(&hold.terms.payer);
@@ -105,9 +107,15 @@ impl<'a> Replay<'a> {
                 known.record.hold = *hold;
                 Ok(moved(Place::Account(payer), Place::Hold(known.row), *amount).to_vec())
             }
-            (Effect::Ended { hold, state, paid, returned }, cause) => {
-                self.ended(hold, *state, (*paid, *returned), cause).ok_or(wrong)
-            }
+            (
+                Effect::Ended {
+                    hold,
+                    state,
+                    paid,
+                    returned,
+                },
+                cause,
+            ) => self.ended(hold, *state, (*paid, *returned), cause).ok_or(wrong),
             (Effect::Captured(captured), Cause::Claim { payee, claim }) => {
                 let finding = Finding::Claim { height: event.height };
                 self.captured(event, captured, payee, claim).ok_or(finding)
@@ -162,9 +170,7 @@ impl<'a> Replay<'a> {
         let known = self.holds.get_mut(hold)?;
         let is_ordered = match cause {
             Cause::Expire { hold: named } => named == hold && state == HoldState::Expired,
-            Cause::Request { request, .. } => {
-                state == HoldState::Released && is_released(request, hold, &known.record)
-            }
+            Cause::Request { request, .. } => state == HoldState::Released && is_released(request, hold, &known.record),
             Cause::Deposit { .. } | Cause::Claim { .. } => false,
         };
         let is_right = is_ordered

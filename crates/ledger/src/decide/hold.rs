@@ -17,11 +17,7 @@ use tombola_core::reject::{Code, Reject};
 
 impl Work<'_> {
     /// Opens a hold. Spec: H-06.
-    pub(super) fn open_hold(
-        &mut self,
-        request: &VerifiedRequest,
-        asked: &HoldRequest,
-    ) -> Result<EscrowAnswer, Stop> {
+    pub(super) fn open_hold(&mut self, request: &VerifiedRequest, asked: &HoldRequest) -> Result<EscrowAnswer, Stop> {
         self.check_phase()?;
         let unknown = Reject::of(Code::AccountUnknown);
         let (payer_row, payer) = self.account_row(&request.request().account)?.ok_or(Stop::No(unknown))?;
@@ -92,7 +88,10 @@ impl Work<'_> {
             hold: raised.hold,
             amount: raised.amount,
         };
-        self.book(self.event_body(cause_of(request), effect, postings, reads), &[record.payer]);
+        self.book(
+            self.event_body(cause_of(request), effect, postings, reads),
+            &[record.payer],
+        );
         self.check_hold(row);
         Ok(EscrowAnswer::Hold(blank(raised.hold)))
     }

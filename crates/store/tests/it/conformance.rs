@@ -10,7 +10,7 @@ use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, RequestHea
 use tombola_core::odds::Threshold;
 use tombola_ledger::block_on::block_on;
 use tombola_ledger::ledger::{Command, Outcome};
-use tombola_ledger::store::{Range, Reader, Store, Stored};
+use tombola_ledger::store::{Range, Store, Stored};
 use tombola_ledger::{key::Key, row::Table};
 use tombola_store::model::ModelStore;
 use tombola_store::redb_store::RedbStore;

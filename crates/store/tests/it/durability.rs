@@ -3,7 +3,8 @@
 use crate::rules::audited;
 use crate::world::{START, TestBook, World, config, key};
 use redb::backends::InMemoryBackend;
-use redb::{BackendIoError, StorageBackend, TableDefinition};
+use redb::{StorageBackend, TableDefinition};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tombola_core::amount::{Amount, Asset};
@@ -14,7 +15,7 @@ use tombola_ledger::block_on::block_on;
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::{Ledger, LedgerFault};
 use tombola_ledger::row::{AccountRow, FORMAT, Row, Table};
-use tombola_ledger::store::{Change, Reader, Store, StoreFault, Stored};
+use tombola_ledger::store::{Change, Store, StoreFault, Stored};
 use tombola_store::model::ModelStore;
 use tombola_store::redb_store::RedbStore;
 
@@ -76,20 +77,29 @@ fn another_escrows_store_and_a_newer_format_are_refused() {
         ..config()
     };
     let stored = key(1);
-    assert_eq!(open(store.clone(), stranger).unwrap_err(), LedgerFault::AnotherEscrow { stored });
+    assert_eq!(
+        open(store.clone(), stranger).unwrap_err(),
+        LedgerFault::AnotherEscrow { stored }
+    );
     let euros = EscrowConfig {
         asset: Asset::new("EUR", 2).unwrap(),
         ..config()
     };
     let stored = Asset::USD;
-    assert_eq!(open(store.clone(), euros).unwrap_err(), LedgerFault::AnotherAsset { stored });
+    assert_eq!(
+        open(store.clone(), euros).unwrap_err(),
+        LedgerFault::AnotherAsset { stored }
+    );
     tamper(&store, Key::header(), |bytes| bytes[8] = 2);
     assert_eq!(
         open(store.clone(), config()).unwrap_err(),
         LedgerFault::NewerFormat { stored: FORMAT + 1 }
     );
     tamper(&store, Key::header(), |bytes| bytes[0] = b'X');
-    assert_eq!(open(store, config()).unwrap_err(), LedgerFault::Store(StoreFault::Foreign));
+    assert_eq!(
+        open(store, config()).unwrap_err(),
+        LedgerFault::Store(StoreFault::Foreign)
+    );
 }
 
 /// Changes a row behind the ledger's back.
@@ -127,7 +137,11 @@ fn an_audit_catches_a_tampered_row_of_any_kind() {
     };
     assert!(found(Key::account(1), &richer).contains(&Finding::Account { row: 1 }));
     let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
-    assert!(found(Key::hold(0), &|bytes| bytes[bytes.len() - 29] ^= 1).contains(&Finding::Hold { row: 0 }));
+    let paid = |bytes: &mut Vec<u8>| {
+        let at = bytes.len() - 36;
+        bytes[at] ^= 1;
+    };
+    assert!(found(Key::hold(0), &paid).contains(&Finding::Hold { row: 0 }));
     assert!(found(Key::totals(), &last).contains(&Finding::Totals));
     let event = found(Key::event(3), &last);
     assert!(event.contains(&Finding::LogEnd { height: 3 }), "{event:?}");
@@ -171,26 +185,26 @@ struct FailingDisk {
 }
 
 impl StorageBackend for FailingDisk {
-    fn len(&self) -> Result<u64, BackendIoError> {
+    fn len(&self) -> Result<u64, io::Error> {
         self.disk.len()
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), BackendIoError> {
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
         self.disk.read(offset, out)
     }
 
-    fn set_len(&self, len: u64) -> Result<(), BackendIoError> {
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
         self.disk.set_len(len)
     }
 
-    fn sync_data(&self) -> Result<(), BackendIoError> {
+    fn sync_data(&self) -> Result<(), io::Error> {
         if self.fails.load(Ordering::Acquire) {
-            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         self.disk.sync_data()
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), BackendIoError> {
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         self.disk.write(offset, data)
     }
 }
@@ -206,8 +220,11 @@ fn after_a_failed_sync_nothing_is_committed_even_if_the_disk_recovers() {
     disk.fails.store(true, Ordering::Release);
     let batch = || vec![World::<RedbStore>::deposit_command(2, 1, "a")];
     let fault = block_on(world.ledger.execute(batch(), START)).unwrap_err();
-    assert_eq!(fault, LedgerFault::Store(StoreFault::Io(std::io::ErrorKind::StorageFull)));
+    assert_eq!(fault, LedgerFault::Store(StoreFault::Io(io::ErrorKind::StorageFull)));
     disk.fails.store(false, Ordering::Release);
-    assert_eq!(block_on(world.ledger.execute(batch(), START)), Err(LedgerFault::Stopped));
+    assert_eq!(
+        block_on(world.ledger.execute(batch(), START)),
+        Err(LedgerFault::Stopped)
+    );
     assert_eq!(block_on(store.commit(Vec::new())), Err(StoreFault::Stopped));
 }

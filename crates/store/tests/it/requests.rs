@@ -44,7 +44,10 @@ fn a_request_id_is_bound_to_its_body_and_its_connection() {
     assert_eq!(code(&world.ask(2, transfer(header, 71))), Code::RequestIdReused);
     assert_eq!(world.balance(4), 70);
     // Another connection may have drawn the same id.
-    assert!(matches!(world.ask(3, transfer(header, 70)), EscrowAnswer::Transferred(_)));
+    assert!(matches!(
+        world.ask(3, transfer(header, 70)),
+        EscrowAnswer::Transferred(_)
+    ));
     assert_eq!(world.balance(4), 140);
 }
 
@@ -52,10 +55,19 @@ fn a_request_id_is_bound_to_its_body_and_its_connection() {
 fn a_refusal_is_judged_anew() {
     let mut world = World::funded(ModelStore::default());
     let header = world.header();
-    assert_eq!(code(&world.ask(2, transfer(header, 2_000_000))), Code::InsufficientFunds);
+    assert_eq!(
+        code(&world.ask(2, transfer(header, 2_000_000))),
+        Code::InsufficientFunds
+    );
     world.deposit(2, 1_000_000, "second").unwrap();
-    assert!(matches!(world.ask(2, transfer(header, 2_000_000)), EscrowAnswer::Transferred(_)));
-    assert_eq!(code(&world.ask(2, transfer(world_header(START), 1))), Code::InsufficientFunds);
+    assert!(matches!(
+        world.ask(2, transfer(header, 2_000_000)),
+        EscrowAnswer::Transferred(_)
+    ));
+    assert_eq!(
+        code(&world.ask(2, transfer(world_header(START), 1))),
+        Code::InsufficientFunds
+    );
 }
 
 fn world_header(issued_at: Timestamp) -> RequestHeader {
@@ -116,7 +128,10 @@ fn only_the_account_itself_asks_and_acts() {
         assert_eq!(code(&world.ask_as(4, 2, command)), Code::Unauthorized);
     }
     // A stranger's own request about somebody else's hold.
-    assert_eq!(code(&world.ask(4, EscrowCommand::HoldStatus { hold })), Code::Unauthorized);
+    assert_eq!(
+        code(&world.ask(4, EscrowCommand::HoldStatus { hold })),
+        Code::Unauthorized
+    );
     let request = world.header();
     let raise = EscrowCommand::TopUpHold {
         request,
@@ -125,7 +140,10 @@ fn only_the_account_itself_asks_and_acts() {
         cap: Amount(6_000),
     };
     assert_eq!(code(&world.ask(4, raise)), Code::Unauthorized);
-    assert!(matches!(world.ask(3, EscrowCommand::HoldStatus { hold }), EscrowAnswer::HoldStatus(_)));
+    assert!(matches!(
+        world.ask(3, EscrowCommand::HoldStatus { hold }),
+        EscrowAnswer::HoldStatus(_)
+    ));
     assert_eq!(world.balance(2), 995_000);
 }
 
@@ -140,8 +158,14 @@ fn what_is_not_offered_says_so() {
         reference: reference("r"),
     };
     assert_eq!(code(&world.ask(2, withdraw)), Code::NotOffered);
-    assert_eq!(code(&world.ask(2, EscrowCommand::Subscribe { after: 0 })), Code::NotOffered);
-    assert_eq!(code(&world.ask(9, EscrowCommand::Account { holds_after: 0 })), Code::AccountUnknown);
+    assert_eq!(
+        code(&world.ask(2, EscrowCommand::Subscribe { after: 0 })),
+        Code::NotOffered
+    );
+    assert_eq!(
+        code(&world.ask(9, EscrowCommand::Account { holds_after: 0 })),
+        Code::AccountUnknown
+    );
     let EscrowAnswer::Info(info) = world.ask(9, EscrowCommand::Info) else {
         panic!()
     };

@@ -61,7 +61,10 @@ fn redeeming_twice_pays_once_with_identical_bytes<S: Store>(store: S) {
     let claim = TestBook::sure(&hold.body, 1, 8).claim(3);
     let first = world.claim(claim).unwrap();
     first.verify(&key(1).check().unwrap()).unwrap();
-    assert_eq!((first.body.winners, first.body.gross.0, first.body.fee.0), (3, 3_000, 36));
+    assert_eq!(
+        (first.body.winners, first.body.gross.0, first.body.fee.0),
+        (3, 3_000, 36)
+    );
     assert_eq!(world.balance(3), 3 * (FACE.0 - FEE.0));
     world.live(MINUTE_MS);
     let height = world.ledger.totals().height;
@@ -106,7 +109,9 @@ fn a_claim_over_the_cap_is_refused_whole_and_paid_after_a_top_up<S: Store>(store
     assert_eq!(said, (Code::ClaimOverCap, 2_500, 0));
     assert_eq!((world.status(id).paid.0, world.balance(3)), (0, 0));
     let raised = world.top_up(id, 0, 3_000);
-    let EscrowAnswer::Hold(raised) = raised else { panic!("{raised:?}") };
+    let EscrowAnswer::Hold(raised) = raised else {
+        panic!("{raised:?}")
+    };
     assert_eq!((raised.body.revision, raised.body.cap.0), (1, 3_000));
     raised.verify(&key(1).check().unwrap()).unwrap();
     assert_eq!(world.claim(book.claim(3)).unwrap().body.gross.0, 3_000);
@@ -173,7 +178,10 @@ fn a_release_returns_the_rest_once<S: Store>(store: S) {
     let EscrowAnswer::Rejected(reject) = world.release(id, 1_000) else {
         panic!("released")
     };
-    assert_eq!((reject.code, reject.need, reject.has), (Code::ReleaseMismatch, 2_000, 1_000));
+    assert_eq!(
+        (reject.code, reject.need, reject.has),
+        (Code::ReleaseMismatch, 2_000, 1_000)
+    );
     let forged = Signed::new(
         Release {
             hold: id,
@@ -213,7 +221,10 @@ fn an_expired_hold_returns_the_rest_and_still_repeats_receipts<S: Store>(store: 
     for expected in [2, 1, 0] {
         let expired = block_on(world.ledger.expire_due(2, world.now)).unwrap();
         assert_eq!(expired.len(), expected);
-        assert!(expired.iter().all(|o| matches!(o, Outcome::Expired { .. })), "{expired:?}");
+        assert!(
+            expired.iter().all(|o| matches!(o, Outcome::Expired { .. })),
+            "{expired:?}"
+        );
     }
     assert_eq!((world.balance(2), world.account(2).held.0), (998_000, 0));
     assert_eq!(world.status(holds[0].body.id()).state, HoldState::Expired);
@@ -295,7 +306,9 @@ fn a_batch_sees_its_own_commands<S: Store>(store: S) {
     };
     assert!(matches!(answer(1), EscrowAnswer::Hold(_)));
     assert_eq!(code(&answer(2)), Code::InsufficientFunds);
-    let EscrowAnswer::Account(state) = answer(4) else { panic!() };
+    let EscrowAnswer::Account(state) = answer(4) else {
+        panic!()
+    };
     assert_eq!((state.balance.0, state.held.0, state.open_holds), (400, 600, 1));
 }
 
@@ -328,10 +341,19 @@ fn statements_carry_what_an_audit_needs<S: Store>(store: S) {
             panic!("{entry:?}")
         };
         assert_eq!((charge.receipt, charge.hold, charge.amount), (*receipt, hold, FACE));
-        assert_eq!(charge.claim.verify(&charge.hold.body).unwrap().through, receipt.body.through);
+        assert_eq!(
+            charge.claim.verify(&charge.hold.body).unwrap().through,
+            receipt.body.through
+        );
     }
     let last = &entries[62];
-    assert!(matches!(last.kind, StatementKind::Returned { state: HoldState::Released, .. }));
+    assert!(matches!(
+        last.kind,
+        StatementKind::Returned {
+            state: HoldState::Released,
+            ..
+        }
+    ));
     assert_eq!(last.balance.0, 940_000);
     let EscrowAnswer::Statement(page) = world.ask(3, EscrowCommand::Statement { after: 59 }) else {
         panic!()
@@ -348,7 +370,10 @@ fn open_holds_are_listed_in_pages<S: Store>(store: S) {
     let EscrowAnswer::Account(first) = world.ask(2, EscrowCommand::Account { holds_after: 0 }) else {
         panic!()
     };
-    assert_eq!((first.open_holds, first.holds.as_slice().len(), first.more), (102, 100, true));
+    assert_eq!(
+        (first.open_holds, first.holds.as_slice().len(), first.more),
+        (102, 100, true)
+    );
     assert_eq!(first.holds.as_slice()[0].hold, holds[1]);
     let holds_after = first.holds.as_slice()[99].hold.body.terms.serial;
     let EscrowAnswer::Account(rest) = world.ask(2, EscrowCommand::Account { holds_after }) else {
@@ -371,7 +396,10 @@ fn an_audit_of_everything_finds_nothing<S: Store>(store: S) {
     let other = world.open_hold(5_000).body.id();
     world.now = START.plus_ms(3 * DAY_MS);
     world.live(HOUR_MS + MINUTE_MS);
-    assert!(matches!(world.run_one(Command::Expire { hold: other }), Outcome::Expired { .. }));
+    assert!(matches!(
+        world.run_one(Command::Expire { hold: other }),
+        Outcome::Expired { .. }
+    ));
     let report = audited(&world);
     assert_eq!(report.findings, []);
     assert!(report.conserved);
