@@ -130,6 +130,25 @@ fn crates_depend_in_one_direction() {
     }
 }
 
+#[test]
+fn every_direct_dependency_says_in_deny_toml_why_it_is_there() {
+    let root = std::fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    let table = root.split("[workspace.dependencies]").nth(1).unwrap();
+    let table = table.split("\n[").next().unwrap();
+    let deny = std::fs::read_to_string(workspace().join("deny.toml")).unwrap();
+    let names = table
+        .lines()
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name);
+    for name in names.filter(|name| !name.starts_with("tombola-") && !name.starts_with('#')) {
+        let says_why = |line: &str| {
+            let rest = line.strip_prefix("# ").and_then(|line| line.strip_prefix(name));
+            rest.is_some_and(|why| why.starts_with("  "))
+        };
+        assert!(deny.lines().any(says_why), "{name} is not justified in deny.toml");
+    }
+}
+
 /// Our own crates that a manifest depends on, tests included, without their prefix.
 fn own_dependencies(manifest: &str) -> Vec<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';

@@ -6,6 +6,7 @@
 
 mod crafted;
 mod invalid;
+mod ledger;
 mod lottery;
 mod message;
 mod object;

@@ -24,6 +24,12 @@ pub(crate) const ALL: &[Stage] = &[
     DOCTESTS,
 ];
 
+/// The stages of these names, or all if none is named.
+pub(crate) fn selected(names: &[String]) -> Vec<Stage> {
+    let is_wanted = |(name, _): &&Stage| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    ALL.iter().filter(is_wanted).copied().collect()
+}
+
 /// Why a stage failed.
 #[derive(Debug)]
 pub(crate) enum Failure {

@@ -18,7 +18,11 @@ enum Task {
     /// Runs every test, documentation examples included.
     Test,
     /// Runs what a change must pass, and prints how long each stage took.
-    Ci,
+    Ci {
+        /// Only these stages, in the order of all.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(ci::ALL.iter().map(|(name, _)| *name)))]
+        stages: Vec<String>,
+    },
     /// Writes the test vectors, or checks that they are what the generator makes.
     Vectors {
         /// Only compares, byte for byte.
@@ -30,7 +34,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test => ci::run(&[ci::TESTS, ci::DOCTESTS]),
-        Task::Ci => ci::run(ci::ALL),
+        Task::Ci { stages } => ci::run(&ci::selected(&stages)),
         Task::Vectors { check: true } => tasks::check_vectors(),
         Task::Vectors { check: false } => tasks::write_vectors(),
     };

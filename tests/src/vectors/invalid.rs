@@ -27,6 +27,7 @@ pub(crate) fn all(sample: &Sample) -> File {
     vectors.extend(claims(sample));
     vectors.extend(claim_proofs(sample));
     vectors.extend(super::opening::invalid(sample));
+    vectors.extend(super::ledger::invalid(sample));
     File::new(
         "What must be refused: run `operation` on the inputs and compare the code. X-04 says what each operation does.",
         vectors,

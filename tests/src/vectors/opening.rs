@@ -24,7 +24,9 @@ const OPENED: Timestamp = START.plus_ms(HOUR_MS);
 pub(crate) fn open(vector: &Value) -> Result<(), Reject> {
     let (mut payee, now) = fresh_payee(vector);
     if vector["first"].is_string() {
-        payee.open_book(request(vector, "first")?, now).expect("the first opening is good");
+        payee
+            .open_book(request(vector, "first")?, now)
+            .expect("the first opening is good");
     }
     payee.open_book(request(vector, "open")?, now).map(|_| ())
 }
@@ -37,7 +39,10 @@ pub(crate) fn take(vector: &Value) -> Result<(), Reject> {
     for record in vector["before"].as_array().expect("a list of records") {
         let ticket = Ticket::from_bytes(&array(record, "record"));
         let taken = book.take(&ticket, &mut payee, now);
-        assert!(matches!(taken, Ok(Taken::Drawn | Taken::Repeat)), "the tickets before are good");
+        assert!(
+            matches!(taken, Ok(Taken::Drawn | Taken::Repeat)),
+            "the tickets before are good"
+        );
     }
     let ticket = Ticket::from_bytes(&array(vector, "ticket"));
     match book.take(&ticket, &mut payee, Timestamp(number(vector, "ticket_at")))? {
@@ -207,18 +212,42 @@ fn holds(sample: &Sample) -> Vec<Value> {
     let mut stricter_window = draft();
     stricter_window.window_min_ms = 7 * DAY_MS + 1;
     vec![
-        case("a hold of another escrow", "wrong_escrow", draft().hold(|h| h.terms.escrow = signer)),
-        case("a hold of another asset", "wrong_asset", draft().hold(|h| h.terms.asset.decimals = 6)),
-        case("a hold for another payee", "hold_not_for_me", draft().hold(|h| h.terms.payee = signer)),
-        case("the payee's own hold", "self_hold", draft().hold(|h| h.terms.payer = payee)),
-        case("a hold that the payee signs for", "self_hold", draft().hold(|h| h.terms.signer = payee)),
+        case(
+            "a hold of another escrow",
+            "wrong_escrow",
+            draft().hold(|h| h.terms.escrow = signer),
+        ),
+        case(
+            "a hold of another asset",
+            "wrong_asset",
+            draft().hold(|h| h.terms.asset.decimals = 6),
+        ),
+        case(
+            "a hold for another payee",
+            "hold_not_for_me",
+            draft().hold(|h| h.terms.payee = signer),
+        ),
+        case(
+            "the payee's own hold",
+            "self_hold",
+            draft().hold(|h| h.terms.payer = payee),
+        ),
+        case(
+            "a hold that the payee signs for",
+            "self_hold",
+            draft().hold(|h| h.terms.signer = payee),
+        ),
         case("a hold 60 s less 1 ms before its expiry", "hold_expired", late),
         case(
             "a redeem window under the protocol's",
             "redeem_window_short",
             draft().hold(|h| h.terms.redeem_by = h.terms.expires_at.plus_ms(DAY_MS - 1)),
         ),
-        case("a redeem window under the payee's", "redeem_window_short", stricter_window),
+        case(
+            "a redeem window under the payee's",
+            "redeem_window_short",
+            stricter_window,
+        ),
         case("a flat fee over the payee's limit", "fee_too_high", stricter_fee),
         case("a share over the payee's limit", "fee_too_high", stricter_share),
     ]
@@ -229,7 +258,11 @@ fn books(sample: &Sample) -> Vec<Value> {
     let draft = || Draft::new(sample);
     let face = sample.book.face_value;
     vec![
-        case("a book of another hold", "hold_mismatch", draft().book(|b| b.hold.0[0] ^= 1)),
+        case(
+            "a book of another hold",
+            "hold_mismatch",
+            draft().book(|b| b.hold.0[0] ^= 1),
+        ),
         case("an empty book", "book_too_long", draft().book(|b| b.length = 0)),
         case(
             "a book over the hold's length",
@@ -290,8 +323,20 @@ fn signatures(sample: &Sample) -> Vec<Value> {
     let (escrow, payer, signer) = (&sample.escrow, &sample.payer, &sample.signer);
     vec![
         case("a hold that the payer signed", "bad_signature", &draft, payer, payer),
-        case("a book that the hold's signer did not sign", "bad_signature", &draft, escrow, signer),
-        case("a hold whose signer is the identity", "bad_key", &weak_signer, escrow, payer),
+        case(
+            "a book that the hold's signer did not sign",
+            "bad_signature",
+            &draft,
+            escrow,
+            signer,
+        ),
+        case(
+            "a hold whose signer is the identity",
+            "bad_key",
+            &weak_signer,
+            escrow,
+            payer,
+        ),
         case("an escrow that is the identity", "bad_key", &weak_escrow, escrow, payer),
     ]
 }
@@ -323,10 +368,23 @@ fn tickets(sample: &Sample) -> Vec<Value> {
     };
     let short_jumps = draft.clone().quote(|q| q.jump_max = 8);
     let last = sample.hold.terms.expires_at.minus_ms(EXPIRY_MARGIN_MS);
-    let mut late = case("a ticket too close to the hold's expiry", "hold_expired", &[1], sample.ticket(2));
+    let mut late = case(
+        "a ticket too close to the hold's expiry",
+        "hold_expired",
+        &[1],
+        sample.ticket(2),
+    );
     late["ticket_at"] = json!(last.plus_ms(1));
     vec![
-        case("index 0", "index_zero", &[1], Ticket { index: 0, ..sample.ticket(1) }),
+        case(
+            "index 0",
+            "index_zero",
+            &[1],
+            Ticket {
+                index: 0,
+                ..sample.ticket(1)
+            },
+        ),
         case(
             "an index past the end",
             "index_past_end",
@@ -336,8 +394,18 @@ fn tickets(sample: &Sample) -> Vec<Value> {
                 ..sample.ticket(1)
             },
         ),
-        case("the preimage of another chain", "chain_broken", &[], foreign(&mut other, 1)),
-        case("a jump to another chain", "chain_broken", &[1, 2], foreign(&mut other, 20)),
+        case(
+            "the preimage of another chain",
+            "chain_broken",
+            &[],
+            foreign(&mut other, 1),
+        ),
+        case(
+            "a jump to another chain",
+            "chain_broken",
+            &[1, 2],
+            foreign(&mut other, 20),
+        ),
         case("a preimage under another index", "chain_broken", &[3], off_by_one),
         ticket_case(
             sample,
