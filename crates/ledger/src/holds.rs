@@ -1,11 +1,10 @@
 //! Holds in memory, for verifying claims on many cores without asking the store for each.
 
 use crate::key::Key;
-use crate::request::{KnownHolds, VerifiedRequest, holds_named};
-use crate::row::{HoldRow, Record, Row};
+use crate::request::{KnownHold, KnownHolds, VerifiedRequest, holds_named};
+use crate::row::{HoldRow, Record, Row, Table};
 use crate::store::{Reader, StoreFault};
 use std::sync::{PoisonError, RwLock};
-use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, HoldId};
 use tombola_core::limits::HOLDS_MAX;
 use tombola_core::message::EscrowRequest;
@@ -55,20 +54,22 @@ impl HoldCache {
         let missing: Vec<HoldId> = ids.iter().filter(|id| !known.contains_key(*id)).copied().collect();
         for id in missing {
             if let Some(hold) = load_hold(reader, &id).await? {
-                self.insert(hold.hold);
-                known.insert(id, hold.hold);
+                let damaged = StoreFault::DamagedRow(Table::Holds);
+                let hold = KnownHold::new(hold.hold).map_err(|_| damaged)?;
+                self.insert(id, hold);
+                known.insert(id, hold);
             }
         }
         Ok(known)
     }
 
-    fn insert(&self, hold: Hold) {
+    fn insert(&self, id: HoldId, hold: KnownHold) {
         let mut cached = self.holds.write().unwrap_or_else(PoisonError::into_inner);
         // Forgetting costs a read of the store, so the simplest way to stay bounded is good enough.
         if cached.len() >= HOLDS_MAX {
             cached.clear();
         }
-        cached.insert(hold.id(), hold);
+        cached.insert(id, hold);
     }
 }
 

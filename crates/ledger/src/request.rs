@@ -3,12 +3,36 @@
 use std::collections::HashMap;
 use tombola_core::claim::{Claim, ClaimBatch, Winnings};
 use tombola_core::hold::Hold;
-use tombola_core::key::{AccountKey, HoldId, Signature, Tagged};
+use tombola_core::key::{AccountKey, BadKey, HoldId, PublicKey, Signature, Tagged};
 use tombola_core::message::{EscrowCommand, EscrowRequest, RequestHash};
 use tombola_core::reject::{Code, Reject};
 
 /// The holds that a request's claims or release name, as far as the escrow knows them.
-pub type KnownHolds = HashMap<HoldId, Hold>;
+pub type KnownHolds = HashMap<HoldId, KnownHold>;
+
+/// A hold whose signer's key was checked once for all its claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownHold {
+    hold: Hold,
+    signer: PublicKey,
+}
+
+impl KnownHold {
+    /// Takes a hold that the ledger opened, in any revision.
+    ///
+    /// # Errors
+    /// [`BadKey`] if its signer's key is not acceptable; the ledger opens no such hold.
+    pub fn new(hold: Hold) -> Result<Self, BadKey> {
+        let signer = hold.terms.signer.check()?;
+        Ok(Self { hold, signer })
+    }
+
+    /// The hold.
+    #[must_use]
+    pub const fn hold(&self) -> &Hold {
+        &self.hold
+    }
+}
 
 /// A request with the result of verifying everything about it that needs no ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,8 +153,8 @@ fn prove(
         }
         // The payee's signature is its authority, so that a lost connection does not matter.
         EscrowCommand::Release(release) => {
-            let hold = holds.get(&release.body.hold).ok_or(Reject::of(Code::HoldUnknown))?;
-            if hold.terms.payee != *account {
+            let known = holds.get(&release.body.hold).ok_or(Reject::of(Code::HoldUnknown))?;
+            if known.hold.terms.payee != *account {
                 return Err(unauthorized);
             }
             release.verify(&account.check()?)?;
@@ -170,9 +194,10 @@ fn check_batch(
 
 /// What one claim proves, cheap before dear. Spec: R-11.
 fn prove_claim(claim: &Claim, payee: &AccountKey, holds: &KnownHolds) -> Result<Winnings, Reject> {
-    let hold = holds.get(&claim.book.body.hold).ok_or(Reject::of(Code::HoldUnknown))?;
-    if hold.terms.payee != *payee {
+    let known = holds.get(&claim.book.body.hold);
+    let known = known.ok_or(Reject::of(Code::HoldUnknown))?;
+    if known.hold.terms.payee != *payee {
         return Err(Reject::of(Code::WrongPayee));
     }
-    claim.verify(hold)
+    claim.verify_by(&known.hold, &known.signer)
 }
