@@ -1,5 +1,7 @@
 //! Integration tests, one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails may stop where it is")]
+
 mod spec;
 mod tidy;
 mod vectors;
