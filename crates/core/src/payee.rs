@@ -244,7 +244,7 @@ impl Payee {
         std::mem::take(&mut self.granted)
     }
 
-    /// What the escrow says about a hold it was asked about. Spec: H-06.
+    /// What the escrow says about a hold it was asked about. Spec: B-06.
     pub fn checked(&mut self, status: &crate::message::HoldStatus, now: Timestamp) -> Option<HoldRow> {
         let now = self.advance(now);
         let id = status.hold.body.id();

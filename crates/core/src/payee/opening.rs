@@ -150,7 +150,7 @@ impl Payee {
         })
     }
 
-    /// The account of a hold that may be used: known and checked, or new and old enough not to need a check. Spec: H-06.
+    /// The account of a hold that may be used: known and checked, or new and old enough not to need a check. Spec: B-06.
     fn account_for(&mut self, ready: &OpenReady, now: Timestamp) -> Result<&mut HoldAccount, Reject> {
         let id = ready.hold_id;
         let store_settled = self.terms.store_since.plus_ms(HOLD_CHECK_MS);

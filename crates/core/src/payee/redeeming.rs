@@ -137,7 +137,7 @@ impl Payee {
         })
     }
 
-    /// A refusal: signed evidence, to be kept. After one for the cap the escrow is asked how the hold stands. Spec: H-06.
+    /// A refusal: signed evidence, to be kept. After one for the cap the escrow is asked how the hold stands. Spec: B-06.
     ///
     /// # Errors
     /// `book_unknown`, `hold_unknown`, `bad_signature`.

@@ -23,7 +23,7 @@ pub struct HoldLimits {
     pub cap_min: Amount,
 }
 
-/// A purchase as planned. Spec: W-10.
+/// A purchase as planned. Spec: B-17.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Purchase {
     /// Units to buy, a ticket each.
