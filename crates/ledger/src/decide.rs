@@ -324,3 +324,45 @@ fn add_total(total: &mut u128, delta: i128) {
     invariant!(after.is_some(), "no sum goes negative: {total} and {delta}");
     *total = after.unwrap_or(*total);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "no row goes negative")]
+    fn a_row_that_would_go_negative_stops_the_program() {
+        add(&mut Amount(5), -6);
+    }
+
+    #[test]
+    #[should_panic(expected = "no sum goes negative")]
+    fn a_sum_that_would_go_negative_stops_the_program() {
+        add_total(&mut 5, -6);
+    }
+
+    #[test]
+    #[should_panic(expected = "postings sum to zero")]
+    fn postings_that_make_money_stop_the_program() {
+        let config = EscrowConfig {
+            escrow: AccountKey([1; 32]),
+            asset: tombola_core::amount::Asset::USD,
+            name: tombola_core::message::Reference::default(),
+            fee: tombola_core::hold::Fee::default(),
+            face_value_min: Amount(1),
+            cap_min: Amount(1),
+            writer: 0,
+        };
+        let now = Timestamp(1);
+        let mut work = Work::new(&config, Totals::EMPTY, now, Served::starting(now), Phase::Open);
+        let cause = Cause::Expire {
+            hold: tombola_core::key::HoldId([0; 32]),
+        };
+        let postings = vec![Posting {
+            place: Place::Fees,
+            delta: 1,
+        }];
+        let body = work.event_body(cause, Effect::Transferred, postings, Vec::new());
+        work.book(body, &[]);
+    }
+}

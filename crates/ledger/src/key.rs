@@ -173,3 +173,25 @@ impl fmt::Debug for Key {
 }
 
 const REFERENCE_TAG: Tag = Tag::new("tombola/reference/v1");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_order_as_their_numbers_and_know_what_follows() {
+        assert!(Key::event(255) < Key::event(256));
+        assert!(Key::due(Timestamp(1), u64::MAX) < Key::due(Timestamp(2), 0));
+        assert_eq!(Key::event(255).successor(), Some(Key::event(256)));
+        assert_eq!(Key::event(u64::MAX).successor(), None);
+        assert_eq!(Key::statement(7, 9).last_number(), 9);
+        assert_eq!(Key::book(7, &BookId([1; 32])).first_number(), 7);
+    }
+
+    #[test]
+    fn a_key_reads_back_as_it_was_written() {
+        let key = Key::answer(&AccountKey([3; 32]), &RequestId([4; 16]));
+        assert_eq!(key.as_bytes().len(), KEY_BYTES_MAX);
+        assert_eq!(Key::from_bytes(key.table(), key.as_bytes()), key);
+    }
+}

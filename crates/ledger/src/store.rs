@@ -35,7 +35,7 @@ pub struct Change {
     pub after: Option<Stored>,
 }
 
-/// Reads rows. Spec: design of the ledger, G-01.
+/// Reads rows.
 pub trait Reader: Send + Sync {
     /// The rows of these keys, in their order.
     fn load(&self, keys: &[Key]) -> impl Future<Output = Result<Vec<Option<Stored>>, StoreFault>> + Send;

@@ -5,8 +5,8 @@ use crate::world::{START, TestBook, World, config, key};
 use redb::backends::InMemoryBackend;
 use redb::{StorageBackend, TableDefinition};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::message::HoldState;
@@ -132,8 +132,13 @@ fn an_audit_catches_a_tampered_row_of_any_kind() {
         let Ok(Row::Accounts(row)) = Row::decode(Table::Accounts, bytes) else {
             panic!()
         };
-        let balance = Amount(row.balance.0 + 1);
-        *bytes = Row::Accounts(AccountRow { balance, ..row }).encode();
+        let (balance, credits) = (Amount(row.balance.0 + 1), row.credits + 1);
+        let richer = AccountRow {
+            balance,
+            credits,
+            ..row
+        };
+        *bytes = Row::Accounts(richer).encode();
     };
     assert!(found(Key::account(1), &richer).contains(&Finding::Account { row: 1 }));
     let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
@@ -166,15 +171,23 @@ fn an_audit_draws_every_claim_again() {
 
 #[test]
 fn a_second_writer_loses_its_commit_and_stops() {
-    let store = ModelStore::default();
+    two_writers(ModelStore::default());
+    let home = tempfile::tempdir().unwrap();
+    two_writers(RedbStore::open(home.path().join("ledger.redb")).unwrap());
+}
+
+fn two_writers<S: Store>(store: S) {
     let mut first = World::funded(store.clone());
     let mut second = World::open(store).unwrap();
     first.deposit(2, 1, "a").unwrap();
-    let batch = vec![World::<ModelStore>::deposit_command(2, 1, "b")];
+    let totals = *first.ledger.totals();
+    let batch = vec![World::<S>::deposit_command(2, 1, "b")];
     let lost = block_on(second.ledger.execute(batch.clone(), START)).unwrap_err();
     assert!(matches!(lost, LedgerFault::Store(StoreFault::Conflict(_))));
     assert_eq!(block_on(second.ledger.execute(batch, START)), Err(LedgerFault::Stopped));
-    assert!(audited(&first).conserved);
+    let report = audited(&first);
+    assert!(report.conserved);
+    assert_eq!(report.events, totals.height);
 }
 
 /// A disk in memory whose syncs fail from some moment on.
@@ -227,4 +240,73 @@ fn after_a_failed_sync_nothing_is_committed_even_if_the_disk_recovers() {
         Err(LedgerFault::Stopped)
     );
     assert_eq!(block_on(store.commit(Vec::new())), Err(StoreFault::Stopped));
+}
+
+/// A disk in memory that loses what was not synced: it keeps an image of each sync.
+#[derive(Debug, Clone, Default)]
+struct CrashDisk {
+    now: Arc<Mutex<Vec<u8>>>,
+    synced: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl CrashDisk {
+    fn holding(image: &[u8]) -> Self {
+        let disk = Self::default();
+        disk.now.lock().unwrap().extend_from_slice(image);
+        disk
+    }
+}
+
+impl StorageBackend for CrashDisk {
+    fn len(&self) -> Result<u64, io::Error> {
+        Ok(u64::try_from(self.now.lock().unwrap().len()).unwrap())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        let at = usize::try_from(offset).unwrap();
+        let now = self.now.lock().unwrap();
+        let bytes = now.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.now.lock().unwrap().resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        let image = self.now.lock().unwrap().clone();
+        self.synced.lock().unwrap().push(image);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        let at = usize::try_from(offset).unwrap();
+        self.now.lock().unwrap()[at..at + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_crash_at_any_sync_loses_nothing_that_was_answered() {
+    let disk = CrashDisk::default();
+    let mut world = World::funded(RedbStore::open_backend(disk.clone()).unwrap());
+    let hold = world.open_hold(10_000);
+    let mut book = TestBook::sure(&hold.body, 1, 8);
+    for index in 1..=5 {
+        let answered = world.ledger.totals().height;
+        disk.synced.lock().unwrap().clear();
+        world.claim(book.claim(index)).unwrap();
+        let images = disk.synced.lock().unwrap().clone();
+        assert!(images.len() >= 2, "two phases are two syncs");
+        for (n, image) in images.iter().enumerate() {
+            let store = RedbStore::open_backend(CrashDisk::holding(image)).unwrap();
+            let restarted = World::open(store).unwrap();
+            let height = restarted.ledger.totals().height;
+            let is_last = n + 1 == images.len();
+            assert!(height == answered + 1 || (height == answered && !is_last), "{height}");
+            assert!(audited(&restarted).conserved);
+        }
+    }
 }
