@@ -30,6 +30,7 @@ fn sources(extensions: &[&str]) -> Vec<(PathBuf, String)> {
 }
 
 fn is_test(path: &Path) -> bool {
+    let path = path.strip_prefix(workspace()).unwrap_or(path);
     let in_tests = path.components().any(|part| part.as_os_str() == "tests");
     in_tests || path.file_name().is_some_and(|name| name == "tests.rs")
 }

@@ -41,7 +41,7 @@ fn test_sources(workspace: &Path) -> std::io::Result<Vec<String>> {
     }
     for path in crate::files_below(&workspace.join("crates"), &["rs"])? {
         let text = std::fs::read_to_string(&path)?;
-        if is_test_file(&path) {
+        if is_test_file(path.strip_prefix(workspace).unwrap_or(&path)) {
             sources.push(text);
         } else if let Some((_, tests)) = text.split_once("#[cfg(test)]\nmod tests {") {
             sources.push(tests.to_string());
