@@ -6,23 +6,23 @@
 //! byte-string values. All tables are made by the commit that makes the file a store, so a file without them is foreign.
 //! Every value is `version u64 little-endian || row`; every row is what the protocol's codec writes: fixed-width
 //! little-endian integers, u64 lengths, u32 enum numbers. Numbers in keys are big-endian u64, so that keys order as
-//! numbers do. `Hold`, `Receipt`, `Claim`, `EscrowRequest` and `EscrowAnswer` are laid out as in proto-spec.md.
+//! numbers do; a number in parentheses is a size in bytes. `Hold`, `Receipt`, `Claim`, `EscrowRequest` and `EscrowAnswer` are laid out as in proto-spec.md.
 //!
 //! | table | key | row |
 //! | --- | --- | --- |
-//! | `header` | `00` | magic `TOMBLEDG` [8], format u32 (= 1), escrow key [32], asset [16], decimals u8 |
-//! | `totals` | `00` | time u64, height u64, head [32], accounts u64, holds u64, deposits u128, balances u128, held u128, fees u128, claims u64, winners u64 |
-//! | `account_ids` | account key [32] | row u64 |
-//! | `accounts` | row | key [32], balance u64, held u64, credits u128, debits u128, open holds u32, next serial u64, entries u64 |
-//! | `hold_ids` | hold id [32] | row u64 |
+//! | `header` | `00` | magic `TOMBLEDG` (8), format u32 (= 1), escrow key (32), asset (16), decimals u8 |
+//! | `totals` | `00` | time u64, height u64, head (32), accounts u64, holds u64, deposits u128, balances u128, held u128, fees u128, claims u64, winners u64 |
+//! | `account_ids` | account key (32) | row u64 |
+//! | `accounts` | row | key (32), balance u64, held u64, credits u128, debits u128, open holds u32, next serial u64, entries u64 |
+//! | `hold_ids` | hold id (32) | row u64 |
 //! | `holds` | row | Hold, payer row u64, payee row u64, paid u64, left u64, state u32, returned u64, ended at u64 |
 //! | `open_holds` | account row, serial | hold row u64 |
 //! | `due` | redeem_by, hold row | nothing |
-//! | `books` | hold row, book id [32] | preimage [32], Receipt |
-//! | `answers` | connection key [32], request id [16] | request hash [32], EscrowAnswer with zeros for signatures |
-//! | `answer_ages` | time, height | connection key [32], request id [16] |
-//! | `deposits` | hash of the reference [32] | account key [32], amount u64, at u64, height u64 |
-//! | `events` | height | writer u32, height u64, previous head [32], at u64, cause, effect, postings, reads |
+//! | `books` | hold row, book id (32) | preimage (32), Receipt |
+//! | `answers` | connection key (32), request id (16) | request hash (32), EscrowAnswer with zeros for signatures |
+//! | `answer_ages` | time, height | connection key (32), request id (16) |
+//! | `deposits` | hash of the reference (32) | account key (32), amount u64, at u64, height u64 |
+//! | `events` | height | writer u32, height u64, previous head (32), at u64, cause, effect, postings, reads |
 //! | `statements` | account row, sequence | height u64, balance u64 |
 //!
 //! Accounts, holds and events are numbered densely, so their tables only ever append, and the books of a hold lie
