@@ -174,10 +174,10 @@ fn all_rows<S: Store>(store: &S) -> Vec<(Key, Stored)> {
 
 proptest! {
     // A failing case is printed with its seed.
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn redb_does_what_the_model_does(ops in prop::collection::vec(op(), 1..60)) {
+    fn redb_does_what_the_model_does(ops in prop::collection::vec(op(), 30..150)) {
         let home = tempfile::tempdir().unwrap();
         let redb = RedbStore::open(home.path().join("ledger.redb")).unwrap();
         let (model, redb) = (play(ModelStore::default(), &ops), play(redb, &ops));
