@@ -11,7 +11,7 @@
 
 use crate::amount::{Amount, Timestamp};
 use crate::book::{Book, Ticket};
-use crate::chain::{Preimage, step};
+use crate::chain::{Preimage, step, walk};
 use crate::claim::Claim;
 use crate::draw::{Draw, Reveal};
 use crate::key::{AccountKey, BookId, HoldId, Signed};
@@ -93,6 +93,7 @@ pub struct PayeeBook {
     unwritten: Option<u32>,
     writing: Option<u32>,
     served: u32,
+    lent: u32,
     closed: Option<Reject>,
 }
 
@@ -132,6 +133,7 @@ impl PayeeBook {
             unwritten: None,
             writing: None,
             served: 0,
+            lent: 0,
             closed: None,
         }
     }
@@ -292,22 +294,24 @@ impl PayeeBook {
         }
     }
 
-    /// Takes one unit out of the pool of paid units; `lent` says that the payer's credit pays for it. Spec: D-03.
+    /// Takes one unit out of the pool of paid units, or on the payer's credit, which the caller has asked for. Spec: D-03.
     pub fn serve(&mut self, paid_by: PaidBy) -> bool {
         let is_paid = self.served < self.ack_through();
         match paid_by {
-            PaidBy::Tickets if !is_paid => false,
-            PaidBy::Tickets | PaidBy::Credit => {
-                self.served = self.served.saturating_add(1);
-                true
-            }
+            PaidBy::Tickets if !is_paid => return false,
+            PaidBy::Tickets => {}
+            PaidBy::Credit => self.lent = self.lent.saturating_add(1),
         }
+        self.served = self.served.saturating_add(1);
+        true
     }
 
-    /// Units served beyond what was paid.
-    #[must_use]
-    pub fn debt(&self) -> u32 {
-        self.served.saturating_sub(self.ack_through())
+    /// Units lent that tickets have paid for since: the payer's credit is good for them again. Spec: D-03.
+    pub fn settle_credit(&mut self) -> u32 {
+        let still_lent = self.lent.min(self.served.saturating_sub(self.ack_through()));
+        let repaid = self.lent.saturating_sub(still_lent);
+        self.lent = still_lent;
+        repaid
     }
 
     /// Units paid and not served.
@@ -316,12 +320,16 @@ impl PayeeBook {
         self.ack_through().saturating_sub(self.served)
     }
 
-    /// Whether a ticket shows that its bearer is the payer: it leads to the highest value drawn or kept. Spec: D-04.
+    /// Whether a ticket is of this book: only payer and payee have seen any, so its bearer is the payer. Spec: D-04.
     #[must_use]
     pub fn is_bearer(&self, ticket: &Ticket) -> bool {
-        let reach = ticket.index.saturating_sub(self.through);
-        let in_reach = ticket.index >= self.through && ticket.index <= self.book.body.length && reach <= self.jump_max;
-        in_reach && crate::chain::walk(&ticket.preimage, ticket.index, self.through) == self.top
+        if ticket.index == 0 || ticket.index > self.book.body.length {
+            return false;
+        }
+        if ticket.index > self.through {
+            return walk(&ticket.preimage, ticket.index, self.through) == self.top;
+        }
+        walk(&self.top, self.through, ticket.index) == ticket.preimage
     }
 
     /// No ticket for 60 s and no paid unit owed. Spec: B-13.

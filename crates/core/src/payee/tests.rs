@@ -558,8 +558,10 @@ fn a_unit_is_served_for_each_ticket_and_no_more() {
     let drawn = book.take(&tickets[1], &mut w.payee, NOW);
     assert_eq!((drawn, book.winners(), book.pool()), (Ok(Taken::Drawn), 0, 2));
     assert!(book.serve(PaidBy::Tickets) && book.serve(PaidBy::Tickets) && !book.serve(PaidBy::Tickets));
-    assert!(book.serve(PaidBy::Credit));
-    assert_eq!(book.debt(), 1);
+    assert!(book.serve(PaidBy::Credit) && book.serve(PaidBy::Credit));
+    assert_eq!(book.settle_credit(), 0);
+    book.take(&tickets[2], &mut w.payee, NOW).unwrap();
+    assert_eq!((book.settle_credit(), book.pool()), (1, 0));
 }
 
 #[test]

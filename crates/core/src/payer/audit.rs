@@ -4,6 +4,7 @@ use crate::amount::Amount;
 use crate::hold::Hold;
 use crate::key::{AccountKey, BookId};
 use crate::message::Charge;
+use crate::odds::Threshold;
 use crate::reject::Reject;
 
 /// What a payer writes down of a book: on opening, and again when it is closed. Spec: S-01.
@@ -11,6 +12,10 @@ use crate::reject::Reject;
 pub struct JournalRow {
     /// Which book.
     pub book: BookId,
+    /// What a winner costs.
+    pub face_value: Amount,
+    /// What wins.
+    pub threshold: Threshold,
     /// Highest index that the payee acknowledged; none while the line is open, and for good if the process died.
     pub acknowledged: Option<u32>,
 }

@@ -1,5 +1,6 @@
 //! One book at its payer: tickets out, acknowledgements in.
 
+use super::audit::JournalRow;
 use super::window::{Window, ticket_value};
 use crate::amount::Amount;
 use crate::book::{Anchor, Book, Ticket};
@@ -93,11 +94,10 @@ impl PayerBook {
         Some(Ticket { index, preimage })
     }
 
-    /// The highest ticket sent: shows a payee whose book it is.
+    /// The first ticket: shows a payee whose book this is, also after the stream is lost. Spec: D-04.
     #[must_use]
-    pub fn highest(&mut self) -> Option<Ticket> {
-        let index = self.sent;
-        self.chain.preimage(index).map(|preimage| Ticket { index, preimage })
+    pub fn bearer(&mut self) -> Option<Ticket> {
+        self.chain.preimage(1).map(|preimage| Ticket { index: 1, preimage })
     }
 
     /// The payee acknowledged everything up to an index. Returns how many tickets that is news of.
@@ -166,6 +166,18 @@ impl PayerBook {
     #[must_use]
     pub const fn signed(&self) -> &Signed<Book> {
         &self.signed
+    }
+
+    /// The journal line of this book; without an acknowledgement while it is open.
+    #[must_use]
+    pub fn journal_row(&self, acknowledged: Option<u32>) -> JournalRow {
+        let book = &self.signed.body;
+        JournalRow {
+            book: self.id,
+            face_value: book.face_value,
+            threshold: book.threshold,
+            acknowledged,
+        }
     }
 
     /// The book's id.

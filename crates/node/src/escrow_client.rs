@@ -1,0 +1,144 @@
+//! One account's connection to its escrow: kept open, made anew when it is lost, one stream a request.
+
+use crate::clock;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tombola_core::codec::{MESSAGE_BYTES_MAX, decode, encode};
+use tombola_core::key::{AccountKey, RequestId, SecretKey};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, RequestHeader};
+use tombola_core::reject::Reject;
+use tombola_net::{Address, Connection, Endpoint, NetError};
+
+/// An answer that takes longer counts as an escrow that is away.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A client of one escrow for one account. Cheap to share behind an `Arc`; requests run side by side.
+#[derive(Debug)]
+pub struct EscrowClient {
+    endpoint: Endpoint,
+    address: Address,
+    account: AccountKey,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl EscrowClient {
+    /// A client that connects when it is first used.
+    ///
+    /// # Errors
+    /// [`EscrowError::Away`] if no socket can be bound.
+    pub fn new(address: Address, key: &SecretKey) -> Result<Self, EscrowError> {
+        let endpoint = Endpoint::client(Some(key))?;
+        Ok(Self {
+            endpoint,
+            address,
+            account: key.account(),
+            connection: Mutex::new(None),
+        })
+    }
+
+    /// Where the escrow is, and its key.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The account that this client acts for.
+    #[must_use]
+    pub const fn account(&self) -> AccountKey {
+        self.account
+    }
+
+    /// Asks the escrow. A request without an answer is sent once more on a new connection: every request is safe to repeat.
+    ///
+    /// # Errors
+    /// [`EscrowError::Rejected`] for its refusal, [`EscrowError::Away`] if it cannot be reached,
+    /// [`EscrowError::Unintelligible`] if its answer is none.
+    pub async fn request(&self, command: EscrowCommand) -> Result<EscrowAnswer, EscrowError> {
+        let request = encode(&EscrowRequest {
+            account: self.account,
+            command,
+        });
+        let mut last = EscrowError::Away(NetError::TimedOut);
+        for _ in 0..2 {
+            match tokio::time::timeout(ANSWER_TIMEOUT, self.attempt(&request)).await {
+                Ok(Ok(EscrowAnswer::Rejected(reject))) => return Err(EscrowError::Rejected(reject)),
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(EscrowError::Away(error))) => last = EscrowError::Away(error),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {}
+            }
+            self.forget().await;
+        }
+        Err(last)
+    }
+
+    async fn attempt(&self, request: &[u8]) -> Result<EscrowAnswer, EscrowError> {
+        let connection = self.connect().await?;
+        let (mut send, mut recv) = connection.open().await?;
+        send.send_frame(request).await?;
+        send.finish()?;
+        let answer = recv
+            .recv_frame(MESSAGE_BYTES_MAX)
+            .await?
+            .ok_or(EscrowError::Unintelligible)?;
+        decode(&answer).map_err(|_| EscrowError::Unintelligible)
+    }
+
+    async fn connect(&self) -> Result<Connection, EscrowError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(open) = slot.as_ref().filter(|connection| connection.close_reason().is_none()) {
+            return Ok(open.clone());
+        }
+        let connection = self.endpoint.connect(&self.address).await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    async fn forget(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            connection.close(0, "no answer");
+        }
+    }
+
+    /// Who the escrow is and what it allows.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn info(&self) -> Result<EscrowInfo, EscrowError> {
+        match self.request(EscrowCommand::Info).await? {
+            EscrowAnswer::Info(info) => Ok(info),
+            _ => Err(EscrowError::Unintelligible),
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn close(&self) {
+        self.forget().await;
+        self.endpoint.close(0, "done");
+        self.endpoint.wait_idle().await;
+    }
+}
+
+/// A header for a fresh mutating request.
+#[must_use]
+pub fn request_header() -> RequestHeader {
+    RequestHeader {
+        id: RequestId(clock::random()),
+        issued_at: clock::now(),
+    }
+}
+
+/// Why an escrow did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EscrowError {
+    /// It said no.
+    #[error("the escrow refused: {0}")]
+    Rejected(#[from] Reject),
+    /// It cannot be reached; nothing is known about the request.
+    #[error("the escrow cannot be reached: {0}")]
+    Away(#[from] NetError),
+    /// It answered what is no answer to this request.
+    #[error("the escrow gave an answer that does not fit the request; is it a newer version?")]
+    Unintelligible,
+}

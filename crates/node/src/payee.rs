@@ -1,0 +1,340 @@
+//! The payee as a node: sells what a catalogue holds to whoever pays with tickets, and redeems the winners by itself.
+//!
+//! ```no_run
+//! use std::path::PathBuf;
+//! use tombola_node::payee::{Content, MemoryCatalog, Payee, PayeeOptions};
+//! use tombola_node::{config::PayeeConfig, key_file};
+//! # use tombola_core::{amount::Amount, quote::Service};
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = key_file::create(&PathBuf::from("payee.key"))?;
+//! let config = PayeeConfig::default();
+//! let options = PayeeOptions {
+//!     key,
+//!     listen: config.listen,
+//!     escrow: "tombola://tom1...@escrow.example:7400".parse()?,
+//!     terms: config.terms()?,
+//!     store: PathBuf::from("payee.redb"),
+//! };
+//! let price = Amount::parse("0.0001", 9)?;
+//! let poem = Content::from_bytes(price, 1_024, b"Roses are red ...".to_vec());
+//! let payee = Payee::serve(options, MemoryCatalog::default().with(Service::new("/poem")?, poem)).await?;
+//! println!("selling at {}", payee.address());
+//! tokio::signal::ctrl_c().await?;
+//! payee.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod catalog;
+mod delivery;
+mod redeemer;
+mod shared;
+mod store;
+mod stream;
+
+pub use catalog::{Catalog, Content, FileCatalog, MemoryCatalog, Source};
+
+use crate::clock;
+use crate::config;
+use crate::disk::StoreError;
+use crate::escrow_client::{EscrowClient, EscrowError};
+use redeemer::Redeemer;
+use shared::Shared;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use store::PayeeStore;
+use tokio::task::JoinHandle;
+use tombola_core::amount::Amount;
+use tombola_core::claim::Refusal;
+use tombola_core::key::{SecretKey, Signed};
+use tombola_core::payee::{self as rules, Exposure, Health};
+use tombola_core::quote::{EpochSecret, Escrows};
+use tombola_core::reject::{Code, Reject};
+use tombola_net::{Address, ClientKey, Endpoint, NetError};
+
+/// How long a shutdown waits for streams to take their last frame.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a payee needs to run.
+#[derive(Debug)]
+pub struct PayeeOptions {
+    /// The payee's account key: its identity towards payers and the escrow.
+    pub key: SecretKey,
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The escrow whose holds it takes and where it redeems.
+    pub escrow: Address,
+    /// Prices and limits.
+    pub terms: config::PayeeTerms,
+    /// Its store file; made if it is not there.
+    pub store: PathBuf,
+}
+
+/// A running payee. Dropping it without [`Payee::shutdown`] leaves its open books to be closed by its next start.
+pub struct Payee {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    address: Address,
+    redeemer: Arc<tokio::sync::Mutex<Redeemer>>,
+    escrow: Arc<EscrowClient>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// How a payee stands.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct PayeeStatus {
+    /// Whether tickets are taken, and if not, why.
+    pub health: &'static str,
+    /// What it is owed and has reserved.
+    pub exposure: Exposure,
+    /// Ticket records read since the start.
+    pub records: u64,
+    /// Indices drawn since the start.
+    pub tickets: u64,
+    /// Winners since the start.
+    pub winners: u64,
+    /// Expected value of what was drawn since the start, in atomic units.
+    pub expected: Amount,
+    /// Claim batches sent since the start.
+    pub claims: u64,
+    /// Units delivered since the start.
+    pub units: u64,
+    /// Winners redeemed, ever.
+    pub winners_redeemed: u64,
+    /// Credited for them, fees deducted, ever.
+    pub redeemed: Amount,
+    /// Refusals kept as evidence.
+    pub refusals: u64,
+}
+
+/// What redeeming on demand came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Redeemed {
+    /// Claims that were paid.
+    pub receipts: u64,
+    /// Claims that were refused; the payee keeps the refusals.
+    pub refusals: u64,
+    /// Books whose winners still wait.
+    pub unclaimed_books: u64,
+}
+
+impl Payee {
+    /// Opens the store, listens, and sells.
+    ///
+    /// # Errors
+    /// [`PayeeError`] if the store, the socket or a limit is not usable.
+    pub async fn serve(options: PayeeOptions, catalog: impl Catalog) -> Result<Self, PayeeError> {
+        let key = Arc::new(options.key);
+        let shared = open(&key, &options.escrow, &options.terms, &options.store, Arc::new(catalog))?;
+        let escrow = Arc::new(EscrowClient::new(options.escrow, &key)?);
+        let endpoint = Endpoint::server(options.listen, &key, ClientKey::NotAsked)?;
+        let bound = endpoint.local_addr()?;
+        let address = Address::new(key.account(), bound.ip().to_string(), bound.port());
+        let redeemer = Redeemer::new(Arc::clone(&shared), Arc::clone(&escrow), key);
+        let redeemer = Arc::new(tokio::sync::Mutex::new(redeemer));
+        let tasks = vec![
+            tokio::spawn(accept(Arc::clone(&shared), endpoint.clone())),
+            tokio::spawn(redeemer::run(Arc::clone(&redeemer), Arc::clone(&shared))),
+        ];
+        shared.work.notify_one();
+        Ok(Self {
+            shared,
+            endpoint,
+            address,
+            redeemer,
+            escrow,
+            tasks,
+        })
+    }
+
+    /// The address that payers need; with the host that it listens on.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    /// [`PayeeError::Store`] if the store cannot be read.
+    pub fn status(&self) -> Result<PayeeStatus, PayeeError> {
+        status(&self.shared)
+    }
+
+    /// Closes every book that has winners, and claims all that is unclaimed.
+    ///
+    /// # Errors
+    /// [`PayeeError::Escrow`] if the escrow cannot be reached: the payee goes on trying by itself.
+    pub async fn redeem(&self) -> Result<Redeemed, PayeeError> {
+        for book in self.shared.open_books() {
+            if shared::lock(&book.machine).winners() > 0 {
+                self.shared.close(&book, Reject::of(Code::BookRedeemed));
+            }
+        }
+        let round = self.redeemer.lock().await.redeem_now().await?;
+        let unclaimed_books = self.shared.rules().exposure().unclaimed_books;
+        Ok(Redeemed {
+            receipts: round.receipts,
+            refusals: round.refusals,
+            unclaimed_books,
+        })
+    }
+
+    /// Redeems what a stopped payee's store holds, without listening.
+    ///
+    /// # Errors
+    /// [`PayeeError`] if the store cannot be opened or the escrow cannot be reached.
+    pub async fn redeem_offline(options: PayeeOptions) -> Result<Redeemed, PayeeError> {
+        let key = Arc::new(options.key);
+        let catalog = Arc::new(MemoryCatalog::default());
+        let shared = open(&key, &options.escrow, &options.terms, &options.store, catalog)?;
+        let escrow = Arc::new(EscrowClient::new(options.escrow, &key)?);
+        let mut redeemer = Redeemer::new(Arc::clone(&shared), Arc::clone(&escrow), key);
+        let round = redeemer.redeem_now().await;
+        escrow.close().await;
+        let unclaimed_books = shared.rules().exposure().unclaimed_books;
+        let round = round?;
+        Ok(Redeemed {
+            receipts: round.receipts,
+            refusals: round.refusals,
+            unclaimed_books,
+        })
+    }
+
+    /// How a stopped payee stands, from its store alone.
+    ///
+    /// # Errors
+    /// [`PayeeError`] if the store cannot be opened.
+    pub fn status_offline(options: &PayeeOptions) -> Result<PayeeStatus, PayeeError> {
+        let catalog = Arc::new(MemoryCatalog::default());
+        status(&*open(
+            &options.key,
+            &options.escrow,
+            &options.terms,
+            &options.store,
+            catalog,
+        )?)
+    }
+
+    /// Refusals of the escrow, kept as evidence.
+    ///
+    /// # Errors
+    /// [`PayeeError::Store`] if they cannot be read.
+    pub fn refusals(&self) -> Result<Vec<Signed<Refusal>>, PayeeError> {
+        Ok(self.shared.store.refusals()?)
+    }
+
+    /// Takes nothing new, closes every book with its last acknowledgement, redeems once more, and ends.
+    pub async fn shutdown(self) {
+        self.endpoint.refuse_new();
+        self.shared.drain.send_replace(true);
+        let drained = async {
+            while !self.shared.open_books().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drained).await;
+        // What cannot be redeemed now is durable and is redeemed after the next start.
+        let last_round = async { self.redeemer.lock().await.redeem_now().await };
+        if let Ok(Err(error)) = tokio::time::timeout(DRAIN_TIMEOUT, last_round).await {
+            tracing::warn!(%error, "winners stay unclaimed until the next start");
+        }
+        self.endpoint.close(0, "shutting down");
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.endpoint.wait_idle()).await;
+        self.escrow.close().await;
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+fn open(
+    key: &SecretKey,
+    escrow: &Address,
+    terms: &config::PayeeTerms,
+    path: &Path,
+    catalog: Arc<dyn Catalog>,
+) -> Result<Arc<Shared>, PayeeError> {
+    let now = clock::now();
+    let (store, loaded) = PayeeStore::open(path, now)?;
+    let terms = rules::PayeeTerms {
+        payee: key.account(),
+        asset: terms.asset,
+        escrows: Escrows::new(vec![escrow.key]).map_err(Reject::from)?,
+        fee_max: terms.fee_max,
+        face_value_min: terms.face_value_min,
+        face_value_max: terms.face_value_max,
+        book_length_max: terms.book_length_max,
+        jump_max: terms.jump_max,
+        credit_units: terms.credit_units,
+        redeem_at_value: terms.redeem_at_value,
+        redeem_window_min_ms: terms.redeem_window_min_ms,
+        opens_per_second_max: terms.opens_per_second,
+        store_since: loaded.since,
+    };
+    let secret = EpochSecret::new(clock::random());
+    let rules = rules::Payee::new(terms, secret, loaded.holds, loaded.winners, now)?;
+    Ok(Arc::new(Shared::new(rules, store, catalog)))
+}
+
+fn status(shared: &Shared) -> Result<PayeeStatus, PayeeError> {
+    let totals = shared.store.totals()?;
+    let rules = shared.rules();
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counters = &shared.counters;
+    Ok(PayeeStatus {
+        health: match rules.health() {
+            Health::Selling => "selling",
+            Health::Overdue => "overdue: winners could not be redeemed in time",
+            Health::StoreFailed => "store failed: no ticket is taken",
+        },
+        exposure: rules.exposure(),
+        records: count(&counters.records),
+        tickets: count(&counters.tickets),
+        winners: count(&counters.winners),
+        expected: Amount(count(&counters.expected)),
+        claims: count(&counters.claims),
+        units: count(&counters.units),
+        winners_redeemed: totals.winners,
+        redeemed: Amount(totals.net),
+        refusals: u64::try_from(shared.store.refusals()?.len()).unwrap_or(u64::MAX),
+    })
+}
+
+async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {
+    let numbers = AtomicU64::new(0);
+    while let Some(incoming) = endpoint.accept().await {
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            match incoming.establish().await {
+                Ok(connection) => stream::serve_connection(shared, connection, number).await,
+                Err(error) => tracing::debug!(%error, "a connection was not established"),
+            }
+        });
+    }
+}
+
+/// Why a payee cannot run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayeeError {
+    /// Its store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its socket.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// Its escrow.
+    #[error(transparent)]
+    Escrow(#[from] EscrowError),
+    /// A row or limit that the rules refuse.
+    #[error(transparent)]
+    Rules(#[from] Reject),
+}

@@ -1,0 +1,283 @@
+//! What a payee sells: the files of a directory, and whatever a program that embeds the payee adds.
+
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tombola_core::amount::{Amount, Asset};
+use tombola_core::limits::PAGE_ITEMS_MAX;
+use tombola_core::message::{ContentHash, ServiceOffer};
+use tombola_core::quote::Service;
+use tombola_core::reject::{Code, Reject};
+
+/// Something to sell, by name. Implement it to sell what is not a file.
+pub trait Catalog: Send + Sync + 'static {
+    /// A page of services after a name, in the order of their names, and whether more follow.
+    fn list(&self, asset: Asset, after: Option<&Service>) -> (Vec<ServiceOffer>, bool);
+
+    /// A service by its name. May block on a disk.
+    ///
+    /// # Errors
+    /// `service_unknown` if it is not for sale.
+    fn find(&self, service: &Service) -> Result<Content, Reject>;
+}
+
+/// One version of what a service delivers.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// Price of a unit.
+    pub price: Amount,
+    /// Bytes of a unit; the last one may be shorter.
+    pub unit_bytes: u32,
+    /// Bytes in all.
+    pub size: u64,
+    /// SHA-256 of all of it.
+    pub hash: ContentHash,
+    /// Where the bytes are.
+    pub source: Source,
+}
+
+/// Where the bytes of a service are.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In memory.
+    Bytes(Arc<[u8]>),
+    /// In a file that stays open: what replaces it on disk is another version.
+    File(Arc<File>),
+}
+
+impl Content {
+    /// Content in memory.
+    #[must_use]
+    pub fn from_bytes(price: Amount, unit_bytes: u32, bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        let hash = ContentHash(Sha256::digest(&bytes).into());
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        Self {
+            price,
+            unit_bytes,
+            size,
+            hash,
+            source: Source::Bytes(bytes),
+        }
+    }
+
+    /// Number of units.
+    #[must_use]
+    pub fn units(&self) -> u64 {
+        self.size.div_ceil(u64::from(self.unit_bytes.max(1)))
+    }
+
+    /// The bytes of one unit. May block on a disk.
+    ///
+    /// # Errors
+    /// `unit_out_of_range` past the end; `unavailable` if the disk fails or the file was cut short.
+    pub fn read_unit(&self, unit: u64) -> Result<Vec<u8>, Reject> {
+        if unit >= self.units() {
+            return Err(Reject::compared(Code::UnitOutOfRange, self.units(), unit));
+        }
+        let start = unit * u64::from(self.unit_bytes);
+        let end = (start + u64::from(self.unit_bytes)).min(self.size);
+        let length = usize::try_from(end - start).unwrap_or(0);
+        match &self.source {
+            Source::Bytes(bytes) => {
+                let start = usize::try_from(start).unwrap_or(usize::MAX);
+                bytes
+                    .get(start..start + length)
+                    .map(<[u8]>::to_vec)
+                    .ok_or(Reject::of(Code::Unavailable))
+            }
+            Source::File(file) => {
+                let mut unit = vec![0; length];
+                file.read_exact_at(&mut unit, start)
+                    .map_err(|_| Reject::of(Code::Unavailable))?;
+                Ok(unit)
+            }
+        }
+    }
+}
+
+/// The regular files below a directory, all at one price. Spec: D-06.
+///
+/// A name is `/` and the path below the root. Nothing above the root is served: no `..`, no link that leads out.
+#[derive(Debug)]
+pub struct FileCatalog {
+    root: PathBuf,
+    price: Amount,
+    unit_bytes: u32,
+    /// Hashing a large file takes a while, so a hash is kept while the file stays the same.
+    hashes: Mutex<BTreeMap<PathBuf, (FileVersion, ContentHash)>>,
+}
+
+type FileVersion = (u64, u64, i64, i64);
+
+/// Hashes kept; beyond that all are computed anew, which is slow but right.
+const HASHES_MAX: usize = 100_000;
+
+impl FileCatalog {
+    /// Serves a directory.
+    ///
+    /// # Errors
+    /// If it is no directory that can be read.
+    pub fn new(root: &Path, price: Amount, unit_bytes: u32) -> std::io::Result<Self> {
+        let root = root.canonicalize()?;
+        std::fs::read_dir(&root)?;
+        Ok(Self {
+            root,
+            price,
+            unit_bytes: unit_bytes.max(1),
+            hashes: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    fn resolve(&self, service: &Service) -> Option<PathBuf> {
+        let relative = Path::new(service.as_str().strip_prefix('/')?);
+        let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_plain || relative.as_os_str().is_empty() {
+            return None;
+        }
+        // Links are resolved first, so what counts is where the bytes really are.
+        let path = self.root.join(relative).canonicalize().ok()?;
+        path.starts_with(&self.root).then_some(path)
+    }
+
+    fn hash(&self, path: &Path, file: &File, metadata: &Metadata) -> std::io::Result<ContentHash> {
+        let version = (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+        let known = self
+            .hashes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(path)
+            .copied();
+        if let Some((_, hash)) = known.filter(|(known, _)| *known == version) {
+            return Ok(hash);
+        }
+        let mut hasher = Sha256::new();
+        let mut reader = file;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let count = reader.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+        }
+        let hash = ContentHash(hasher.finalize().into());
+        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+        if hashes.len() >= HASHES_MAX {
+            hashes.clear();
+        }
+        hashes.insert(path.to_path_buf(), (version, hash));
+        Ok(hash)
+    }
+
+    fn walk(&self, directory: &Path, names: &mut Vec<(String, u64)>) {
+        let Ok(entries) = std::fs::read_dir(directory) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Some(name) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) else {
+                continue;
+            };
+            let name = format!("/{name}");
+            // A link may lead out of the root or in circles: only what the entry itself is counts here.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => self.walk(&path, names),
+                Ok(kind) if kind.is_file() => names.push((name, entry.metadata().map_or(0, |file| file.len()))),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Catalog for FileCatalog {
+    fn list(&self, asset: Asset, after: Option<&Service>) -> (Vec<ServiceOffer>, bool) {
+        let mut names = Vec::new();
+        self.walk(&self.root, &mut names);
+        names.retain(|(name, _)| after.is_none_or(|after| name.as_str() > after.as_str()));
+        names.sort();
+        let more = names.len() > PAGE_ITEMS_MAX;
+        names.truncate(PAGE_ITEMS_MAX);
+        let offer = |(name, size): (String, u64)| {
+            let service = Service::new(name).ok()?;
+            Some(ServiceOffer {
+                service,
+                asset,
+                ticket_price: self.price,
+                unit_bytes: self.unit_bytes,
+                size,
+            })
+        };
+        (names.into_iter().filter_map(offer).collect(), more)
+    }
+
+    fn find(&self, service: &Service) -> Result<Content, Reject> {
+        let unknown = Reject::of(Code::ServiceUnknown);
+        let path = self.resolve(service).ok_or(unknown)?;
+        // Opening a pipe would block and a device would act, so only what is a regular file is opened at all.
+        if !std::fs::metadata(&path).is_ok_and(|found| found.is_file()) {
+            return Err(unknown);
+        }
+        let file = File::open(&path).map_err(|_| unknown)?;
+        let metadata = file.metadata().map_err(|_| unknown)?;
+        let hash = self
+            .hash(&path, &file, &metadata)
+            .map_err(|_| Reject::of(Code::Unavailable))?;
+        let source = Source::File(Arc::new(file));
+        Ok(Content {
+            price: self.price,
+            unit_bytes: self.unit_bytes,
+            size: metadata.len(),
+            hash,
+            source,
+        })
+    }
+}
+
+/// Services in memory, for programs that embed a payee, and for payments that buy nothing but themselves.
+#[derive(Debug, Default)]
+pub struct MemoryCatalog {
+    services: BTreeMap<Service, Content>,
+}
+
+impl MemoryCatalog {
+    /// Adds a service.
+    #[must_use]
+    pub fn with(mut self, service: Service, content: Content) -> Self {
+        self.services.insert(service, content);
+        self
+    }
+}
+
+impl Catalog for MemoryCatalog {
+    fn list(&self, asset: Asset, after: Option<&Service>) -> (Vec<ServiceOffer>, bool) {
+        let mut offers: Vec<_> = self
+            .services
+            .iter()
+            .filter(|(service, _)| after.is_none_or(|after| *service > after))
+            .take(PAGE_ITEMS_MAX + 1)
+            .map(|(service, content)| ServiceOffer {
+                service: service.clone(),
+                asset,
+                ticket_price: content.price,
+                unit_bytes: content.unit_bytes,
+                size: content.size,
+            })
+            .collect();
+        let more = offers.len() > PAGE_ITEMS_MAX;
+        offers.truncate(PAGE_ITEMS_MAX);
+        (offers, more)
+    }
+
+    fn find(&self, service: &Service) -> Result<Content, Reject> {
+        self.services
+            .get(service)
+            .cloned()
+            .ok_or(Reject::of(Code::ServiceUnknown))
+    }
+}

@@ -1,0 +1,252 @@
+//! Redeeming by itself: closes books when their winners are worth it, claims, keeps receipts, releases holds.
+
+use super::shared::Shared;
+use super::store::Change;
+use crate::clock;
+use crate::escrow_client::{EscrowClient, EscrowError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+use tombola_core::claim::{Claim, ClaimBatch};
+use tombola_core::codec::List;
+use tombola_core::hold::{Hold, Release};
+use tombola_core::key::{BookId, SecretKey, Signed};
+use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand};
+use tombola_core::payee::Task;
+use tombola_core::reject::{Code, Reject};
+
+/// How often due work is looked for when nothing wakes the redeemer.
+const TICK: Duration = Duration::from_secs(1);
+/// First pause after an escrow could not be reached; doubles up to the last.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+const BACKOFF_LAST: Duration = Duration::from_secs(30);
+
+/// Works for one payee until it is drained.
+pub(crate) struct Redeemer {
+    shared: Arc<Shared>,
+    escrow: Arc<EscrowClient>,
+    key: Arc<SecretKey>,
+    backoff: Duration,
+    next_try: Instant,
+}
+
+/// What one round of redeeming came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Round {
+    /// Claims that were paid.
+    pub(crate) receipts: u64,
+    /// Claims that were refused.
+    pub(crate) refusals: u64,
+}
+
+/// Works until the payee drains.
+pub(crate) async fn run(redeemer: Arc<tokio::sync::Mutex<Redeemer>>, shared: Arc<Shared>) {
+    let mut drain = shared.drain.subscribe();
+    loop {
+        tokio::select! {
+            () = shared.work.notified() => {}
+            () = tokio::time::sleep(TICK) => {}
+            _ = drain.wait_for(|draining| *draining) => return,
+        }
+        let mut redeemer = redeemer.lock().await;
+        redeemer.probe_store().await;
+        // What failed was logged, stays due, and is tried again after a pause.
+        let _ = redeemer.round().await;
+        shared.prune_books();
+    }
+}
+
+impl Redeemer {
+    pub(crate) fn new(shared: Arc<Shared>, escrow: Arc<EscrowClient>, key: Arc<SecretKey>) -> Self {
+        Self {
+            shared,
+            escrow,
+            key,
+            backoff: BACKOFF_FIRST,
+            next_try: Instant::now(),
+        }
+    }
+
+    /// A failed store is tried with a write that loses nothing if it fails. Spec: B-14.
+    async fn probe_store(&self) {
+        let has_failed = self.shared.rules().health() == tombola_core::payee::Health::StoreFailed;
+        if has_failed && self.shared.store.write(vec![Change::Probe]).await.is_ok() {
+            self.shared.rules().store_recovered();
+            tracing::info!("the store works again: tickets are taken");
+            for book in self.shared.open_books() {
+                book.changed.notify_one();
+            }
+        }
+    }
+
+    /// Does all that is due, whatever pause the last failure asked for.
+    ///
+    /// # Errors
+    /// As [`Self::round`].
+    pub(crate) async fn redeem_now(&mut self) -> Result<Round, EscrowError> {
+        self.next_try = Instant::now();
+        self.round().await
+    }
+
+    /// Does all that is due now.
+    ///
+    /// # Errors
+    /// [`EscrowError::Away`] if the escrow cannot be reached: what was due stays due.
+    pub(crate) async fn round(&mut self) -> Result<Round, EscrowError> {
+        let mut round = Round::default();
+        // Closing books makes claims due, and a full batch may leave more of them: go on while there is progress.
+        loop {
+            let tasks = self.shared.rules().tick(clock::now());
+            let (closing, others): (Vec<_>, Vec<_>) =
+                tasks.into_iter().partition(|task| matches!(task, Task::Close(_)));
+            for task in &closing {
+                if let Task::Close(book) = task {
+                    self.close(book);
+                }
+            }
+            if Instant::now() < self.next_try {
+                return Ok(round);
+            }
+            let before = round;
+            for task in others {
+                let result = self.carry_out(task, &mut round).await;
+                self.note(&result);
+                result?;
+            }
+            if closing.is_empty() && round == before {
+                return Ok(round);
+            }
+        }
+    }
+
+    fn note(&mut self, result: &Result<(), EscrowError>) {
+        match result {
+            Ok(()) => self.backoff = BACKOFF_FIRST,
+            Err(error) => {
+                tracing::warn!(%error, retry_in_ms = self.backoff.as_millis(), "the escrow does not answer");
+                self.next_try = Instant::now() + self.backoff;
+                self.backoff = (self.backoff * 2).min(BACKOFF_LAST);
+            }
+        }
+    }
+
+    fn close(&self, book: &BookId) {
+        if let Some(book) = self.shared.book(book) {
+            self.shared.close(&book, Reject::of(Code::BookRedeemed));
+        }
+    }
+
+    async fn carry_out(&self, task: Task, round: &mut Round) -> Result<(), EscrowError> {
+        match task {
+            Task::Close(book) => self.close(&book),
+            Task::Claim(claims) => self.claim(claims, round).await?,
+            Task::Check(hold) => self.check(&hold).await?,
+            Task::Release(release) => self.release(release).await?,
+            Task::SendRelease(release) => self.send_release(release).await?,
+            Task::Forget(hold) => {
+                self.shared.rules().forget(&hold);
+                // A row that stays is forgotten again after the next start.
+                let _ = self.shared.write(vec![Change::Forget(hold)]).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, claims: Vec<Claim>, round: &mut Round) -> Result<(), EscrowError> {
+        let escrow = self.escrow.address().key;
+        let claims = List::new(claims).map_err(|_| EscrowError::Unintelligible)?;
+        let batch = ClaimBatch {
+            escrow,
+            payee: self.escrow.account(),
+            claims,
+        };
+        self.shared.counters.claims.fetch_add(1, Ordering::Relaxed);
+        let answer = self
+            .escrow
+            .request(EscrowCommand::Claim { batch, signature: None })
+            .await?;
+        let EscrowAnswer::Claimed { answers } = answer else {
+            return Err(EscrowError::Unintelligible);
+        };
+        let mut changes = Vec::new();
+        {
+            let mut rules = self.shared.rules();
+            for answer in answers.as_slice() {
+                match answer {
+                    ClaimAnswer::Receipt(receipt) => match rules.receive(receipt, clock::now()) {
+                        Ok(settled) => {
+                            round.receipts += 1;
+                            changes.push(Change::Settle(Box::new(settled)));
+                        }
+                        Err(reject) => tracing::error!(%reject, "a receipt that does not fit its claim"),
+                    },
+                    ClaimAnswer::Refusal(refusal) => {
+                        round.refusals += 1;
+                        tracing::error!(code = %refusal.body.code, book = %refusal.body.book, "a claim was refused");
+                        if rules.refused(refusal).is_ok() {
+                            changes.push(Change::Refusal(Box::new(*refusal)));
+                        }
+                    }
+                }
+            }
+        }
+        if let Err(error) = self.shared.write(changes).await {
+            // The escrow repeats each receipt, so what was not written is only asked for again.
+            tracing::warn!(%error, "receipts could not be written");
+        }
+        Ok(())
+    }
+
+    async fn check(&self, hold: &Signed<Hold>) -> Result<(), EscrowError> {
+        let id = hold.body.id();
+        match self.escrow.request(EscrowCommand::HoldStatus { hold: id }).await {
+            Ok(EscrowAnswer::HoldStatus(status)) => {
+                let row = self.shared.rules().checked(&status, clock::now());
+                self.shared.wake_granted();
+                if let Some(row) = row {
+                    // A check that is not kept is made again.
+                    let _ = self.shared.write(vec![Change::Hold(row)]).await;
+                }
+                Ok(())
+            }
+            Ok(_) => Err(EscrowError::Unintelligible),
+            Err(EscrowError::Rejected(reject)) => {
+                tracing::warn!(%reject, hold = %id, "the escrow does not vouch for a hold");
+                self.shared.rules().check_failed(&id);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn release(&self, release: Release) -> Result<(), EscrowError> {
+        let signed = Signed::new(release, &self.key);
+        let Ok(row) = self.shared.rules().released(signed) else {
+            return Ok(());
+        };
+        // Durable before it is sent: a payee that forgot its last word would go on taking tickets on it.
+        if self.shared.write(vec![Change::Hold(row)]).await.is_err() {
+            return Ok(());
+        }
+        self.send_release(signed).await
+    }
+
+    async fn send_release(&self, release: Signed<Release>) -> Result<(), EscrowError> {
+        match self.escrow.request(EscrowCommand::Release(release)).await {
+            Ok(_)
+            | Err(EscrowError::Rejected(Reject {
+                code: Code::HoldExpired | Code::HoldUnknown,
+                ..
+            })) => {
+                self.shared.rules().release_known(&release.body.hold);
+                Ok(())
+            }
+            Err(EscrowError::Rejected(reject)) => {
+                tracing::error!(%reject, hold = %release.body.hold, "the escrow refuses a release");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

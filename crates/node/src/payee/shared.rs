@@ -1,0 +1,274 @@
+//! What all tasks of a payee share: the rules, the open books, the store, and what is for sale.
+
+use super::catalog::{Catalog, Content, Source};
+use super::store::{Change, PayeeStore};
+use crate::clock;
+use crate::disk::StoreError;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tombola_core::amount::Amount;
+use tombola_core::key::{BookId, HoldId, QuoteId};
+use tombola_core::message::ContentHash;
+use tombola_core::payee::{Closing, Payee, PayeeBook, Room, TIP_SERVICE};
+use tombola_core::quote::{EpochSecret, Quote, Service};
+use tombola_core::reject::{Code, Reject};
+
+/// An append that takes longer is a late one: the payee takes no ticket until a probe write is durable.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a failed winner waits before it is written again.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
+
+/// Shared by all streams of a payee.
+pub(crate) struct Shared {
+    rules: Mutex<Payee>,
+    books: Mutex<HashMap<BookId, Arc<OpenedBook>>>,
+    pub(crate) store: PayeeStore,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    /// Wakes the redeemer: a book was closed, or a hold is to be checked.
+    pub(crate) work: Notify,
+    /// Turns true when the payee is shutting down.
+    pub(crate) drain: watch::Sender<bool>,
+    pub(crate) counters: Counters,
+}
+
+/// What has happened since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Ticket records read.
+    pub(crate) records: AtomicU64,
+    /// Indices drawn.
+    pub(crate) tickets: AtomicU64,
+    /// Of these, winners.
+    pub(crate) winners: AtomicU64,
+    /// Expected value of what was drawn, in atomic units.
+    pub(crate) expected: AtomicU64,
+    /// Claim batches sent.
+    pub(crate) claims: AtomicU64,
+    /// Units delivered.
+    pub(crate) units: AtomicU64,
+}
+
+/// A book that this process opened; kept after it is closed, for as long as its hold lives.
+pub(crate) struct OpenedBook {
+    pub(crate) machine: Mutex<PayeeBook>,
+    /// The connection of its stream: requests on it need not show a ticket.
+    pub(crate) connection: u64,
+    pub(crate) service: Service,
+    /// Wakes the book's stream: a winner is durable, there is room, or it was closed.
+    pub(crate) changed: Notify,
+    /// Wakes the delivery that waits for paid units.
+    pub(crate) paid: Notify,
+    /// Deliveries of one book, in the order of their arrival.
+    pub(crate) delivery: tokio::sync::Mutex<()>,
+}
+
+/// Locks a mutex whatever became of its last holder.
+///
+/// A panic under a lock is a broken invariant and ends the process (`panic = "abort"` in what is shipped), so a
+/// poisoned lock is only ever seen by tests that caught the panic.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The shared rules as a book needs them, with the answer that each ticket asks for taken once a batch.
+pub(crate) struct NodeRoom<'a> {
+    rules: &'a Mutex<Payee>,
+    selling: Result<(), Reject>,
+}
+
+impl Room for NodeRoom<'_> {
+    fn check_selling(&mut self) -> Result<(), Reject> {
+        self.selling
+    }
+
+    fn reserve(&mut self, hold: &HoldId, book: &BookId) -> Result<(), Reject> {
+        lock(self.rules).reserve(hold, book)
+    }
+
+    fn win(&mut self, hold: &HoldId, book: &BookId) {
+        lock(self.rules).win(hold, book);
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(rules: Payee, store: PayeeStore, catalog: Arc<dyn Catalog>) -> Self {
+        Self {
+            rules: Mutex::new(rules),
+            books: Mutex::new(HashMap::new()),
+            store,
+            catalog,
+            work: Notify::new(),
+            drain: watch::Sender::new(false),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> MutexGuard<'_, Payee> {
+        lock(&self.rules)
+    }
+
+    pub(crate) fn room(&self) -> NodeRoom<'_> {
+        let selling = self.rules().check_selling();
+        NodeRoom {
+            rules: &self.rules,
+            selling,
+        }
+    }
+
+    pub(crate) fn book(&self, id: &BookId) -> Option<Arc<OpenedBook>> {
+        lock(&self.books).get(id).cloned()
+    }
+
+    pub(crate) fn add_book(&self, book: Arc<OpenedBook>) {
+        let id = lock(&book.machine).id();
+        lock(&self.books).insert(id, book);
+    }
+
+    /// Closed books whose hold takes nothing any more are of no use to anyone.
+    pub(crate) fn prune_books(&self) {
+        let mut books = lock(&self.books);
+        books.retain(|_, book| {
+            let machine = lock(&book.machine);
+            machine.closed().is_none()
+                || self
+                    .rules()
+                    .hold(&machine.book().hold)
+                    .is_some_and(|row| row.release.is_none())
+        });
+    }
+
+    pub(crate) fn open_books(&self) -> Vec<Arc<OpenedBook>> {
+        let books = lock(&self.books);
+        books
+            .values()
+            .filter(|book| lock(&book.machine).closed().is_none())
+            .cloned()
+            .collect()
+    }
+
+    /// A quote for a service at its price, or for a tip of an amount. May block on a disk.
+    pub(crate) fn quote(&self, service: &Service, price: Option<Amount>) -> Result<Quote, Reject> {
+        let price = match price {
+            Some(tip) if service.as_str() == TIP_SERVICE => tip,
+            Some(given) => {
+                let price = self.find(service)?.price;
+                if given < price {
+                    return Err(Reject::compared(Code::PriceMismatch, price.0, given.0));
+                }
+                price
+            }
+            None => self.find(service)?.price,
+        };
+        let now = clock::now();
+        let mut rules = self.rules();
+        rules.advance(now);
+        if rules.is_epoch_over() {
+            rules.begin_epoch(EpochSecret::new(clock::random()));
+        }
+        rules.quote(service, price, QuoteId(clock::random()), now)
+    }
+
+    pub(crate) fn find(&self, service: &Service) -> Result<Content, Reject> {
+        if service.as_str() == TIP_SERVICE {
+            let source = Source::Bytes(Arc::from([]));
+            return Ok(Content {
+                price: Amount(0),
+                unit_bytes: 0,
+                size: 0,
+                hash: ContentHash([0; 32]),
+                source,
+            });
+        }
+        self.catalog.find(service)
+    }
+
+    /// Closes a book for good and lets its winners be claimed; the first reason stands.
+    pub(crate) fn close(&self, book: &OpenedBook, reject: Reject) -> Closing {
+        let closing = {
+            let mut machine = lock(&book.machine);
+            let closing = machine.close(reject);
+            self.rules().closed(&closing, clock::now());
+            closing
+        };
+        self.wake_granted();
+        book.changed.notify_one();
+        book.paid.notify_one();
+        self.work.notify_one();
+        closing
+    }
+
+    /// Books that were waiting for room and have it now go on.
+    pub(crate) fn wake_granted(&self) {
+        let granted = self.rules().take_granted();
+        for id in granted {
+            if let Some(book) = self.book(&id) {
+                book.changed.notify_one();
+            }
+        }
+    }
+
+    /// Writes a book's winners if there are new ones, in the background, and says so when they are durable.
+    pub(crate) fn write_winners(self: &Arc<Self>, book: &Arc<OpenedBook>) {
+        let Some(row) = lock(&book.machine).begin_write() else {
+            return;
+        };
+        let (shared, book) = (Arc::clone(self), Arc::clone(book));
+        tokio::spawn(async move {
+            let mut row = row;
+            loop {
+                shared.write_until_durable(Change::Winner(Box::new(row))).await;
+                let next = {
+                    let mut machine = lock(&book.machine);
+                    machine.written();
+                    machine.begin_write()
+                };
+                book.changed.notify_one();
+                book.paid.notify_one();
+                let Some(next) = next else { return };
+                row = next;
+            }
+        });
+    }
+
+    async fn write_until_durable(&self, change: Change) {
+        while let Err(error) = self.write(vec![change.clone()]).await {
+            tracing::error!(%error, "a winner cannot be kept: no ticket is taken until the disk works again");
+            tokio::time::sleep(WRITE_RETRY).await;
+        }
+    }
+
+    /// Writes changes; a failed or late write stops the payee from taking tickets.
+    pub(crate) async fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        let result = tokio::time::timeout(WRITE_TIMEOUT, self.store.write(changes)).await;
+        let result = result.unwrap_or(Err(StoreError::Busy));
+        if result.is_err() {
+            self.rules().store_failed();
+        }
+        result
+    }
+
+    /// Highest index that may be acknowledged; what it pays of the payer's credit can be lent again.
+    pub(crate) fn acknowledge(&self, book: &OpenedBook) -> u32 {
+        let mut machine = lock(&book.machine);
+        let repaid = machine.settle_credit();
+        if repaid > 0 {
+            self.rules().repay(&machine.payer(), repaid);
+        }
+        machine.ack_through()
+    }
+
+    pub(crate) fn count_drawn(&self, book: &PayeeBook, tickets: u32, winners: u32) {
+        let expected = book
+            .book()
+            .threshold
+            .expected(book.book().face_value, u64::from(tickets));
+        self.counters.tickets.fetch_add(u64::from(tickets), Ordering::Relaxed);
+        self.counters.winners.fetch_add(u64::from(winners), Ordering::Relaxed);
+        self.counters
+            .expected
+            .fetch_add(u64::try_from(expected).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}

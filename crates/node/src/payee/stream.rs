@@ -1,0 +1,379 @@
+//! The streams of a payee: one for each request, and one for each book.
+
+use super::shared::{OpenedBook, Shared, lock};
+use super::store::Change;
+use crate::clock;
+use futures_util::FutureExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tombola_core::book::{TICKET_BYTES, Ticket};
+use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
+use tombola_core::hold::Hold;
+use tombola_core::key::Signed;
+use tombola_core::limits::BOOK_IDLE_MS;
+use tombola_core::message::{BookFrame, OpenBook, PayeeAnswer, PayeeRequest};
+use tombola_core::payee::{PayeeBook, Taken};
+use tombola_core::quote::{Quote, Service};
+use tombola_core::reject::{Code, Reject};
+use tombola_net::{Connection, NetError, RecvHalf, SendHalf};
+
+/// Bytes read from a book's stream before they are acknowledged: 1,820 records, 0.2 ms of hashing.
+const READ_BYTES_MAX: usize = 65_536;
+/// A request must arrive whole within this.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A close frame must be taken within this, or the stream is given up.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an open book looks at the clock: for idleness, and for a store that works again.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Serves one connection until it ends: each stream in a task of its own.
+pub(crate) async fn serve_connection(shared: Arc<Shared>, connection: Connection, number: u64) {
+    while let Ok((send, recv)) = connection.accept().await {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            if let Err(error) = serve_stream(&shared, send, recv, number).await {
+                tracing::debug!(%error, "a stream ended early");
+            }
+        });
+    }
+}
+
+async fn serve_stream(
+    shared: &Arc<Shared>,
+    mut send: SendHalf,
+    mut recv: RecvHalf,
+    connection: u64,
+) -> Result<(), NetError> {
+    let frame = tokio::time::timeout(REQUEST_TIMEOUT, recv.recv_frame(MESSAGE_BYTES_MAX)).await;
+    let request = match frame.map_err(|_| NetError::TimedOut)? {
+        Ok(Some(frame)) => decode::<PayeeRequest>(&frame).map_err(Reject::from),
+        Ok(None) => return Ok(()),
+        Err(NetError::FrameTooLarge { limit, given }) => {
+            let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
+            Err(Reject::compared(Code::TooLarge, size(limit), size(given)))
+        }
+        Err(error) => return Err(error),
+    };
+    let answer = match request {
+        Err(reject) => Err(reject),
+        Ok(PayeeRequest::OpenBook(open)) => return open_book(shared, *open, send, recv, connection).await,
+        Ok(PayeeRequest::Request {
+            service,
+            from_unit,
+            book,
+            ticket,
+        }) => {
+            let wanted = super::delivery::Wanted {
+                service,
+                from_unit,
+                book,
+                ticket,
+                connection,
+            };
+            return super::delivery::deliver(shared, wanted, send).await;
+        }
+        Ok(PayeeRequest::Services { after }) => services(shared, after).await,
+        Ok(PayeeRequest::Quote { service, price }) => {
+            let shared = Arc::clone(shared);
+            off_thread(move || shared.quote(&service, price))
+                .await
+                .map(PayeeAnswer::Quote)
+        }
+        Ok(PayeeRequest::PresentHold { hold }) => present_hold(shared, &hold).await,
+    };
+    send.send_frame(&encode(&answer.unwrap_or_else(PayeeAnswer::Rejected)))
+        .await?;
+    send.finish()
+}
+
+async fn services(shared: &Arc<Shared>, after: Option<Service>) -> Result<PayeeAnswer, Reject> {
+    let asset = shared.rules().terms().asset;
+    let catalog = Arc::clone(&shared.catalog);
+    off_thread(move || {
+        let (services, more) = catalog.list(asset, after.as_ref());
+        let services = List::new(services).map_err(|_| Reject::of(Code::TooLarge))?;
+        Ok(PayeeAnswer::Services { services, more })
+    })
+    .await
+}
+
+/// Runs what may block on a disk away from the threads that read sockets.
+pub(crate) async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Reject> + Send + 'static,
+) -> Result<T, Reject> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(Reject::of(Code::Unavailable)))
+}
+
+async fn present_hold(shared: &Arc<Shared>, hold: &Signed<Hold>) -> Result<PayeeAnswer, Reject> {
+    let (row, room) = shared.rules().present_hold(hold, clock::now())?;
+    // The cap backs winners, so the revision is durable before anyone counts on it.
+    shared
+        .write(vec![Change::Hold(row)])
+        .await
+        .map_err(|_| Reject::of(Code::Unavailable))?;
+    shared.wake_granted();
+    Ok(PayeeAnswer::HoldState {
+        revision: row.hold.body.revision,
+        room,
+    })
+}
+
+/// Opens a book and runs its stream to the end.
+async fn open_book(
+    shared: &Arc<Shared>,
+    open: OpenBook,
+    mut send: SendHalf,
+    recv: RecvHalf,
+    connection: u64,
+) -> Result<(), NetError> {
+    let quote = open.quote.clone();
+    let book = match register(shared, open, connection) {
+        Ok(book) => book,
+        Err(reject) => {
+            shared.work.notify_one();
+            let frame = BookFrame::Closed {
+                through: 0,
+                reject,
+                next_quote: None,
+            };
+            send.send_frame(&encode(&frame)).await?;
+            return send.finish();
+        }
+    };
+    let mut stream = BookStream {
+        shared: Arc::clone(shared),
+        book,
+        quote,
+        send,
+        acked: 0,
+        next_quote_sent: false,
+    };
+    let end = stream.run(recv).await;
+    stream.say_closed(end).await
+}
+
+fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc<OpenedBook>, Reject> {
+    if *shared.drain.borrow() {
+        return Err(Reject::of(Code::Draining));
+    }
+    let service = open.quote.terms.service.clone();
+    let check = shared.rules().begin_open(&open, clock::now())?;
+    let ready = check.verify(open)?;
+    let opened = shared.rules().finish_open(ready, clock::now())?;
+    let book = Arc::new(OpenedBook {
+        machine: std::sync::Mutex::new(opened.book),
+        connection,
+        service,
+        changed: tokio::sync::Notify::new(),
+        paid: tokio::sync::Notify::new(),
+        delivery: tokio::sync::Mutex::new(()),
+    });
+    shared.add_book(Arc::clone(&book));
+    if let Some(row) = opened.hold_row {
+        // Nobody waits for this row: before the first winner, which comes after it in the queue, nothing depends on it.
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move { shared.write(vec![Change::Hold(row)]).await });
+    }
+    Ok(book)
+}
+
+struct BookStream {
+    shared: Arc<Shared>,
+    book: Arc<OpenedBook>,
+    quote: Quote,
+    send: SendHalf,
+    acked: u32,
+    next_quote_sent: bool,
+}
+
+/// What a read of the stream brought.
+enum Read {
+    Bytes,
+    Finished,
+    Lost,
+}
+
+impl BookStream {
+    /// Takes tickets until the book is closed, by whomever; says why.
+    async fn run(&mut self, mut recv: RecvHalf) -> Reject {
+        let mut drain = self.shared.drain.subscribe();
+        let mut buffer: Vec<u8> = Vec::with_capacity(READ_BYTES_MAX);
+        let mut is_exhausted = false;
+        if self
+            .send(&BookFrame::Ack {
+                through: 0,
+                next_quote: None,
+            })
+            .await
+            .is_err()
+        {
+            return Reject::of(Code::StreamLost);
+        }
+        loop {
+            let is_paused = buffer.len() >= TICKET_BYTES;
+            tokio::select! {
+                read = read_all(&mut recv, &mut buffer), if !is_paused => match read {
+                    Read::Bytes => {}
+                    Read::Finished => return self.last_tickets(&mut buffer),
+                    Read::Lost => return Reject::of(Code::StreamLost),
+                },
+                () = self.book.changed.notified() => {}
+                _ = drain.wait_for(|draining| *draining) => return Reject::of(Code::Draining),
+                () = tokio::time::sleep(HEARTBEAT) => {}
+            }
+            if let Some(closed) = lock(&self.book.machine).closed() {
+                return closed;
+            }
+            let taken = match self.take(&mut buffer) {
+                Ok(taken) => taken,
+                Err(reject) => return reject,
+            };
+            self.shared.write_winners(&self.book);
+            if self.tell(taken, &mut is_exhausted).await.is_err() {
+                return Reject::of(Code::StreamLost);
+            }
+            let machine = lock(&self.book.machine);
+            if machine.is_complete() && machine.ack_through() == machine.through() {
+                return Reject::of(Code::BookComplete);
+            }
+            if machine.is_idle(clock::now()) {
+                return Reject::compared(Code::BookIdle, BOOK_IDLE_MS, BOOK_IDLE_MS);
+            }
+        }
+    }
+
+    /// The payer has finished: what it sent before that still counts.
+    fn last_tickets(&mut self, buffer: &mut Vec<u8>) -> Reject {
+        match self.take(buffer) {
+            Ok(_) => Reject::of(Code::BookFinished),
+            Err(reject) => reject,
+        }
+    }
+
+    /// Takes all whole records of the buffer. A pause leaves them there.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Taken>, Reject> {
+        let now = clock::now();
+        let mut room = self.shared.room();
+        let mut machine = lock(&self.book.machine);
+        let (through, winners) = (machine.through(), machine.winners());
+        let mut last = machine.is_exhausted().then(|| machine.resume(&mut room));
+        let mut used = 0;
+        let mut fault = None;
+        for record in buffer.chunks_exact(TICKET_BYTES) {
+            let Ok(record) = <&[u8; TICKET_BYTES]>::try_from(record) else {
+                break;
+            };
+            match machine.take(&Ticket::from_bytes(record), &mut room, now) {
+                Ok(taken) => last = Some(taken),
+                Err(reject) if reject.code == Code::NotSelling => break,
+                Err(reject) => {
+                    fault = Some(reject);
+                    break;
+                }
+            }
+            used += TICKET_BYTES;
+        }
+        self.count(&machine, through, winners, used);
+        let has_advanced = machine.through() > through;
+        drop(machine);
+        buffer.drain(..used);
+        if has_advanced {
+            self.book.paid.notify_one();
+        }
+        fault.map_or(Ok(last), Err)
+    }
+
+    fn count(&self, machine: &PayeeBook, through: u32, winners: u32, bytes: usize) {
+        let records = u64::try_from(bytes / TICKET_BYTES).unwrap_or(u64::MAX);
+        self.shared.counters.records.fetch_add(records, Ordering::Relaxed);
+        self.shared
+            .count_drawn(machine, machine.through() - through, machine.winners() - winners);
+    }
+
+    /// Acknowledges what is drawn and durable, and says once that the hold has run dry.
+    async fn tell(&mut self, taken: Option<Taken>, is_exhausted: &mut bool) -> Result<(), NetError> {
+        let through = self.shared.acknowledge(&self.book);
+        if through > self.acked {
+            let next_quote = self.next_quote(through).await;
+            self.acked = through;
+            self.send(&BookFrame::Ack { through, next_quote }).await?;
+        }
+        match taken {
+            Some(Taken::Exhausted { need, has }) if !*is_exhausted => {
+                *is_exhausted = true;
+                self.send(&BookFrame::Exhausted { through, need, has }).await?;
+            }
+            Some(Taken::Drawn) => *is_exhausted = false,
+            Some(Taken::Exhausted { .. } | Taken::Repeat) | None => {}
+        }
+        Ok(())
+    }
+
+    /// A quote for the book after this one, once, when half of this one is drawn.
+    async fn next_quote(&mut self, through: u32) -> Option<Quote> {
+        let half = lock(&self.book.machine).book().length / 2;
+        if self.next_quote_sent || through < half || through <= 1 {
+            return None;
+        }
+        self.next_quote_sent = true;
+        self.fresh_quote().await
+    }
+
+    async fn fresh_quote(&self) -> Option<Quote> {
+        let shared = Arc::clone(&self.shared);
+        let (service, price) = (self.quote.terms.service.clone(), self.quote.terms.ticket_price);
+        off_thread(move || shared.quote(&service, Some(price))).await.ok()
+    }
+
+    /// Closes the book, waits until its winners are durable, and tells the payer where it ended.
+    async fn say_closed(mut self, reject: Reject) -> Result<(), NetError> {
+        let closing = self.shared.close(&self.book, reject);
+        self.shared.write_winners(&self.book);
+        let settled = async {
+            while lock(&self.book.machine).ack_through() < lock(&self.book.machine).through() {
+                self.book.changed.notified().await;
+            }
+        };
+        // If the disk hangs, the payer is told of what is durable; the rest is not acknowledged.
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, settled).await;
+        let through = lock(&self.book.machine).ack_through();
+        let wants_more = matches!(closing.reject.code, Code::BookComplete | Code::BookRedeemed);
+        let next_quote = if wants_more && !self.next_quote_sent {
+            self.fresh_quote().await
+        } else {
+            None
+        };
+        let frame = BookFrame::Closed {
+            through,
+            reject: closing.reject,
+            next_quote,
+        };
+        self.send(&frame).await?;
+        self.send.finish()
+    }
+
+    async fn send(&mut self, frame: &BookFrame) -> Result<(), NetError> {
+        self.send.send_frame(&encode(frame)).await
+    }
+}
+
+/// Waits for bytes, then takes all that is there already: one acknowledgement for one read.
+async fn read_all(recv: &mut RecvHalf, buffer: &mut Vec<u8>) -> Read {
+    let first = match recv.read_chunk(READ_BYTES_MAX).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Read::Finished,
+        Err(_) => return Read::Lost,
+    };
+    buffer.extend_from_slice(&first);
+    while buffer.len() < READ_BYTES_MAX {
+        match recv.read_chunk(READ_BYTES_MAX - buffer.len()).now_or_never() {
+            Some(Ok(Some(bytes))) => buffer.extend_from_slice(&bytes),
+            // The end or an error comes again on the next read, after these bytes are taken.
+            Some(Ok(None) | Err(_)) | None => break,
+        }
+    }
+    Read::Bytes
+}

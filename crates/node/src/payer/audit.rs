@@ -1,0 +1,215 @@
+//! The audit: fetches the whole statement and checks every charge again, draw by draw.
+
+use super::{Payer, PayerError};
+use crate::estimate::chance;
+use tombola_core::amount::Amount;
+use tombola_core::key::BookId;
+use tombola_core::message::{Charge, StatementKind};
+use tombola_core::payer::{Audited, ChargeFault, JournalRow, audit_charge};
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct AuditReport {
+    /// Charges in the statement.
+    pub charges: u64,
+    /// Draws made again.
+    pub draws: u64,
+    /// Winners among them.
+    pub winners: u64,
+    /// What the winners cost.
+    pub charged: Amount,
+    /// Tickets that payees acknowledged, by the journal.
+    pub acknowledged: u64,
+    /// What these were worth in expectation.
+    pub expected: Amount,
+    /// How lucky the payees were with them, in standard deviations.
+    pub z: f64,
+    /// Charges that do not hold.
+    pub faults: Vec<AuditedCharge>,
+    /// Charges beyond what the payee had acknowledged.
+    pub beyond: Vec<AuditedCharge>,
+    /// Charges whose journal line is missing or open: whether they go beyond is unknown.
+    pub unknown: u64,
+    /// Whether the running balances of the statement add up.
+    pub adds_up: bool,
+}
+
+/// One charge that is worth a look.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AuditedCharge {
+    /// Place in the statement.
+    pub sequence: u64,
+    /// Which book.
+    pub book: BookId,
+    /// What.
+    pub what: String,
+}
+
+impl AuditReport {
+    /// Whether everything that can be checked holds.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.faults.is_empty() && self.beyond.is_empty() && self.adds_up
+    }
+}
+
+impl Payer {
+    /// Checks every charge again: hold, own signature, commitment, chain, every draw, and the sums; against the journal,
+    /// whether anyone was paid beyond what it had acknowledged.
+    ///
+    /// # Errors
+    /// [`PayerError`] if the escrow is away or the journal cannot be read; what does not hold is in the report.
+    pub async fn audit(&self) -> Result<AuditReport, PayerError> {
+        let journal = self.inner.store.journal()?;
+        let mut report = Tally::default();
+        for row in journal.values() {
+            report.expect(row);
+        }
+        let mut after = 0;
+        loop {
+            let page = self.statement(after).await?;
+            for entry in page.entries.as_slice() {
+                after = entry.sequence;
+                report.follow(entry.balance, &entry.kind);
+                if let StatementKind::Charged(charge) = &entry.kind {
+                    let row = journal.get(&charge.claim.book.body.id());
+                    let audited = audit_charge(charge, &self.inner.escrow.address().key, &self.inner.account, row);
+                    report.take(entry.sequence, charge, audited);
+                }
+            }
+            if !page.more || page.entries.as_slice().is_empty() {
+                return Ok(report.into_report());
+            }
+        }
+    }
+}
+
+struct Tally {
+    balance: Option<Amount>,
+    adds_up: bool,
+    charges: u64,
+    draws: u64,
+    winners: u64,
+    winners_journaled: u64,
+    acknowledged: u64,
+    charged: u128,
+    expected: u128,
+    mean: f64,
+    variance: f64,
+    faults: Vec<AuditedCharge>,
+    beyond: Vec<AuditedCharge>,
+    unknown: u64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            balance: Some(Amount::ZERO),
+            adds_up: true,
+            charges: 0,
+            draws: 0,
+            winners: 0,
+            winners_journaled: 0,
+            acknowledged: 0,
+            charged: 0,
+            expected: 0,
+            mean: 0.0,
+            variance: 0.0,
+            faults: Vec::new(),
+            beyond: Vec::new(),
+            unknown: 0,
+        }
+    }
+}
+
+impl Tally {
+    /// The balance after each entry must follow from the one before.
+    fn follow(&mut self, balance: Amount, kind: &StatementKind) {
+        let before = self.balance.unwrap_or_default();
+        let after = match kind {
+            StatementKind::Deposited { amount, .. }
+            | StatementKind::Returned { amount, .. }
+            | StatementKind::Received { amount, .. } => before.checked_add(*amount),
+            StatementKind::Held { amount, .. } | StatementKind::Sent { amount, .. } => before.checked_sub(*amount),
+            // A charge is paid out of a hold, which had left the balance before.
+            StatementKind::Charged(_) => Some(before),
+            StatementKind::Redeemed(charge) => {
+                let fee = charge.hold.body.terms.fee.per_winner(charge.claim.book.body.face_value);
+                let winners = charge
+                    .amount
+                    .0
+                    .checked_div(charge.claim.book.body.face_value.0)
+                    .unwrap_or(0);
+                before
+                    .checked_add(charge.amount)
+                    .and_then(|sum| sum.checked_sub(fee.saturating_mul(winners)))
+            }
+        };
+        self.adds_up &= after == Some(balance);
+        self.balance = Some(balance);
+    }
+
+    /// What the payee acknowledged is what it drew, winners and losers: luck is counted over all of it, as a claim
+    /// ends at a winner and so never shows the losers after it.
+    fn expect(&mut self, row: &JournalRow) {
+        let draws = u64::from(row.acknowledged.unwrap_or(0));
+        let p = chance(row.threshold);
+        self.acknowledged += draws;
+        self.expected += row.threshold.expected(row.face_value, draws);
+        self.mean += draws as f64 * p;
+        self.variance += draws as f64 * p * (1.0 - p);
+    }
+
+    fn take(&mut self, sequence: u64, charge: &Charge, audited: Result<Audited, ChargeFault>) {
+        self.charges += 1;
+        self.charged += u128::from(charge.amount.0);
+        match audited {
+            Err(fault) => {
+                let book = charge.claim.book.body.id();
+                self.faults.push(AuditedCharge {
+                    sequence,
+                    book,
+                    what: fault.to_string(),
+                });
+            }
+            Ok(audited) => {
+                self.draws += u64::from(audited.through);
+                self.winners += u64::from(audited.winners);
+                if audited.beyond.is_some() {
+                    self.winners_journaled += u64::from(audited.winners);
+                }
+                match audited.beyond {
+                    None => self.unknown += 1,
+                    Some(0) => {}
+                    Some(tickets) => self.beyond.push(AuditedCharge {
+                        sequence,
+                        book: audited.book,
+                        what: format!("redeemed {tickets} tickets beyond what the payee had acknowledged"),
+                    }),
+                }
+            }
+        }
+    }
+
+    fn into_report(self) -> AuditReport {
+        let amount = |sum: u128| Amount(u64::try_from(sum).unwrap_or(u64::MAX));
+        let z = if self.variance > 0.0 {
+            (self.winners_journaled as f64 - self.mean) / self.variance.sqrt()
+        } else {
+            0.0
+        };
+        AuditReport {
+            charges: self.charges,
+            draws: self.draws,
+            winners: self.winners,
+            charged: amount(self.charged),
+            acknowledged: self.acknowledged,
+            expected: amount(self.expected),
+            z,
+            faults: self.faults,
+            beyond: self.beyond,
+            unknown: self.unknown,
+            adds_up: self.adds_up,
+        }
+    }
+}

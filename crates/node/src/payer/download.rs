@@ -1,0 +1,481 @@
+//! Downloads: tickets out on one stream, units in on another, into a partial file that any later try goes on from.
+
+use super::link::Link;
+use super::order::{Order, OrderKind};
+use super::paying::{Bill, HoldInUse, Opened, Paid, Spender, lock_window};
+use super::{Payer, PayerError, PayerEvent};
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tombola_core::amount::Amount;
+use tombola_core::book::Ticket;
+use tombola_core::chain::Preimage;
+use tombola_core::key::BookId;
+use tombola_core::message::{ContentHash, ResponseHeader};
+use tombola_core::payer::PayerBook;
+use tombola_core::reject::Code;
+use tombola_net::RecvHalf;
+
+/// How often a lost payee is looked for before the download ends, to be gone on with by a later command.
+const ATTEMPTS_MAX: u32 = 6;
+/// Pause before the first further try; doubles.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
+/// Bytes read from a delivery at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A finished download.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Delivered {
+    /// The file.
+    pub output: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// SHA-256 of it, checked.
+    pub content_hash: ContentHash,
+    /// Tickets that this purchase paid.
+    pub tickets: u64,
+    /// Their expected value.
+    pub expected: Amount,
+}
+
+/// How many units an earlier try left beside the output file, if they are of this very version.
+///
+/// # Errors
+/// [`PayerError::Exists`] if the output file is there already.
+pub(super) fn resumable_units(output: &Path, header: &ResponseHeader) -> Result<u64, PayerError> {
+    if output.exists() {
+        return Err(PayerError::Exists {
+            path: output.to_path_buf(),
+        });
+    }
+    Ok(Partial::load(output, header).map_or(0, |partial| partial.units_done()))
+}
+
+impl Payer {
+    /// Carries out a download. The partial file `OUTPUT.part` and what it takes to go on with it, `OUTPUT.part.json`,
+    /// stay when it is cut short; planning the same download again goes on from there without paying twice.
+    ///
+    /// # Errors
+    /// [`PayerError::Ceiling`] at the ceiling; [`PayerError::Net`] if the payee stays away; otherwise as the sides refuse.
+    pub async fn get(
+        &self,
+        order: &Order,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<Delivered, PayerError> {
+        let (OrderKind::Download { output }, Some(header)) = (&order.kind, order.header) else {
+            return Err(PayerError::Unintelligible);
+        };
+        let mut partial = Partial::load(output, &header).map_or_else(|| Partial::create(output, &header), Ok)?;
+        let link = self.inner.link(&order.address);
+        let mut run = Run {
+            payer: self,
+            order,
+            link,
+            hold: None,
+            lost: Vec::new(),
+            tickets: 0,
+        };
+        let mut attempt = 0;
+        loop {
+            let done_before = partial.units_done();
+            match run.attempt(&mut partial, on_event).await {
+                Ok(()) => break,
+                Err(PayerError::Net(error)) => {
+                    attempt = if partial.units_done() > done_before {
+                        1
+                    } else {
+                        attempt + 1
+                    };
+                    if attempt > ATTEMPTS_MAX {
+                        return Err(PayerError::Net(error));
+                    }
+                    tracing::info!(%error, attempt, "the payee went away");
+                    on_event(PayerEvent::Reconnecting { attempt });
+                    tokio::time::sleep(ATTEMPT_PAUSE * 2u32.saturating_pow(attempt - 1)).await;
+                }
+                // A hold that the payee has meanwhile given back is replaced, if nothing was paid from it yet.
+                Err(PayerError::PayeeRejected(reject))
+                    if matches!(reject.code, Code::HoldReleased | Code::HoldExpired)
+                        && run.tickets == 0
+                        && run
+                            .hold
+                            .is_some_and(|hold| order.hold.is_some_and(|old| old.hold == hold.hold)) =>
+                {
+                    run.hold = Some(self.inner.open_hold(&order.quote.terms, &order.purchase).await?);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let expected = order.purchase.threshold.expected(order.face_value, run.tickets);
+        partial.finish(output)?;
+        Ok(Delivered {
+            output: output.clone(),
+            size: header.size,
+            content_hash: header.content_hash,
+            tickets: run.tickets,
+            expected: Amount(u64::try_from(expected).unwrap_or(u64::MAX)),
+        })
+    }
+}
+
+/// One download over as many connections as it takes.
+struct Run<'a> {
+    payer: &'a Payer,
+    order: &'a Order,
+    link: Arc<Link>,
+    hold: Option<HoldInUse>,
+    /// Books of lost streams, whose tickets in flight are still counted.
+    lost: Vec<PayerBook>,
+    tickets: u64,
+}
+
+impl Run<'_> {
+    async fn attempt(
+        &mut self,
+        partial: &mut Partial,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<(), PayerError> {
+        partial.truncate_to_units()?;
+        self.collect_paid(partial, on_event).await?;
+        let left = partial.units() - partial.units_done();
+        if left == 0 {
+            return Ok(());
+        }
+        let hold = match self.hold {
+            Some(hold) => hold,
+            None => self.payer.inner.hold_for(self.order, on_event).await?,
+        };
+        self.hold = Some(hold);
+        let order = self.order;
+        let bill = Bill {
+            service: order.service.clone(),
+            price: order.price,
+            face_value: order.face_value,
+            tickets: left,
+        };
+        let ahead = self.units_ahead();
+        let (opened_in, opened) = mpsc::unbounded_channel();
+        let mut spender = Spender::new(
+            Arc::clone(&self.payer.inner),
+            Arc::clone(&self.link),
+            bill,
+            hold,
+            opened_in,
+        );
+        let (allow, allowed) = watch::channel(ahead);
+        let deliveries = self.receive_all(partial, opened, allow, ahead, on_event);
+        let (paid, received) = tokio::join!(spender.pay(allowed, on_event), deliveries);
+        self.tickets += spender.acknowledged();
+        self.hold = Some(spender.hold);
+        self.lost.append(&mut spender.lost);
+        let is_whole = partial.units_done() == partial.units();
+        match paid {
+            _ if is_whole => Ok(()),
+            Ok(Paid::Ceiling { need, has }) => Err(PayerError::Ceiling {
+                need,
+                has,
+                received: partial.received,
+                size: partial.header.size,
+            }),
+            Ok(Paid::InFull | Paid::Stopped) => {
+                received?;
+                // Paid and not delivered: asked for again on the next try, with the book that paid.
+                Err(PayerError::Net(tombola_net::NetError::Lost))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Units to pay ahead of their delivery: what the window is worth, so that a payee that acknowledges and does not
+    /// deliver gets no more than one that does not acknowledge.
+    fn units_ahead(&self) -> u64 {
+        let order = self.order;
+        let value = self.payer.inner.terms.window_value(order.face_value, order.price);
+        value.0.checked_div(order.price.0).unwrap_or(1).max(1)
+    }
+
+    /// Fetches what earlier books have paid for and not brought.
+    async fn collect_paid(
+        &mut self,
+        partial: &mut Partial,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<(), PayerError> {
+        for paid in partial.sidecar.books.clone() {
+            let Some((book, bearer)) = paid.parse() else { continue };
+            let service = &self.order.service;
+            let answer = self
+                .link
+                .request(service, partial.units_done(), Some(book), Some(bearer))
+                .await;
+            match answer {
+                Ok((header, recv)) => {
+                    partial.check_version(&header)?;
+                    self.find(&book, header.through);
+                    partial.receive(recv, on_event, &|_| ()).await?;
+                }
+                // The payee has restarted, or the book's hold has ended: what it drew it drew.
+                Err(PayerError::PayeeRejected(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        partial.sidecar.books.clear();
+        partial.save_sidecar()
+    }
+
+    fn find(&mut self, book: &BookId, through: u32) {
+        for lost in self.lost.iter_mut().filter(|lost| lost.id() == *book) {
+            lost.found(through, &mut lock_window(&self.link));
+        }
+        self.lost.retain(|lost| lost.id() != *book);
+    }
+
+    async fn receive_all(
+        &self,
+        partial: &mut Partial,
+        mut opened: mpsc::UnboundedReceiver<Opened>,
+        allow: watch::Sender<u64>,
+        ahead: u64,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<(), PayerError> {
+        let first = partial.units_done();
+        while partial.units_done() < partial.units() {
+            let Some(book) = opened.recv().await else { return Ok(()) };
+            partial.sidecar.books.push(PaidBook::new(book.book, &book.bearer));
+            partial.save_sidecar()?;
+            let (service, from) = (&self.order.service, partial.units_done());
+            let (header, recv) = self.link.request(service, from, Some(book.book), None).await?;
+            partial.check_version(&header)?;
+            partial
+                .receive(recv, on_event, &|done| {
+                    allow.send_replace(done - first + ahead);
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// What stands beside a partial file.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sidecar {
+    version: u32,
+    content_hash: String,
+    size: u64,
+    unit_bytes: u32,
+    /// Books that have paid for units of this file, by which the payee knows what it still owes.
+    books: Vec<PaidBook>,
+}
+
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PaidBook {
+    book: BookId,
+    index: u32,
+    preimage: String,
+}
+
+impl PaidBook {
+    fn new(book: BookId, bearer: &Ticket) -> Self {
+        Self {
+            book,
+            index: bearer.index,
+            preimage: bearer.preimage.to_string(),
+        }
+    }
+
+    fn parse(&self) -> Option<(BookId, Ticket)> {
+        let mut preimage = [0u8; 32];
+        hex::decode_to_slice(&self.preimage, &mut preimage).ok()?;
+        Some((
+            self.book,
+            Ticket {
+                index: self.index,
+                preimage: Preimage(preimage),
+            },
+        ))
+    }
+}
+
+const SIDECAR_VERSION: u32 = 1;
+
+/// A partial file: its bytes so far, and its sidecar.
+#[derive(Debug)]
+struct Partial {
+    file: File,
+    path: PathBuf,
+    sidecar_path: PathBuf,
+    sidecar: Sidecar,
+    header: ResponseHeader,
+    received: u64,
+}
+
+impl Partial {
+    fn paths(output: &Path) -> (PathBuf, PathBuf) {
+        let with = |suffix: &str| {
+            let mut name = output.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        (with(".part"), with(".part.json"))
+    }
+
+    /// What an earlier try left, if it is of this version; anything else is begun anew.
+    fn load(output: &Path, header: &ResponseHeader) -> Option<Self> {
+        let (path, sidecar_path) = Self::paths(output);
+        let sidecar: Sidecar = serde_json::from_slice(&std::fs::read(&sidecar_path).ok()?).ok()?;
+        let is_same = sidecar.version == SIDECAR_VERSION
+            && sidecar.content_hash == header.content_hash.to_string()
+            && sidecar.size == header.size
+            && sidecar.unit_bytes == header.unit_bytes;
+        if !is_same {
+            return None;
+        }
+        let mut file = OpenOptions::new().read(true).append(true).open(&path).ok()?;
+        let received = file.seek(SeekFrom::End(0)).ok()?.min(header.size);
+        Some(Self {
+            file,
+            path,
+            sidecar_path,
+            sidecar,
+            header: *header,
+            received,
+        })
+    }
+
+    fn create(output: &Path, header: &ResponseHeader) -> Result<Self, PayerError> {
+        let (path, sidecar_path) = Self::paths(output);
+        let fault = |error: std::io::Error| PayerError::File {
+            path: path.clone(),
+            kind: error.kind(),
+        };
+        let mut options = OpenOptions::new();
+        // Truncated by hand: append and truncate exclude each other.
+        let file = options
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fault)?;
+        file.set_len(0).map_err(fault)?;
+        let sidecar = Sidecar {
+            version: SIDECAR_VERSION,
+            content_hash: header.content_hash.to_string(),
+            size: header.size,
+            unit_bytes: header.unit_bytes,
+            books: Vec::new(),
+        };
+        let partial = Self {
+            file,
+            path,
+            sidecar_path,
+            sidecar,
+            header: *header,
+            received: 0,
+        };
+        partial.save_sidecar()?;
+        Ok(partial)
+    }
+
+    fn fault(&self, error: &std::io::Error) -> PayerError {
+        PayerError::File {
+            path: self.path.clone(),
+            kind: error.kind(),
+        }
+    }
+
+    fn units(&self) -> u64 {
+        self.header.units
+    }
+
+    fn units_done(&self) -> u64 {
+        if self.received == self.header.size {
+            return self.header.units;
+        }
+        self.received / u64::from(self.header.unit_bytes.max(1))
+    }
+
+    /// A unit that was cut in the middle is asked for again.
+    fn truncate_to_units(&mut self) -> Result<(), PayerError> {
+        let whole = self.units_done() * u64::from(self.header.unit_bytes);
+        self.received = whole.min(self.header.size);
+        self.file.set_len(self.received).map_err(|error| self.fault(&error))
+    }
+
+    /// Two versions of a file are never spliced.
+    fn check_version(&self, header: &ResponseHeader) -> Result<(), PayerError> {
+        let is_same = header.content_hash == self.header.content_hash && header.size == self.header.size;
+        if is_same {
+            Ok(())
+        } else {
+            Err(PayerError::ContentMismatch)
+        }
+    }
+
+    fn save_sidecar(&self) -> Result<(), PayerError> {
+        let text = serde_json::to_vec_pretty(&self.sidecar).map_err(|_| PayerError::Unintelligible)?;
+        crate::home::write_file(&self.sidecar_path, &text, 0o600, crate::home::Existing::Replace).map_err(|error| {
+            PayerError::File {
+                path: self.sidecar_path.clone(),
+                kind: error.kind(),
+            }
+        })
+    }
+
+    /// Takes a delivery to its end.
+    async fn receive(
+        &mut self,
+        mut recv: RecvHalf,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+        on_units: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), PayerError> {
+        self.truncate_to_units()?;
+        let mut units = self.units_done();
+        while let Some(bytes) = recv.read_chunk(CHUNK_BYTES).await? {
+            let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            if count > self.header.size - self.received {
+                return Err(PayerError::ContentMismatch);
+            }
+            self.file.write_all(&bytes).map_err(|error| self.fault(&error))?;
+            self.received += count;
+            on_event(PayerEvent::Received {
+                bytes: self.received,
+                size: self.header.size,
+            });
+            if self.units_done() > units {
+                units = self.units_done();
+                on_units(units);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the whole content, and gives the file its name.
+    fn finish(mut self, output: &Path) -> Result<(), PayerError> {
+        self.file.sync_all().map_err(|error| self.fault(&error))?;
+        self.file.seek(SeekFrom::Start(0)).map_err(|error| self.fault(&error))?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; CHUNK_BYTES];
+        loop {
+            match self.file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.fault(&error)),
+            }
+        }
+        if <[u8; 32]>::from(hasher.finalize()) != self.header.content_hash.0 {
+            return Err(PayerError::ContentMismatch);
+        }
+        std::fs::rename(&self.path, output).map_err(|error| self.fault(&error))?;
+        // What stays behind is only of use to a download that is not finished.
+        let _ = std::fs::remove_file(&self.sidecar_path);
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! Choosing, opening and topping up holds.
+
+use super::paying::HoldInUse;
+use super::{Inner, PayerError};
+use crate::clock;
+use crate::escrow_client::{EscrowError, request_header};
+use tombola_core::amount::Amount;
+use tombola_core::hold::Hold;
+use tombola_core::key::{AccountKey, Signed};
+use tombola_core::limits::{BOOK_LENGTH_MAX, EXPIRY_MARGIN_MS};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, HoldStatus};
+use tombola_core::payer::Purchase;
+use tombola_core::quote::QuoteTerms;
+use tombola_core::reject::{Code, Reject};
+
+/// A hold that ends sooner is not used again: a purchase may take a while.
+const LIFE_LEFT_MIN_MS: u64 = 10 * EXPIRY_MARGIN_MS;
+
+impl Inner {
+    /// All open holds for a payee, oldest first.
+    pub(crate) async fn open_holds(&self, payee: &AccountKey) -> Result<Vec<HoldStatus>, PayerError> {
+        let mut holds = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.account_page(after).await?;
+            let last = page.holds.as_slice().last().map(|status| status.hold.body.terms.serial);
+            holds.extend(
+                page.holds
+                    .into_vec()
+                    .into_iter()
+                    .filter(|status| status.hold.body.terms.payee == *payee),
+            );
+            match last {
+                Some(last) if page.more => after = last,
+                _ => return Ok(holds),
+            }
+        }
+    }
+
+    /// An open hold that suits a purchase: the payee's, mine to sign, long enough, and with no more left than the ceiling.
+    pub(crate) async fn suitable_hold(
+        &self,
+        quote: &QuoteTerms,
+        purchase: &Purchase,
+    ) -> Result<Option<HoldStatus>, PayerError> {
+        let now = clock::now();
+        let holds = self.open_holds(&quote.payee).await?;
+        Ok(holds.into_iter().find(|status| {
+            let terms = &status.hold.body.terms;
+            let left = status.hold.body.cap.saturating_sub(status.paid);
+            terms.signer == self.account
+                && terms.expires_at > now.plus_ms(LIFE_LEFT_MIN_MS)
+                && (terms.face_value_min..=terms.face_value_max).contains(&purchase.face_value)
+                && left <= purchase.spend_max
+                // Below one face value nothing could be drawn before a top-up that the ceiling may not allow.
+                && status.paid.0.saturating_add(purchase.spend_max.0) >= status.hold.body.cap.0
+        }))
+    }
+
+    /// Sets the purchase's cap aside for the payee.
+    pub(crate) async fn open_hold(&self, quote: &QuoteTerms, purchase: &Purchase) -> Result<HoldInUse, PayerError> {
+        let now = clock::now();
+        let expires_at = now.plus_ms(self.terms.hold_life_ms);
+        let info = self.escrow.info().await?;
+        let hold = HoldRequest {
+            signer: self.account,
+            payee: quote.payee,
+            face_value_min: info.face_value_min.min(purchase.face_value),
+            face_value_max: quote.face_value_max.max(purchase.face_value),
+            book_length_max: BOOK_LENGTH_MAX,
+            expires_at,
+            redeem_by: expires_at.plus_ms(self.terms.redeem_window_ms),
+            cap: purchase.cap,
+            fee_max: self.terms.fee_max,
+        };
+        let answer = self
+            .escrow
+            .request(EscrowCommand::OpenHold {
+                request: request_header(),
+                hold,
+            })
+            .await?;
+        let EscrowAnswer::Hold(signed) = answer else {
+            return Err(PayerError::Unintelligible);
+        };
+        self.check_hold(&signed, &hold)?;
+        Ok(HoldInUse {
+            hold: signed,
+            cap_max: purchase.spend_max,
+        })
+    }
+
+    /// A hold must say what was asked for, or tickets on it would be worth something else.
+    fn check_hold(&self, signed: &Signed<Hold>, asked: &HoldRequest) -> Result<(), PayerError> {
+        let escrow = self.escrow.address().key;
+        signed
+            .verify(&escrow.check().map_err(Reject::from)?)
+            .map_err(Reject::from)?;
+        let terms = &signed.body.terms;
+        let is_as_asked = terms.escrow == escrow
+            && terms.payer == self.account
+            && terms.signer == asked.signer
+            && terms.payee == asked.payee
+            && signed.body.cap == asked.cap
+            && terms.face_value_min == asked.face_value_min
+            && terms.face_value_max == asked.face_value_max;
+        if is_as_asked {
+            Ok(())
+        } else {
+            Err(PayerError::Unintelligible)
+        }
+    }
+
+    /// Raises a hold's cap; goes on from the escrow's revision where ours is behind.
+    pub(crate) async fn top_up(&self, hold: &Signed<Hold>, cap: Amount) -> Result<Signed<Hold>, PayerError> {
+        let _turn = self.choosing.lock().await;
+        let id = hold.body.id();
+        let mut current = *hold;
+        for _ in 0..2 {
+            if current.body.cap >= cap {
+                return Ok(current);
+            }
+            let (request, revision) = (request_header(), current.body.revision);
+            match self
+                .escrow
+                .request(EscrowCommand::TopUpHold {
+                    request,
+                    hold: id,
+                    revision,
+                    cap,
+                })
+                .await?
+            {
+                EscrowAnswer::Hold(raised) if raised.body.id() == id => return Ok(raised),
+                EscrowAnswer::RevisionStale(newer) if newer.body.id() == id => current = newer,
+                _ => return Err(PayerError::Unintelligible),
+            }
+        }
+        Err(PayerError::Escrow(EscrowError::Rejected(Reject::of(
+            Code::RevisionStale,
+        ))))
+    }
+}

@@ -1,0 +1,478 @@
+//! Paying: books one after another on one hold, tickets as the window allows, top-ups within the ceiling.
+
+use super::link::{Incoming, Link};
+use super::{Inner, PayerError, PayerEvent};
+use crate::clock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tombola_core::amount::Amount;
+use tombola_core::book::Ticket;
+use tombola_core::chain::Preimage;
+use tombola_core::hold::Hold;
+use tombola_core::key::{BookId, Signed};
+use tombola_core::message::{BookFrame, OpenBook};
+use tombola_core::payer::{PayerBook, Window};
+use tombola_core::quote::{Quote, Service};
+use tombola_core::reject::{Code, Reject};
+use tombola_net::{NetError, SendHalf};
+
+/// Tickets written at once: more would only wait in the socket.
+const RECORDS_PER_WRITE: u32 = 1_820;
+/// A payee that says nothing for so long, with tickets in flight, is away.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// A payee may ask to try again this often before it counts as away, this long apart.
+const RETRIES_MAX: u32 = 50;
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// A closing word must come within this; without it the journal line stays open.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+/// A top-up raises the cap by so many face values, if the ceiling allows.
+const FACES_PER_TOP_UP: u64 = 20;
+
+/// The hold that a purchase pays from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HoldInUse {
+    pub(crate) hold: Signed<Hold>,
+    /// No top-up goes beyond this: what had been paid before, plus the ceiling.
+    pub(crate) cap_max: Amount,
+}
+
+/// What is being paid for.
+#[derive(Debug, Clone)]
+pub(crate) struct Bill {
+    pub(crate) service: Service,
+    pub(crate) price: Amount,
+    pub(crate) face_value: Amount,
+    /// Tickets to pay in all.
+    pub(crate) tickets: u64,
+}
+
+/// How paying ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paid {
+    /// Every ticket is acknowledged.
+    InFull,
+    /// The hold has run dry, and the ceiling allows no more.
+    Ceiling { need: Amount, has: Amount },
+    /// Whoever takes the deliveries wants no more.
+    Stopped,
+}
+
+/// A book that the payee has opened: what its deliveries are asked with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opened {
+    pub(crate) book: BookId,
+    pub(crate) bearer: Ticket,
+}
+
+/// Pays one bill.
+pub(crate) struct Spender {
+    inner: Arc<Inner>,
+    link: Arc<Link>,
+    bill: Bill,
+    pub(crate) hold: HoldInUse,
+    books: BTreeMap<BookId, Issuing>,
+    current: Option<BookId>,
+    next: Option<BookId>,
+    preparing: Option<JoinHandle<Result<(PayerBook, Quote), Reject>>>,
+    retries: u32,
+    acknowledged: u64,
+    /// Books whose stream was lost: what they still hold is asked for on the next connection.
+    pub(crate) lost: Vec<PayerBook>,
+    frames: mpsc::Receiver<(BookId, Incoming)>,
+    frames_in: mpsc::Sender<(BookId, Incoming)>,
+    opened: Option<mpsc::UnboundedSender<Opened>>,
+}
+
+struct Issuing {
+    book: PayerBook,
+    send: SendHalf,
+    is_open: bool,
+}
+
+impl Spender {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        link: Arc<Link>,
+        bill: Bill,
+        hold: HoldInUse,
+        opened: mpsc::UnboundedSender<Opened>,
+    ) -> Self {
+        let value_max = inner.terms.window_value(bill.face_value, bill.price);
+        lock_window(&link).allow(value_max);
+        let (frames_in, frames) = mpsc::channel(1_024);
+        Self {
+            inner,
+            link,
+            bill,
+            hold,
+            books: BTreeMap::new(),
+            current: None,
+            next: None,
+            preparing: None,
+            retries: 0,
+            acknowledged: 0,
+            lost: Vec::new(),
+            frames,
+            frames_in,
+            opened: Some(opened),
+        }
+    }
+
+    /// Tickets acknowledged so far.
+    pub(crate) const fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Pays the bill, never more than `allowed` tickets in all; closes its books and writes the journal however it ends.
+    pub(crate) async fn pay(
+        &mut self,
+        mut allowed: watch::Receiver<u64>,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<Paid, PayerError> {
+        let result = self.pay_all(&mut allowed, on_event).await;
+        self.finish().await;
+        // Deliveries end when nothing more will be opened.
+        self.opened = None;
+        result
+    }
+
+    async fn pay_all(
+        &mut self,
+        allowed: &mut watch::Receiver<u64>,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<Paid, PayerError> {
+        let mut silence = tokio::time::Instant::now() + SILENCE_MAX;
+        while self.acknowledged < self.bill.tickets {
+            self.have_book().await?;
+            let limit = *allowed.borrow_and_update();
+            self.issue(limit).await?;
+            let before = self.acknowledged;
+            let is_waiting = self.in_flight() > 0 || self.books.values().any(|issuing| !issuing.is_open);
+            tokio::select! {
+                frame = self.frames.recv() => {
+                    silence = tokio::time::Instant::now() + SILENCE_MAX;
+                    let mut next = frame;
+                    while let Some((id, incoming)) = next {
+                        if let Some(ceiling) = self.take(id, incoming, on_event).await? {
+                            return Ok(ceiling);
+                        }
+                        next = self.frames.try_recv().ok();
+                    }
+                }
+                prepared = wait_for(&mut self.preparing) => {
+                    self.preparing = None;
+                    let (book, quote) = prepared?;
+                    self.next = Some(self.open(book, quote).await?);
+                }
+                changed = allowed.changed() => {
+                    silence = tokio::time::Instant::now() + SILENCE_MAX;
+                    if changed.is_err() {
+                        return Ok(Paid::Stopped);
+                    }
+                }
+                () = tokio::time::sleep_until(silence), if is_waiting => return Err(PayerError::Net(NetError::TimedOut)),
+            }
+            if self.acknowledged > before {
+                self.retries = 0;
+                on_event(PayerEvent::Acknowledged {
+                    tickets: self.acknowledged,
+                });
+            }
+        }
+        Ok(Paid::InFull)
+    }
+
+    /// Makes sure that there is a book to issue from, if there is anything left to issue.
+    async fn have_book(&mut self) -> Result<(), PayerError> {
+        if self.current.is_none() {
+            self.current = self.next.take();
+        }
+        let is_all_issued = self.acknowledged + self.in_flight() >= self.bill.tickets;
+        if self.current.is_some() || self.preparing.is_some() || is_all_issued {
+            return Ok(());
+        }
+        let quote = self.fresh_quote().await?;
+        let (book, quote) = self
+            .prepare(quote)
+            .await
+            .unwrap_or(Err(Reject::of(Code::Unavailable)))?;
+        self.current = Some(self.open(book, quote).await?);
+        Ok(())
+    }
+
+    async fn fresh_quote(&mut self) -> Result<Quote, PayerError> {
+        loop {
+            match self.link.quote(&self.bill.service, Some(self.bill.price)).await {
+                Err(PayerError::PayeeRejected(reject)) if reject.code.is_retryable() => self.pause(reject).await?,
+                quote => return quote,
+            }
+        }
+    }
+
+    async fn pause(&mut self, reject: Reject) -> Result<(), PayerError> {
+        self.retries += 1;
+        if self.retries > RETRIES_MAX {
+            return Err(PayerError::PayeeRejected(reject));
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+        Ok(())
+    }
+
+    /// Builds a book away from this task: its chain takes a hash for each ticket.
+    fn prepare(&self, quote: Quote) -> JoinHandle<Result<(PayerBook, Quote), Reject>> {
+        let (inner, hold, face_value) = (Arc::clone(&self.inner), self.hold.hold.body, self.bill.face_value);
+        let left = self
+            .bill
+            .tickets
+            .saturating_sub(self.acknowledged + self.in_flight() + self.unissued());
+        let length = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        tokio::task::spawn_blocking(move || {
+            let secret = Preimage(clock::random());
+            PayerBook::new(&hold, &quote, face_value, length, secret, &inner.key).map(|book| (book, quote))
+        })
+    }
+
+    async fn open(&mut self, book: PayerBook, quote: Quote) -> Result<BookId, PayerError> {
+        let id = book.id();
+        self.inner.store.note(book.journal_row(None));
+        let open = OpenBook {
+            hold: self.hold.hold,
+            quote,
+            book: *book.signed(),
+        };
+        let send = self.link.open_book(open, self.frames_in.clone()).await?;
+        self.books.insert(
+            id,
+            Issuing {
+                book,
+                send,
+                is_open: false,
+            },
+        );
+        Ok(id)
+    }
+
+    fn in_flight(&self) -> u64 {
+        self.books
+            .values()
+            .map(|issuing| u64::from(issuing.book.in_flight()))
+            .sum()
+    }
+
+    fn unissued(&self) -> u64 {
+        self.books
+            .values()
+            .map(|issuing| u64::from(issuing.book.remaining()))
+            .sum()
+    }
+
+    /// Writes as many tickets as window, delivery and bill allow.
+    async fn issue(&mut self, allowed: u64) -> Result<(), PayerError> {
+        let mut records = Vec::new();
+        while let Some(id) = self.current {
+            let wanted = self
+                .bill
+                .tickets
+                .min(allowed)
+                .saturating_sub(self.acknowledged + self.in_flight());
+            let Some(issuing) = self.books.get_mut(&id) else {
+                self.current = self.next.take();
+                continue;
+            };
+            records.clear();
+            let count = u32::try_from(wanted).unwrap_or(u32::MAX).min(RECORDS_PER_WRITE);
+            let issued = issuing.book.issue(count, &mut lock_window(&self.link), &mut records);
+            let is_used_up = issuing.book.remaining() == 0;
+            if issued > 0 {
+                issuing.send.write(&records).await.or_else(|error| match error {
+                    // The payee has closed the book; its last frame, on its way, says why.
+                    NetError::StreamStopped { .. } => Ok(()),
+                    error => Err(error),
+                })?;
+            }
+            if is_used_up {
+                self.current = self.next.take();
+            } else if issued == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(
+        &mut self,
+        id: BookId,
+        incoming: Incoming,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<Option<Paid>, PayerError> {
+        match incoming {
+            Incoming::Frame(BookFrame::Ack { through, next_quote }) => {
+                let Some(issuing) = self.books.get_mut(&id) else {
+                    return Ok(None);
+                };
+                let news = issuing.book.acknowledge(through, &mut lock_window(&self.link));
+                self.acknowledged += u64::from(news);
+                if !issuing.is_open {
+                    issuing.is_open = true;
+                    if let (Some(opened), Some(bearer)) = (&self.opened, issuing.book.bearer()) {
+                        // A purchase without deliveries does not listen.
+                        let _ = opened.send(Opened { book: id, bearer });
+                    }
+                }
+                self.consider(next_quote);
+                Ok(None)
+            }
+            Incoming::Frame(BookFrame::Exhausted { need, .. }) => self.top_up(need, on_event).await,
+            Incoming::Frame(BookFrame::Closed {
+                through,
+                reject,
+                next_quote,
+            }) => self.closed(id, through, reject, next_quote).await.map(|()| None),
+            Incoming::Ended => {
+                let Some(mut issuing) = self.books.remove(&id) else {
+                    return Ok(None);
+                };
+                issuing.book.lost(&mut lock_window(&self.link));
+                self.lost.push(issuing.book);
+                Err(PayerError::Net(NetError::Lost))
+            }
+        }
+    }
+
+    /// Begins the next book while this one is paid from.
+    fn consider(&mut self, quote: Option<Quote>) {
+        let Some(quote) = quote else { return };
+        let covered = self.acknowledged + self.in_flight() + self.unissued();
+        if self.next.is_none() && self.preparing.is_none() && covered < self.bill.tickets {
+            self.preparing = Some(self.prepare(quote));
+        }
+    }
+
+    async fn closed(
+        &mut self,
+        id: BookId,
+        through: u32,
+        reject: Reject,
+        next_quote: Option<Quote>,
+    ) -> Result<(), PayerError> {
+        let Some(mut issuing) = self.books.remove(&id) else {
+            return Ok(());
+        };
+        let news = issuing
+            .book
+            .closed_by_payee(through, reject, &mut lock_window(&self.link));
+        self.acknowledged += u64::from(news);
+        self.inner
+            .store
+            .note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
+        for slot in [&mut self.current, &mut self.next] {
+            *slot = slot.filter(|book| *book != id);
+        }
+        match reject.code {
+            Code::BookComplete | Code::BookFinished | Code::BookRedeemed | Code::BookIdle | Code::QuoteExpired => {
+                self.consider(next_quote);
+                Ok(())
+            }
+            code if code.is_retryable() => self.pause(reject).await,
+            _ => Err(PayerError::PayeeRejected(reject)),
+        }
+    }
+
+    /// Gives the hold room for another winner, within the ceiling.
+    async fn top_up(
+        &mut self,
+        need: Amount,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<Option<Paid>, PayerError> {
+        // Another book of this hold may have been topped up for meanwhile: the payee knows its room best.
+        let room = self.link.present(&self.hold.hold).await?;
+        if room >= need {
+            return Ok(None);
+        }
+        let cap = self.hold.hold.body.cap;
+        let least = Amount(cap.0.saturating_add(need.0.saturating_sub(room.0)));
+        if least > self.hold.cap_max {
+            return Ok(Some(Paid::Ceiling { need, has: room }));
+        }
+        let wished = Amount(
+            cap.0
+                .saturating_add(self.bill.face_value.saturating_mul(FACES_PER_TOP_UP).0),
+        );
+        let hold = self
+            .inner
+            .top_up(&self.hold.hold, wished.min(self.hold.cap_max))
+            .await?;
+        self.hold.hold = hold;
+        on_event(PayerEvent::ToppedUp { cap: hold.body.cap });
+        self.link.present(&hold).await?;
+        Ok(None)
+    }
+
+    /// Ends every book: what was sent before counts, and the payee says how far it got.
+    async fn finish(&mut self) {
+        if let Some(preparing) = self.preparing.take() {
+            preparing.abort();
+        }
+        for issuing in self.books.values_mut() {
+            // A stream that is gone already needs no end.
+            let _ = issuing.send.finish();
+        }
+        let goodbye = async {
+            while !self.books.is_empty() {
+                let Some((id, incoming)) = self.frames.recv().await else {
+                    return;
+                };
+                match incoming {
+                    Incoming::Frame(BookFrame::Closed { through, reject, .. }) => {
+                        let Some(mut issuing) = self.books.remove(&id) else {
+                            continue;
+                        };
+                        let news = issuing
+                            .book
+                            .closed_by_payee(through, reject, &mut lock_window(&self.link));
+                        self.acknowledged += u64::from(news);
+                        let acknowledged = Some(issuing.book.acknowledged());
+                        self.inner.store.note(issuing.book.journal_row(acknowledged));
+                    }
+                    Incoming::Frame(BookFrame::Ack { through, .. }) => {
+                        let Some(issuing) = self.books.get_mut(&id) else {
+                            continue;
+                        };
+                        let news = issuing.book.acknowledge(through, &mut lock_window(&self.link));
+                        self.acknowledged += u64::from(news);
+                    }
+                    Incoming::Frame(BookFrame::Exhausted { .. }) => {}
+                    Incoming::Ended => {
+                        let Some(mut issuing) = self.books.remove(&id) else {
+                            continue;
+                        };
+                        issuing.book.lost(&mut lock_window(&self.link));
+                        self.lost.push(issuing.book);
+                    }
+                }
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
+        for (_, mut issuing) in std::mem::take(&mut self.books) {
+            issuing.book.lost(&mut lock_window(&self.link));
+            self.lost.push(issuing.book);
+        }
+    }
+}
+
+pub(crate) fn lock_window(link: &Link) -> MutexGuard<'_, Window> {
+    link.window.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn wait_for(
+    preparing: &mut Option<JoinHandle<Result<(PayerBook, Quote), Reject>>>,
+) -> Result<(PayerBook, Quote), Reject> {
+    match preparing {
+        Some(handle) => handle.await.unwrap_or(Err(Reject::of(Code::Unavailable))),
+        None => std::future::pending().await,
+    }
+}
