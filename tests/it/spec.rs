@@ -62,6 +62,40 @@ fn every_tag_of_the_protocol_is_in_the_table_of_tags() {
     }
 }
 
+/// Numbers of the variants in the first table after a clause.
+fn variants(text: &str, clause: &str) -> BTreeSet<u32> {
+    let after = text.split(&format!("**{clause}**")).nth(1).unwrap();
+    let lines = after
+        .lines()
+        .skip_while(|line| !line.starts_with("| variant |"))
+        .skip(2);
+    let rows = lines.take_while(|line| line.starts_with("| "));
+    rows.map(|row| row[2..].split(' ').next().unwrap().parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_variant_of_every_message_in_the_spec_has_a_vector() {
+    let text = text();
+    for (file, kind, clause, offset) in [
+        ("payee-messages.json", "PayeeRequest", "P-01", 0),
+        ("payee-messages.json", "PayeeAnswer", "P-02", 0),
+        ("payee-messages.json", "BookFrame", "P-05", 0),
+        ("escrow-messages.json", "EscrowRequest", "R-01", 32),
+        ("escrow-messages.json", "EscrowAnswer", "R-03", 0),
+        ("escrow-messages.json", "StatementEntry", "R-16", 24),
+    ] {
+        let vectors = tombola_tests::vectors::load(file);
+        let of_kind = vectors.iter().filter(|vector| vector["type"] == kind);
+        let number = |vector: &serde_json::Value| {
+            let bytes = hex::decode(vector["bytes"].as_str().unwrap()).unwrap();
+            u32::from_le_bytes(bytes[offset..offset + 4].try_into().unwrap())
+        };
+        let shown: BTreeSet<u32> = of_kind.map(number).collect();
+        assert_eq!(shown, variants(&text, clause), "{kind}");
+    }
+}
+
 #[test]
 fn the_worked_examples_are_the_vectors() {
     let text = text().replace('\n', "");
