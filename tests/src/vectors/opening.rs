@@ -31,6 +31,17 @@ pub(crate) fn open(vector: &Value) -> Result<(), Reject> {
     payee.open_book(request(vector, "open")?, now).map(|_| ())
 }
 
+/// Shows a hold to a payee, which may have opened a book on it before.
+pub(crate) fn present(vector: &Value) -> Result<(), Reject> {
+    let (mut payee, now) = fresh_payee(vector);
+    if vector["first"].is_string() {
+        payee
+            .open_book(request(vector, "first")?, now)
+            .expect("the first opening is good");
+    }
+    payee.present_hold(&decode(&bytes(vector, "hold"))?, now).map(|_| ())
+}
+
 /// Opens a book, takes good tickets, and then the one that must be refused.
 pub(crate) fn take(vector: &Value) -> Result<(), Reject> {
     let (mut payee, now) = fresh_payee(vector);
@@ -166,6 +177,7 @@ pub(crate) fn invalid(sample: &Sample) -> Vec<Value> {
     vectors.extend(books(sample));
     vectors.extend(signatures(sample));
     vectors.extend(registering(sample));
+    vectors.extend(presenting(sample));
     vectors.extend(tickets(sample));
     vectors
 }
@@ -350,6 +362,25 @@ fn registering(sample: &Sample) -> Vec<Value> {
         "B-06",
         "hold_unchecked",
     )]
+}
+
+fn presenting(sample: &Sample) -> Vec<Value> {
+    let raised = Hold {
+        revision: 1,
+        cap: Amount(sample.hold.cap.0 + 1),
+        ..sample.hold
+    };
+    let case = |name: &str, code: &str, key: &SecretKey| {
+        let mut vector = Draft::new(sample).vector(sample, name, "P-06", code);
+        vector["operation"] = json!("present_hold");
+        vector["hold"] = json!(hex::encode(encode(&Signed::new(raised, key))));
+        let first = vector.as_object_mut().expect("a vector is an object").remove("open");
+        (vector, first)
+    };
+    let (unknown, _) = case("a topped-up hold that has no book", "hold_unknown", &sample.escrow);
+    let (mut forged, first) = case("a topped-up hold that the payer signed", "bad_signature", &sample.payer);
+    forged["first"] = json!(first);
+    vec![unknown, forged]
 }
 
 fn tickets(sample: &Sample) -> Vec<Value> {

@@ -122,6 +122,7 @@ pub fn invalid(vector: &Value) -> Result<(), Reject> {
             Ok(())
         }
         "open_book" => opening::open(vector),
+        "present_hold" => opening::present(vector),
         "take_ticket" => opening::take(vector),
         _ => ledger::run(operation, vector).unwrap_or_else(|| panic!("no operation {operation}")),
     }
