@@ -48,6 +48,61 @@ fn every_limit_of_the_protocol_is_in_the_table_of_limits() {
 }
 
 #[test]
+fn limits_have_the_values_of_the_table() {
+    macro_rules! values {
+        ($($name:ident)*) => {
+            [$((stringify!($name), i128::try_from(tombola_core::limits::$name).unwrap())),*]
+        };
+    }
+    let limits = values! {
+        BOOK_LENGTH_MAX
+        BOOK_LENGTH_DEFAULT
+        JUMP_DEFAULT
+        OPEN_BOOKS_PER_HOLD_MAX
+        OPENED_QUOTES_MAX
+        HOLDS_MAX
+        OPENS_PER_SECOND_MAX
+        QUOTE_LIFE_MS
+        QUOTE_EPOCH_MS
+        EXPIRY_MARGIN_MS
+        REDEEM_WINDOW_MIN_MS
+        REDEEM_WINDOW_DEFAULT_MS
+        HOLD_LIFE_DEFAULT_MS
+        HOLD_LIFE_MAX_MS
+        EXPIRE_GRACE_MS
+        EXPIRE_SERVED_MS
+        SERVED_GAP_MS
+        OPEN_HOLDS_PER_ACCOUNT_MAX
+        BOOK_IDLE_MS
+        HOLD_IDLE_MS
+        HOLD_CHECK_MS
+        REQUEST_AGE_MAX_MS
+        REQUEST_AHEAD_MAX_MS
+        ANSWER_KEPT_MS
+        CLAIMS_PER_BATCH_MAX
+        PAGE_ITEMS_MAX
+        SERVICE_BYTES_MAX
+        REFERENCE_BYTES_MAX
+        ESCROWS_MAX
+        PAYEES_MAX
+        UNIT_BYTES_MAX
+        WINDOW_PRICES_DEFAULT
+        HASHES_PER_PAYEE_PER_SECOND
+    };
+    let text = text();
+    for (name, value) in limits {
+        let start = format!("| {name} | ");
+        let row = text.lines().find_map(|line| line.strip_prefix(start.as_str())).unwrap();
+        let digits: String = row
+            .chars()
+            .take_while(|c| !" |".contains(*c))
+            .filter(char::is_ascii_digit)
+            .collect();
+        assert_eq!(digits.parse(), Ok(value), "{name}");
+    }
+}
+
+#[test]
 fn every_tag_of_the_protocol_is_in_the_table_of_tags() {
     let text = text();
     for path in tombola_tests::files_below(&workspace().join("crates/core"), &["rs"]).unwrap() {
