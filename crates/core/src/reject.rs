@@ -119,8 +119,6 @@ codes! {
     62 BookTooLong "book_too_long" "issue a shorter book";
     /// The odds do not cover the quoted price (need, given).
     63 OddsTooLow "odds_too_low" "use the threshold of O-02";
-    /// The book is already open.
-    64 BookOpen "book_open" "go on with the open book";
 
     /// Ticket index 0.
     70 IndexZero "index_zero" "indices start at 1";

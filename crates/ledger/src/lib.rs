@@ -35,7 +35,6 @@ macro_rules! invariant {
 }
 
 pub mod audit;
-pub mod block_on;
 mod decide;
 pub mod draft;
 pub mod event;

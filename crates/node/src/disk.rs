@@ -131,8 +131,7 @@ fn prepare(database: &Database, version: u64, tables: &[Rows], now: Timestamp) -
         for table in tables {
             write.open_table(*table)?;
         }
-        let since = meta.get("since")?.map_or(now, |row| Timestamp(row.value()));
-        since
+        meta.get("since")?.map_or(now, |row| Timestamp(row.value()))
     };
     write.commit()?;
     Ok(since)

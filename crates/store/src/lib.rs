@@ -3,7 +3,8 @@
 //!
 //! A store knows rows as bytes with a version and nothing of what they mean. Both are blocking and answer at once, so
 //! their futures are ready at the first poll: run the ledger on a thread of its own with
-//! [`block_on`](tombola_ledger::block_on::block_on), where an fsync keeps nobody else waiting.
+//! [`block_on`](block_on::block_on), where an fsync keeps nobody else waiting.
 
+pub mod block_on;
 pub mod model;
 pub mod redb_store;

@@ -33,6 +33,8 @@ pub(crate) fn selected(names: &[String]) -> Vec<Stage> {
 /// Why a stage failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// A figure could not be measured.
+    Bench(String),
     /// A program ended with another status than 0.
     Program(String),
     /// A check of our own did not hold.
@@ -46,6 +48,7 @@ pub(crate) enum Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Bench(what) => f.write_str(what),
             Self::Program(program) => write!(f, "failed: {program}"),
             Self::Check(what) => f.write_str(what),
             Self::Io(error) => write!(f, "{error}"),

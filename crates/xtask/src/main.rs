@@ -1,5 +1,6 @@
-//! What humans run: `cargo xtask ci | test | vectors`.
+//! What humans run: `cargo xtask ci | test | vectors | bench`.
 
+mod bench;
 mod ci;
 mod tasks;
 
@@ -23,6 +24,14 @@ enum Task {
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(ci::ALL.iter().map(|(name, _)| *name)))]
         stages: Vec<String>,
     },
+    /// Measures: all figures, or those of one bench.
+    Bench {
+        /// Which: ticket-verify or stream.
+        name: Option<String>,
+        /// One JSON array of {name, value, unit, floor, ratio, min, max}.
+        #[arg(long)]
+        json: bool,
+    },
     /// Writes the test vectors, or checks that they are what the generator makes.
     Vectors {
         /// Only compares, byte for byte.
@@ -35,6 +44,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test => ci::run(&[ci::TESTS, ci::DOCTESTS]),
         Task::Ci { stages } => ci::run(&ci::selected(&stages)),
+        Task::Bench { name, json } => bench::run(name.as_deref(), json),
         Task::Vectors { check: true } => tasks::check_vectors(),
         Task::Vectors { check: false } => tasks::write_vectors(),
     };

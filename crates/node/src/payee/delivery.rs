@@ -68,7 +68,7 @@ async fn prepare(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(Content, Opti
     };
     let book = shared.book(&id).ok_or(Reject::of(Code::BookUnknown))?;
     let price = lock(&book.machine).price();
-    if book.service != wanted.service || price < content.price {
+    if book.service != wanted.service || price != content.price {
         return Err(Reject::compared(Code::PriceMismatch, content.price.0, price.0));
     }
     admit(shared, &book, wanted)?;
@@ -87,12 +87,12 @@ fn admit(shared: &Arc<Shared>, book: &Arc<OpenedBook>, wanted: &Wanted) -> Resul
     };
     let mut room = shared.room();
     let mut machine = lock(&book.machine);
+    // A repeat is not checked by taking it, so a stranger's ticket must be checked here.
+    if !is_own && !machine.is_bearer(&ticket) {
+        return Err(Reject::of(Code::Unauthorized));
+    }
     if machine.closed().is_some() {
-        return if machine.is_bearer(&ticket) {
-            Ok(())
-        } else {
-            Err(Reject::of(Code::Unauthorized))
-        };
+        return Ok(());
     }
     let (through, winners) = (machine.through(), machine.winners());
     let taken = machine.take(&ticket, &mut room, clock::now());

@@ -206,7 +206,7 @@ impl Redeemer {
                 self.shared.wake_granted();
                 if let Some(row) = row {
                     // A check that is not kept is made again.
-                    let _ = self.shared.write(vec![Change::Hold(row)]).await;
+                    let _ = self.shared.write(vec![Change::Hold(Box::new(row))]).await;
                 }
                 Ok(())
             }
@@ -226,7 +226,7 @@ impl Redeemer {
             return Ok(());
         };
         // Durable before it is sent: a payee that forgot its last word would go on taking tickets on it.
-        if self.shared.write(vec![Change::Hold(row)]).await.is_err() {
+        if self.shared.write(vec![Change::Hold(Box::new(row))]).await.is_err() {
             return Ok(());
         }
         self.send_release(signed).await

@@ -155,7 +155,7 @@ impl Shared {
             Some(tip) if service.as_str() == TIP_SERVICE => tip,
             Some(given) => {
                 let price = self.find(service)?.price;
-                if given < price {
+                if given != price {
                     return Err(Reject::compared(Code::PriceMismatch, price.0, given.0));
                 }
                 price

@@ -25,7 +25,7 @@ const REFUSAL: Rows = TableDefinition::new("refusal");
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
     /// A hold is new or has changed.
-    Hold(HoldRow),
+    Hold(Box<HoldRow>),
     /// A hold has ended.
     Forget(HoldId),
     /// A book has won, once more or for the first time.
@@ -93,7 +93,7 @@ impl PayeeStore {
 fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -> Result<(), StoreError> {
     for change in changes {
         match change {
-            Change::Hold(row) => put(write, HOLD, &row.hold.body.id().0, row)?,
+            Change::Hold(row) => put(write, HOLD, &row.hold.body.id().0, row.as_ref())?,
             Change::Forget(hold) => remove(write, HOLD, &hold.0)?,
             Change::Winner(row) => put(write, WINNER, &row.claim.book.body.id().0, row.as_ref())?,
             Change::Settle(settled) => {

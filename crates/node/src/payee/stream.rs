@@ -111,7 +111,7 @@ async fn present_hold(shared: &Arc<Shared>, hold: &Signed<Hold>) -> Result<Payee
     let (row, room) = shared.rules().present_hold(hold, clock::now())?;
     // The cap backs winners, so the revision is durable before anyone counts on it.
     shared
-        .write(vec![Change::Hold(row)])
+        .write(vec![Change::Hold(Box::new(row))])
         .await
         .map_err(|_| Reject::of(Code::Unavailable))?;
     shared.wake_granted();
@@ -175,7 +175,7 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
     if let Some(row) = opened.hold_row {
         // Nobody waits for this row: before the first winner, which comes after it in the queue, nothing depends on it.
         let shared = Arc::clone(shared);
-        tokio::spawn(async move { shared.write(vec![Change::Hold(row)]).await });
+        tokio::spawn(async move { shared.write(vec![Change::Hold(Box::new(row))]).await });
     }
     Ok(book)
 }
@@ -187,6 +187,21 @@ struct BookStream {
     send: SendHalf,
     acked: u32,
     next_quote_sent: bool,
+}
+
+/// What became of the tickets of one read.
+#[derive(Default)]
+struct Batch {
+    last: Option<Taken>,
+    /// A repeat is answered with where the book stands, once a read.
+    has_repeat: bool,
+}
+
+impl Batch {
+    fn note(&mut self, taken: Taken) {
+        self.has_repeat |= taken == Taken::Repeat;
+        self.last = Some(taken);
+    }
 }
 
 /// What a read of the stream brought.
@@ -254,12 +269,15 @@ impl BookStream {
     }
 
     /// Takes all whole records of the buffer. A pause leaves them there.
-    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Taken>, Reject> {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<Batch, Reject> {
         let now = clock::now();
         let mut room = self.shared.room();
         let mut machine = lock(&self.book.machine);
         let (through, winners) = (machine.through(), machine.winners());
-        let mut last = machine.is_exhausted().then(|| machine.resume(&mut room));
+        let mut batch = Batch::default();
+        if machine.is_exhausted() {
+            batch.note(machine.resume(&mut room));
+        }
         let mut used = 0;
         let mut fault = None;
         for record in buffer.chunks_exact(TICKET_BYTES) {
@@ -267,7 +285,7 @@ impl BookStream {
                 break;
             };
             match machine.take(&Ticket::from_bytes(record), &mut room, now) {
-                Ok(taken) => last = Some(taken),
+                Ok(taken) => batch.note(taken),
                 Err(reject) if reject.code == Code::NotSelling => break,
                 Err(reject) => {
                     fault = Some(reject);
@@ -283,7 +301,7 @@ impl BookStream {
         if has_advanced {
             self.book.paid.notify_one();
         }
-        fault.map_or(Ok(last), Err)
+        fault.map_or(Ok(batch), Err)
     }
 
     fn count(&self, machine: &PayeeBook, through: u32, winners: u32, bytes: usize) {
@@ -294,14 +312,14 @@ impl BookStream {
     }
 
     /// Acknowledges what is drawn and durable, and says once that the hold has run dry.
-    async fn tell(&mut self, taken: Option<Taken>, is_exhausted: &mut bool) -> Result<(), NetError> {
+    async fn tell(&mut self, batch: Batch, is_exhausted: &mut bool) -> Result<(), NetError> {
         let through = self.shared.acknowledge(&self.book);
-        if through > self.acked {
+        if through > self.acked || batch.has_repeat {
             let next_quote = self.next_quote(through).await;
             self.acked = through;
             self.send(&BookFrame::Ack { through, next_quote }).await?;
         }
-        match taken {
+        match batch.last {
             Some(Taken::Exhausted { need, has }) if !*is_exhausted => {
                 *is_exhausted = true;
                 self.send(&BookFrame::Exhausted { through, need, has }).await?;

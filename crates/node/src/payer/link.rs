@@ -29,7 +29,7 @@ pub(crate) struct Link {
 /// What a book's stream brings.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    Frame(BookFrame),
+    Frame(Box<BookFrame>),
     /// The stream has ended, with or without a word.
     Ended,
 }
@@ -174,7 +174,7 @@ async fn read_frames(id: BookId, mut recv: RecvHalf, frames: mpsc::Sender<(BookI
         let Ok(frame) = decode::<BookFrame>(&bytes) else { break };
         let is_last = matches!(frame, BookFrame::Closed { .. });
         // Nobody listens when the purchase is over.
-        if frames.send((id, Incoming::Frame(frame))).await.is_err() || is_last {
+        if frames.send((id, Incoming::Frame(Box::new(frame)))).await.is_err() || is_last {
             return;
         }
     }

@@ -328,7 +328,7 @@ fn purchase(wanted: &Wanted, terms: &Terms, limits: &HoldLimits) -> Result<Purch
         .max(terms.price);
     let ceiling = wanted
         .spend_max
-        .unwrap_or(total.saturating_mul(CEILING_FACTOR).max(smallest));
+        .unwrap_or_else(|| total.saturating_mul(CEILING_FACTOR).max(smallest));
     Ok(plan(wanted.units, terms, limits, ceiling)?)
 }
 

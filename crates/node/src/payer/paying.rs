@@ -309,8 +309,12 @@ impl Spender {
         incoming: Incoming,
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
     ) -> Result<Option<Paid>, PayerError> {
-        match incoming {
-            Incoming::Frame(BookFrame::Ack { through, next_quote }) => {
+        let frame = match incoming {
+            Incoming::Frame(frame) => *frame,
+            Incoming::Ended => return self.stream_lost(id),
+        };
+        match frame {
+            BookFrame::Ack { through, next_quote } => {
                 let Some(issuing) = self.books.get_mut(&id) else {
                     return Ok(None);
                 };
@@ -326,21 +330,18 @@ impl Spender {
                 self.consider(next_quote);
                 Ok(None)
             }
-            Incoming::Frame(BookFrame::Exhausted { need, .. }) => self.top_up(need, on_event).await,
-            Incoming::Frame(BookFrame::Closed {
-                through,
-                reject,
-                next_quote,
-            }) => self.closed(id, through, reject, next_quote).await.map(|()| None),
-            Incoming::Ended => {
-                let Some(mut issuing) = self.books.remove(&id) else {
-                    return Ok(None);
-                };
-                issuing.book.lost(&mut lock_window(&self.link));
-                self.lost.push(issuing.book);
-                Err(PayerError::Net(NetError::Lost))
+            BookFrame::Exhausted { need, .. } => self.top_up(need, on_event).await,
+            BookFrame::Closed { through, reject, next_quote } => {
+                self.closed(id, through, reject, next_quote).await.map(|()| None)
             }
         }
+    }
+
+    fn stream_lost(&mut self, id: BookId) -> Result<Option<Paid>, PayerError> {
+        let Some(mut issuing) = self.books.remove(&id) else { return Ok(None) };
+        issuing.book.lost(&mut lock_window(&self.link));
+        self.lost.push(issuing.book);
+        Err(PayerError::Net(NetError::Lost))
     }
 
     /// Begins the next book while this one is paid from.
@@ -426,34 +427,7 @@ impl Spender {
                 let Some((id, incoming)) = self.frames.recv().await else {
                     return;
                 };
-                match incoming {
-                    Incoming::Frame(BookFrame::Closed { through, reject, .. }) => {
-                        let Some(mut issuing) = self.books.remove(&id) else {
-                            continue;
-                        };
-                        let news = issuing
-                            .book
-                            .closed_by_payee(through, reject, &mut lock_window(&self.link));
-                        self.acknowledged += u64::from(news);
-                        let acknowledged = Some(issuing.book.acknowledged());
-                        self.inner.store.note(issuing.book.journal_row(acknowledged));
-                    }
-                    Incoming::Frame(BookFrame::Ack { through, .. }) => {
-                        let Some(issuing) = self.books.get_mut(&id) else {
-                            continue;
-                        };
-                        let news = issuing.book.acknowledge(through, &mut lock_window(&self.link));
-                        self.acknowledged += u64::from(news);
-                    }
-                    Incoming::Frame(BookFrame::Exhausted { .. }) => {}
-                    Incoming::Ended => {
-                        let Some(mut issuing) = self.books.remove(&id) else {
-                            continue;
-                        };
-                        issuing.book.lost(&mut lock_window(&self.link));
-                        self.lost.push(issuing.book);
-                    }
-                }
+                self.last_word(id, incoming);
             }
         };
         let _ = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
@@ -461,6 +435,32 @@ impl Spender {
             issuing.book.lost(&mut lock_window(&self.link));
             self.lost.push(issuing.book);
         }
+    }
+
+    /// What a payee says of a book that is being ended.
+    fn last_word(&mut self, id: BookId, incoming: Incoming) {
+        let Some(issuing) = self.books.get_mut(&id) else { return };
+        let window = &mut lock_window(&self.link);
+        let news = match incoming {
+            Incoming::Frame(frame) => match *frame {
+                BookFrame::Ack { through, .. } => issuing.book.acknowledge(through, window),
+                BookFrame::Exhausted { .. } => 0,
+                BookFrame::Closed { through, reject, .. } => {
+                    let news = issuing.book.closed_by_payee(through, reject, window);
+                    self.inner.store.note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
+                    self.books.remove(&id);
+                    news
+                }
+            },
+            Incoming::Ended => {
+                if let Some(mut issuing) = self.books.remove(&id) {
+                    issuing.book.lost(window);
+                    self.lost.push(issuing.book);
+                }
+                0
+            }
+        };
+        self.acknowledged += u64::from(news);
     }
 }
 

@@ -11,7 +11,7 @@ use tombola_core::amount::{Amount, Asset};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::message::HoldState;
 use tombola_ledger::audit::Finding;
-use tombola_ledger::block_on::block_on;
+use tombola_store::block_on::block_on;
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::{Ledger, LedgerFault};
 use tombola_ledger::row::{AccountRow, FORMAT, Row, Table};

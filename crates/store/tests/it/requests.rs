@@ -5,7 +5,7 @@ use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
 use tombola_core::codec::encode;
 use tombola_core::message::{EscrowAnswer, EscrowCommand, RequestHeader};
 use tombola_core::reject::Code;
-use tombola_ledger::block_on::block_on;
+use tombola_store::block_on::block_on;
 use tombola_store::model::ModelStore;
 
 fn transfer(request: RequestHeader, amount: u64) -> EscrowCommand {

@@ -17,7 +17,7 @@ use tombola_core::message::{
 };
 use tombola_core::odds::Threshold;
 use tombola_core::reject::Code;
-use tombola_ledger::block_on::block_on;
+use tombola_store::block_on::block_on;
 use tombola_ledger::holds::HoldCache;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::store::Store;

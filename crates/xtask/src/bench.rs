@@ -1,0 +1,84 @@
+//! Figures, each with the floor that was measured in the same run: median of 5, smallest and largest.
+
+mod stream;
+mod ticket_verify;
+
+use crate::ci::Failure;
+
+/// Runs of each figure; the median is what counts.
+const RUNS: usize = 5;
+
+/// One measured figure.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    /// The same unit: what the machine does at best, in the same run.
+    pub(crate) floor: f64,
+    /// Worse divided by better: 1 is as good as the floor.
+    pub(crate) ratio: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    /// How the floor was measured, and what else is worth knowing.
+    pub(crate) note: String,
+}
+
+/// Whether more or less is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Better {
+    More,
+    Less,
+}
+
+impl Figure {
+    pub(crate) fn new(name: &str, unit: &'static str, better: Better, values: Vec<f64>, floors: Vec<f64>) -> Self {
+        let (value, floor) = (median(&values), median(&floors));
+        let ratio = if better == Better::Less { value / floor } else { floor / value };
+        let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Self { name: name.to_owned(), value, unit, floor, ratio, min, max, note: String::new() }
+    }
+
+    pub(crate) fn with_note(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A bench by its name.
+type Bench = (&'static str, fn() -> Result<Vec<Figure>, String>);
+
+/// Every bench, in the order of running.
+pub(crate) const ALL: &[Bench] = &[("ticket-verify", ticket_verify::run), ("stream", stream::run)];
+
+/// Runs all benches, or one, and prints its figures.
+pub(crate) fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
+    let chosen: Vec<_> = ALL.iter().filter(|(known, _)| name.is_none_or(|name| name == *known)).collect();
+    if chosen.is_empty() {
+        let known: Vec<_> = ALL.iter().map(|(known, _)| *known).collect();
+        return Err(Failure::Bench(format!("no such bench; there are: {}", known.join(", "))));
+    }
+    let mut figures = Vec::new();
+    for (known, bench) in chosen {
+        if !json {
+            eprintln!("{known}: {RUNS} runs ...");
+        }
+        figures.extend(bench().map_err(Failure::Bench)?);
+    }
+    if json {
+        println!("{}", serde_json::to_string_pretty(&figures).map_err(|error| Failure::Bench(error.to_string()))?);
+        return Ok(());
+    }
+    for f in &figures {
+        println!("{:<16} {:>14.1} {:<12} [{:.1} .. {:.1}]", f.name, f.value, f.unit, f.min, f.max);
+        println!("{:<16} {:>14.1} {:<12} ratio {:.2}; {}", "  floor", f.floor, f.unit, f.ratio, f.note);
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! soon
+use super::Figure;
+pub(super) fn run() -> Result<Vec<Figure>, String> { Ok(vec![]) }
