@@ -1,4 +1,17 @@
-//! The node.
+//! The three roles of Tombola as nodes: sockets, disks, clocks and keys around the rules of `tombola-core`.
+//!
+//! An [`escrow::Escrow`] keeps deposits, a [`payee::Payee`] sells, a [`payer::Payer`] buys. Each opens its store, makes
+//! its promises durable before it tells anyone, and ends in good order. Nothing here decides about money: that is done
+//! by the state machines of core and ledger, which are told what time it is and what is durable.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`escrow`], [`payee`], [`payer`] | the roles |
+//! | [`loopback`] | all three in one process, for demos, figures and tests |
+//! | [`escrow_client`] | an account's connection to its escrow |
+//! | [`home`], [`key_file`], [`config`], [`admin`] | a role's directory, key, settings and socket |
+//! | [`disk`] | a store file with one writer and group commit |
+//! | [`clock`], [`estimate`] | time and randomness; what a purchase is likely to cost |
 
 pub mod admin;
 pub mod clock;
@@ -9,5 +22,6 @@ pub mod escrow_client;
 pub mod estimate;
 pub mod home;
 pub mod key_file;
+pub mod loopback;
 pub mod payee;
 pub mod payer;

@@ -1,0 +1,351 @@
+//! The escrow as a node: keeps deposits, grants holds, and redeems winning tickets, over QUIC.
+//!
+//! ```no_run
+//! use std::path::{Path, PathBuf};
+//! use tombola_core::{amount::Amount, key::AccountKey, message::Reference};
+//! use tombola_node::config::EscrowConfig;
+//! use tombola_node::escrow::{Escrow, EscrowOptions};
+//! use tombola_node::key_file;
+//!
+//! # async fn serve(payer: AccountKey) -> Result<(), Box<dyn std::error::Error>> {
+//! let config = EscrowConfig::default();
+//! let options = EscrowOptions {
+//!     key: key_file::read(Path::new("escrow.pem"))?,
+//!     listen: config.listen,
+//!     terms: config.terms()?,
+//!     name: config.name,
+//!     store: PathBuf::from("escrow.redb"),
+//! };
+//! let escrow = Escrow::serve(options).await?;
+//! println!("serving at {}", escrow.address());
+//! escrow.deposit(&payer, Amount::parse("10", 9)?, &Reference::new("invoice 7")?).await?;
+//! tokio::select! {
+//!     fault = escrow.failed() => eprintln!("{fault}"),
+//!     _ = tokio::signal::ctrl_c() => {}
+//! }
+//! escrow.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A request passes four stations: its stream, where it is read and bounded; all cores, where its signatures and draws
+//! are verified; the writer's thread, which decides and commits many requests at once; and all cores again, where its
+//! answer is signed. Only what is durable is answered. After a fault of the store nothing is known to be durable, so
+//! the escrow promises nothing more: mutating requests get `unavailable`, and [`Escrow::failed`] tells the process to end.
+
+mod books;
+mod budget;
+mod cores;
+mod serve;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use books::{AccountSummary, EscrowBooks, EscrowTotals};
+
+use crate::clock;
+use crate::config;
+use serve::serve_connection;
+use shared::Shared;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tombola_core::amount::{Amount, Timestamp};
+use tombola_core::codec::DecodeError;
+use tombola_core::escrow as rules;
+use tombola_core::key::{AccountKey, SecretKey};
+use tombola_core::message::Reference;
+use tombola_core::reject::{Code, Reject};
+use tombola_ledger::audit::AuditReport;
+use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
+use tombola_ledger::store::StoreFault;
+use tombola_net::{Address, ClientKey, Endpoint, NetError};
+use tombola_store::block_on::block_on;
+use tombola_store::redb_store::RedbStore;
+
+/// How long a shutdown waits for what has begun, and then for the last goodbye.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What an escrow needs to run.
+#[derive(Debug)]
+pub struct EscrowOptions {
+    /// The escrow's key, which is the network id.
+    pub key: SecretKey,
+    /// Where to listen; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Fees and limits.
+    pub terms: config::EscrowTerms,
+    /// A name for people.
+    pub name: String,
+    /// Its store file; made if it is not there.
+    pub store: PathBuf,
+}
+
+impl EscrowOptions {
+    /// What the ledger is told of it.
+    fn rules(&self) -> Result<rules::EscrowConfig, EscrowNodeError> {
+        Ok(rules::EscrowConfig {
+            escrow: self.key.account(),
+            asset: self.terms.asset,
+            name: Reference::new(self.name.as_str()).map_err(EscrowNodeError::Name)?,
+            fee: self.terms.fee,
+            face_value_min: self.terms.face_value_min,
+            cap_min: self.terms.cap_min,
+            writer: WRITER,
+        })
+    }
+}
+
+/// A running escrow. Dropping it without [`Escrow::shutdown`] cuts off what has begun; what was answered is durable.
+#[derive(Debug)]
+pub struct Escrow {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    address: Address,
+    accepting: JoinHandle<()>,
+    writing: std::thread::JoinHandle<()>,
+    /// Ends when the last request that has begun is answered.
+    begun: mpsc::Receiver<()>,
+}
+
+/// A deposit that is durable.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Deposited {
+    /// Whose account.
+    pub account: AccountKey,
+    /// How much.
+    pub amount: Amount,
+    /// As given; the same reference moves money once.
+    pub reference: Reference,
+    /// Ledger time.
+    pub at: Timestamp,
+    /// Height of the event in the log; the same for each repeat.
+    pub height: u64,
+}
+
+/// How an escrow stands.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct EscrowStatus {
+    /// Its sums, as of the last commit.
+    pub totals: EscrowTotals,
+    /// Connections that stand or are being made.
+    pub connections: u64,
+    /// Requests answered since the start.
+    pub requests: u64,
+    /// Claims answered since the start, repeats and refusals included.
+    pub claims_answered: u64,
+    /// Requests refused because a limit on work was reached, since the start.
+    pub turned_away: u64,
+    /// Whether mutating requests are answered: false after a fault of the store.
+    pub is_serving: bool,
+}
+
+impl Escrow {
+    /// Opens the store, listens, and serves.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError`] if name, store or socket cannot be used.
+    pub async fn serve(options: EscrowOptions) -> Result<Self, EscrowNodeError> {
+        let rules = options.rules()?;
+        let (path, config) = (options.store.clone(), rules.clone());
+        let ledger = blocking(move || open_ledger(path, config)).await??;
+        let endpoint = Endpoint::server(options.listen, &options.key, ClientKey::Required)?;
+        let bound = endpoint.local_addr()?;
+        let address = Address::new(options.key.account(), bound.ip().to_string(), bound.port());
+        let (shared, jobs) = Shared::new(options.key, rules, &ledger);
+        let shared = Arc::new(shared);
+        let writer = Arc::clone(&shared);
+        let writing = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || writer::run(ledger, &jobs, &writer.state))
+            .map_err(|error| StoreFault::Io(error.kind()))?;
+        let (beginning, begun) = mpsc::channel(1);
+        let accepting = tokio::spawn(accept(Arc::clone(&shared), endpoint.clone(), beginning));
+        Ok(Self {
+            shared,
+            endpoint,
+            address,
+            accepting,
+            writing,
+            begun,
+        })
+    }
+
+    /// The address that payers and payees need; with the host that it listens on.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Books money that the operator took in. The same reference moves money once and is answered the same.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Rejected`] with `bad_key`, `amount_zero`, `supply_exceeded`, `reference_reused`, `busy` or
+    /// `unavailable`.
+    pub async fn deposit(
+        &self,
+        account: &AccountKey,
+        amount: Amount,
+        reference: &Reference,
+    ) -> Result<Deposited, EscrowNodeError> {
+        let command = deposit_command(account, amount, reference)?;
+        let outcomes = self.shared.submit(vec![command]).await?;
+        deposited(outcomes, reference)
+    }
+
+    /// One account, or nothing if the escrow has none of this key.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
+    pub async fn account(&self, account: &AccountKey) -> Result<Option<AccountSummary>, EscrowNodeError> {
+        let (store, account) = (self.shared.store.clone(), *account);
+        Ok(blocking(move || books::account(&store, &account)).await??)
+    }
+
+    /// Accounts in the order in which they came, from a row on, at most `limit`; and the row of the next page.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
+    pub async fn accounts(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Result<(Vec<AccountSummary>, Option<u64>), EscrowNodeError> {
+        let store = self.shared.store.clone();
+        Ok(blocking(move || books::accounts(&store, from, limit)).await??)
+    }
+
+    /// Replays the whole log and draws every claimed ticket again, beside the running node.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read; what does not agree is in the report.
+    pub async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
+        let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
+        Ok(blocking(move || books::audit(&store, &config)).await??)
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
+    pub async fn status(&self) -> Result<EscrowStatus, EscrowNodeError> {
+        let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
+        let totals = blocking(move || books::totals(&store, &config)).await??;
+        let counters = &self.shared.counters;
+        Ok(EscrowStatus {
+            totals,
+            connections: u64::try_from(self.endpoint.open_connections()).unwrap_or(u64::MAX),
+            requests: counters.requests.read(),
+            claims_answered: counters.claims.read(),
+            turned_away: counters.turned_away.read(),
+            is_serving: self.shared.state.fault().is_none(),
+        })
+    }
+
+    /// Waits until the ledger has stopped after a fault. The process is to end with an error then: what the last
+    /// commit did is decided by opening the store again.
+    pub async fn failed(&self) -> LedgerFault {
+        self.shared.state.failed().await
+    }
+
+    /// Takes no new connection and no new request, answers what has begun, and ends.
+    pub async fn shutdown(mut self) {
+        self.endpoint.refuse_new();
+        self.shared.state.drain();
+        if timeout(DRAIN_TIMEOUT, self.begun.recv()).await.is_err() {
+            tracing::warn!("some requests were not answered in time; their clients will repeat them");
+        }
+        self.shared.close_queue();
+        let writing = self.writing;
+        // A writer that panicked has said so already.
+        let _ = blocking(move || writing.join().is_ok()).await;
+        self.endpoint.close(0, "shutting down");
+        let _ = timeout(DRAIN_TIMEOUT, self.endpoint.wait_idle()).await;
+        self.accepting.abort();
+        let _ = self.accepting.await;
+    }
+}
+
+async fn accept(shared: Arc<Shared>, endpoint: Endpoint, beginning: mpsc::Sender<()>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let (shared, beginning) = (Arc::clone(&shared), beginning.clone());
+        tokio::spawn(async move {
+            match incoming.establish().await {
+                Ok(connection) => serve_connection(shared, connection, beginning).await,
+                Err(error) => tracing::debug!(%error, "a connection was not established"),
+            }
+        });
+    }
+}
+
+fn open_ledger(path: PathBuf, config: rules::EscrowConfig) -> Result<Ledger<RedbStore>, LedgerFault> {
+    let store = RedbStore::open(path)?;
+    block_on(Ledger::open(store, config, clock::now()))
+}
+
+fn deposit_command(account: &AccountKey, amount: Amount, reference: &Reference) -> Result<Command, Reject> {
+    Ok(Command::Deposit {
+        account: account.check()?,
+        amount,
+        reference: reference.clone(),
+    })
+}
+
+fn deposited(outcomes: Vec<Outcome>, reference: &Reference) -> Result<Deposited, EscrowNodeError> {
+    match outcomes.into_iter().next() {
+        Some(Outcome::Deposited {
+            account,
+            amount,
+            at,
+            height,
+        }) => Ok(Deposited {
+            account,
+            amount,
+            reference: reference.clone(),
+            at,
+            height,
+        }),
+        Some(Outcome::Rejected(reject)) => Err(reject.into()),
+        Some(Outcome::Expired { .. } | Outcome::Answer(_)) | None => Err(Reject::of(Code::Unavailable).into()),
+    }
+}
+
+/// Runs what waits for a disk off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, EscrowNodeError> {
+    // Only a bug in the work, or a runtime that ends, keeps its result away.
+    let result = tokio::task::spawn_blocking(work).await;
+    result.map_err(|_| Reject::of(Code::Unavailable).into())
+}
+
+/// Why an escrow cannot run, or did not do what its operator asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EscrowNodeError {
+    /// Its ledger or the store below.
+    #[error(transparent)]
+    Ledger(#[from] LedgerFault),
+    /// Its name is too long or has control characters.
+    #[error("the escrow's name: {0}")]
+    Name(DecodeError),
+    /// Its socket.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The ledger's rules say no.
+    #[error(transparent)]
+    Rejected(#[from] Reject),
+}
+
+impl From<StoreFault> for EscrowNodeError {
+    fn from(fault: StoreFault) -> Self {
+        Self::Ledger(fault.into())
+    }
+}
+
+/// The number of this writer: an embedded store has one.
+const WRITER: u32 = 0;

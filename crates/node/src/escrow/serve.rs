@@ -1,0 +1,226 @@
+//! Connections and streams: one request, one answer, one stream.
+
+use super::budget::hashes_of;
+use super::shared::{REQUESTS_MAX, Shared, busy};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tombola_core::claim::ClaimBatch;
+use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
+use tombola_core::key::AccountKey;
+use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowRequest};
+use tombola_core::reject::{Code, Reject};
+use tombola_ledger::draft::Draft;
+use tombola_ledger::ledger::{Command, Outcome};
+use tombola_ledger::query;
+use tombola_ledger::request::VerifiedRequest;
+use tombola_ledger::store::StoreFault;
+use tombola_net::{Connection, NetError, RecvHalf, SendHalf};
+use tombola_store::block_on::block_on;
+
+/// A request must have arrived this long after its stream was opened.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// An answer must have been taken this long after it was given.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Fewer claims are not worth another core: each takes about a tenth of a millisecond.
+const CLAIMS_PER_CORE_MIN: usize = 16;
+
+/// Serves the streams of one account until it goes away or the escrow drains.
+pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection, beginning: mpsc::Sender<()>) {
+    // The endpoint demands keys, so there is one.
+    let Some(peer) = connection.peer_key() else { return };
+    loop {
+        let (send, recv) = tokio::select! {
+            biased;
+            () = shared.state.drained() => return,
+            accepted = connection.accept() => match accepted {
+                Ok(halves) => halves,
+                Err(error) => {
+                    tracing::debug!(%error, %peer, "a connection ended");
+                    return;
+                }
+            },
+        };
+        let (shared, beginning) = (Arc::clone(&shared), beginning.clone());
+        tokio::spawn(async move {
+            if let Err(error) = serve_stream(&shared, peer, send, recv).await {
+                tracing::debug!(%error, %peer, "a request had no answer");
+            }
+            drop(beginning);
+        });
+    }
+}
+
+async fn serve_stream(
+    shared: &Arc<Shared>,
+    peer: AccountKey,
+    mut send: SendHalf,
+    mut recv: RecvHalf,
+) -> Result<(), NetError> {
+    let frame = tokio::select! {
+        biased;
+        frame = timeout(READ_TIMEOUT, recv.recv_frame(MESSAGE_BYTES_MAX)) => frame,
+        // A request that has not arrived has not begun.
+        () = shared.state.drained() => return Err(NetError::ClosedHere),
+    };
+    let answer = match frame {
+        Ok(Ok(Some(frame))) => match decode::<EscrowRequest>(&frame) {
+            Ok(request) => answer(shared, peer, request).await,
+            Err(error) => EscrowAnswer::Rejected(error.into()),
+        },
+        Ok(Err(NetError::FrameTooLarge { limit, given })) => {
+            recv.stop(0);
+            let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+            EscrowAnswer::Rejected(Reject::compared(Code::TooLarge, number(limit), number(given)))
+        }
+        Ok(Ok(None) | Err(NetError::FrameCut)) => EscrowAnswer::Rejected(Reject::of(Code::Malformed)),
+        Ok(Err(error)) => return Err(error),
+        Err(_) => return Err(NetError::TimedOut),
+    };
+    shared.counters.requests.add(1);
+    let sending = async {
+        send.send_frame(&encode(&answer)).await?;
+        send.finish()?;
+        // Closing the connection in a drain would drop what is on its way.
+        send.delivered().await
+    };
+    timeout(SEND_TIMEOUT, sending).await.unwrap_or(Err(NetError::TimedOut))
+}
+
+/// What a request is answered, when all it states is durable.
+async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> EscrowAnswer {
+    let answered = match &request.command {
+        EscrowCommand::Info
+        | EscrowCommand::Account { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Statement { .. } => read(shared, peer, request).await,
+        EscrowCommand::Delegate { .. } | EscrowCommand::Withdraw { .. } | EscrowCommand::Subscribe { .. } => {
+            Err(Reject::of(Code::NotOffered))
+        }
+        EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Claim { .. }
+        | EscrowCommand::Transfer { .. } => write(shared, peer, request).await,
+    };
+    answered.unwrap_or_else(|reject| {
+        if reject.code == Code::Busy {
+            shared.counters.turned_away.add(1);
+        }
+        EscrowAnswer::Rejected(reject)
+    })
+}
+
+/// Answers from the store, past the writer.
+async fn read(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
+    let is_public = matches!(request.command, EscrowCommand::Info);
+    if request.account != peer && !is_public {
+        return Err(Reject::of(Code::Unauthorized));
+    }
+    let _place = place(shared)?;
+    let reader = Arc::clone(shared);
+    let answer = shared.cores.map(vec![request], move |request| {
+        let standing = reader.state.standing();
+        let draft = block_on(query::answer(&reader.store, &reader.config, &standing, &request))?;
+        Ok::<_, StoreFault>(draft.sign(&reader.key))
+    });
+    let answer = answer.await.and_then(|mut answers| answers.pop());
+    answer.ok_or(Reject::of(Code::Unavailable))?.map_err(unreadable)
+}
+
+/// Verifies on all cores, has the writer decide, and signs on all cores.
+async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
+    let unavailable = Reject::of(Code::Unavailable);
+    if shared.state.fault().is_some() {
+        return Err(unavailable);
+    }
+    let hashes = hashes_of(&request);
+    if hashes > 0 {
+        // By the connection's key, not by the payee a batch names: nobody can use up the budget of another.
+        let mut budgets = shared.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.take(peer, hashes, Instant::now())?;
+    }
+    let _place = place(shared)?;
+    let parts = parts(peer, request, shared.cores.count());
+    let verifier = Arc::clone(shared);
+    let verified = shared.cores.map(parts, move |part| {
+        let verified = block_on(verifier.cache.verify(&verifier.store, peer, part))?;
+        Ok::<VerifiedRequest, StoreFault>(verified)
+    });
+    let verified = verified.await.ok_or(unavailable)?;
+    let commands: Result<Vec<Command>, StoreFault> =
+        verified.into_iter().map(|part| part.map(Command::Request)).collect();
+    let outcomes = shared.submit(commands.map_err(unreadable)?).await?;
+    let mut drafts: Vec<Draft> = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Answer(draft) => drafts.push(draft),
+            Outcome::Rejected(reject) => return Err(reject),
+            Outcome::Deposited { .. } | Outcome::Expired { .. } => return Err(unavailable),
+        }
+    }
+    let signer = Arc::clone(shared);
+    let signed = shared.cores.map(drafts, move |draft| draft.sign(&signer.key)).await;
+    let answer = whole(signed.ok_or(unavailable)?)?;
+    if let EscrowAnswer::Claimed { answers } = &answer {
+        shared.counters.claims.add(answers.as_slice().len());
+    }
+    Ok(answer)
+}
+
+/// A place among the requests that are worked on.
+fn place(shared: &Arc<Shared>) -> Result<tokio::sync::SemaphorePermit<'_>, Reject> {
+    let place = shared.places.try_acquire();
+    place.map_err(|_| busy(REQUESTS_MAX, REQUESTS_MAX))
+}
+
+fn unreadable(fault: StoreFault) -> Reject {
+    tracing::error!(%fault, "the store cannot be read");
+    Reject::of(Code::Unavailable)
+}
+
+/// A batch of claims as one part for each core, where it needs no signature of its own; anything else as one part.
+///
+/// Claims are judged one by one, so parts decided in their order in one commit are the whole batch.
+fn parts(peer: AccountKey, request: EscrowRequest, cores: usize) -> Vec<EscrowRequest> {
+    let EscrowCommand::Claim { batch, .. } = &request.command else {
+        return vec![request];
+    };
+    let claims = batch.claims.as_slice();
+    let size = claims.len().div_ceil(cores).max(CLAIMS_PER_CORE_MIN);
+    if batch.payee != peer || claims.len() <= size {
+        return vec![request];
+    }
+    let part = |claims: &[_]| EscrowRequest {
+        account: request.account,
+        command: EscrowCommand::Claim {
+            batch: ClaimBatch {
+                escrow: batch.escrow,
+                payee: batch.payee,
+                // Fewer than in the batch, so they fit.
+                claims: List::new(claims.to_vec()).unwrap_or_default(),
+            },
+            signature: None,
+        },
+    };
+    claims.chunks(size).map(part).collect()
+}
+
+/// One answer from those of all parts.
+fn whole(mut answers: Vec<EscrowAnswer>) -> Result<EscrowAnswer, Reject> {
+    let unavailable = Reject::of(Code::Unavailable);
+    if answers.len() == 1 {
+        return answers.pop().ok_or(unavailable);
+    }
+    let mut all = Vec::new();
+    for answer in answers {
+        match answer {
+            EscrowAnswer::Claimed { answers } => all.extend(answers.into_vec()),
+            EscrowAnswer::Rejected(reject) => return Err(reject),
+            _ => return Err(unavailable),
+        }
+    }
+    let answers = List::new(all).map_err(|_| unavailable)?;
+    Ok(EscrowAnswer::Claimed { answers })
+}

@@ -1,0 +1,164 @@
+//! What all connections of an escrow share, and the way to its writer.
+
+use super::budget::Budgets;
+use super::cores::Cores;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tombola_core::escrow::EscrowConfig;
+use tombola_core::key::SecretKey;
+use tombola_core::reject::{Code, Reject};
+use tombola_ledger::holds::HoldCache;
+use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
+use tombola_ledger::query::Standing;
+use tombola_store::redb_store::RedbStore;
+
+/// Requests that are worked on at once: with 64 KiB each this bounds memory, and the wait of the last one to seconds.
+pub(super) const REQUESTS_MAX: usize = 1_024;
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) key: SecretKey,
+    pub(super) config: EscrowConfig,
+    pub(super) store: RedbStore,
+    pub(super) cache: HoldCache,
+    pub(super) cores: Cores,
+    pub(super) places: Semaphore,
+    pub(super) budgets: Mutex<Budgets>,
+    pub(super) state: State,
+    pub(super) counters: Counters,
+    /// None once the escrow has drained.
+    queue: Mutex<Option<SyncSender<Job>>>,
+}
+
+/// Commands of one request, decided in one commit.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) commands: Vec<Command>,
+    pub(super) done: oneshot::Sender<Vec<Outcome>>,
+}
+
+impl Shared {
+    pub(super) fn new(key: SecretKey, config: EscrowConfig, ledger: &Ledger<RedbStore>) -> (Self, Receiver<Job>) {
+        // Deposits come from the operator and have no place of their own, so there is room for some more.
+        let (queue, jobs) = sync_channel(REQUESTS_MAX * 2);
+        let shared = Self {
+            cache: HoldCache::new(config.escrow),
+            key,
+            config,
+            store: ledger.store().clone(),
+            cores: Cores::new(),
+            places: Semaphore::new(REQUESTS_MAX),
+            budgets: Mutex::default(),
+            state: State::new(ledger.standing()),
+            counters: Counters::default(),
+            queue: Mutex::new(Some(queue)),
+        };
+        (shared, jobs)
+    }
+
+    /// Has the writer decide commands, in one commit; returns when that is durable.
+    ///
+    /// # Errors
+    /// `unavailable` after a fault or in a drain, `busy` (limit, waiting).
+    pub(super) async fn submit(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, Reject> {
+        let unavailable = Reject::of(Code::Unavailable);
+        let (done, decided) = oneshot::channel();
+        {
+            let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let queue = queue.as_ref().ok_or(unavailable)?;
+            queue.try_send(Job { commands, done }).map_err(|error| match error {
+                std::sync::mpsc::TrySendError::Full(_) => busy(REQUESTS_MAX * 2, REQUESTS_MAX * 2),
+                std::sync::mpsc::TrySendError::Disconnected(_) => unavailable,
+            })?;
+        }
+        // The writer drops what it could not make durable: nothing is known about it.
+        decided.await.map_err(|_| unavailable)
+    }
+
+    /// Lets the writer end when it has done what waits.
+    pub(super) fn close_queue(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// A limit on work is reached.
+pub(super) fn busy(limit: usize, now: usize) -> Reject {
+    let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    Reject::compared(Code::Busy, number(limit), number(now))
+}
+
+/// What the escrow does at present, for whoever waits for a change.
+#[derive(Debug)]
+pub(super) struct State {
+    standing: watch::Sender<Standing>,
+    fault: watch::Sender<Option<LedgerFault>>,
+    draining: watch::Sender<bool>,
+}
+
+impl State {
+    fn new(standing: Standing) -> Self {
+        Self {
+            standing: watch::Sender::new(standing),
+            fault: watch::Sender::new(None),
+            draining: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+
+    pub(super) fn set_standing(&self, standing: Standing) {
+        self.standing.send_replace(standing);
+    }
+
+    pub(super) fn fault(&self) -> Option<LedgerFault> {
+        *self.fault.borrow()
+    }
+
+    pub(super) fn fail(&self, fault: LedgerFault) {
+        self.fault.send_replace(Some(fault));
+    }
+
+    pub(super) async fn failed(&self) -> LedgerFault {
+        let mut fault = self.fault.subscribe();
+        let failed = fault.wait_for(Option::is_some).await;
+        // The sender is a part of this, so there is always a fault to come.
+        failed.ok().and_then(|fault| *fault).unwrap_or(LedgerFault::Stopped)
+    }
+
+    pub(super) fn drain(&self) {
+        self.draining.send_replace(true);
+    }
+
+    pub(super) async fn drained(&self) {
+        // An error would mean that the sender is gone, and it is a part of this.
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
+    }
+}
+
+/// What was done since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) requests: Counter,
+    pub(super) claims: Counter,
+    pub(super) turned_away: Counter,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, count: usize) {
+        self.0
+            .fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
