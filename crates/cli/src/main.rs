@@ -1,2 +1,74 @@
-//! The binary.
-fn main() {}
+//! The `tombola` program: an escrow, a payee and a payer in one binary, and tools that check what they say.
+
+mod escrow;
+mod exit;
+mod inspect;
+mod local;
+mod output;
+mod payee;
+mod payer;
+mod verify;
+
+use clap::{Parser, Subcommand};
+use exit::Failure;
+use output::Output;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Pay fractions of a cent with lottery tickets.
+///
+/// A payer hands over tickets whose expected value is the price. Nearly all lose and never leave the two parties; the
+/// few that win are redeemed at the escrow that keeps the payer's deposit.
+#[derive(Debug, Parser)]
+#[command(name = "tombola", version, after_help = exit::HELP, propagate_version = true)]
+struct Cli {
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Keep deposits, grant holds, redeem winners.
+    Escrow(escrow::Args),
+    /// Sell files unit by unit as tickets arrive, and redeem the winners.
+    Payee(payee::Args),
+    /// Buy, tip, and check what was paid.
+    Payer(payer::Args),
+    /// Show any object of the protocol: its type, its fields, and whether its signatures verify.
+    Inspect(inspect::Args),
+    /// Check evidence offline.
+    Verify(verify::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("TOMBOLA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let output = if cli.json { Output::Programs } else { Output::People };
+    match run(cli.role, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(role: Role, output: Output) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match role {
+            Role::Escrow(args) => escrow::run(args, output).await,
+            Role::Payee(args) => payee::run(args, output).await,
+            Role::Payer(args) => payer::run(args, output).await,
+            Role::Inspect(args) => inspect::run(&args, output),
+            Role::Verify(args) => verify::run(&args, output),
+        }
+    })
+}

@@ -1,0 +1,232 @@
+//! Exit codes and failures: what happened, both numbers, what to do next.
+
+use serde_json::Value;
+use std::process::ExitCode;
+use tombola_core::amount::{Amount, Asset};
+use tombola_core::reject::{Code, Reject};
+use tombola_node::admin::{AdminError, RequestError};
+use tombola_node::config::ConfigError;
+use tombola_node::disk::StoreError;
+use tombola_node::escrow::EscrowNodeError;
+use tombola_node::escrow_client::EscrowError;
+use tombola_node::home::HomeError;
+use tombola_node::key_file::KeyFileError;
+use tombola_node::payee::PayeeError;
+
+/// What `--help` says about exit codes; each is one [`Exit`].
+pub(crate) const HELP: &str = "Exit codes:
+  0  done
+  1  failed; the message says why and what to do
+  2  the command line is wrong
+  3  the spending ceiling is reached: what has arrived is kept, and the command to go on is shown
+  4  the other side is away: try again later
+  5  another process works on this home
+  6  something was checked and does not hold: books that do not balance, a claim that proves nothing
+  7  not confirmed: nothing was paid
+
+With --json, standard output has one JSON object: the result, or {\"error\": {\"code\", \"message\", ...}}.
+Logs go to standard error; TOMBOLA_LOG sets what is logged (for example TOMBOLA_LOG=debug).";
+
+/// How a command ends if it does not do what it was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Failed,
+    Ceiling,
+    Away,
+    Locked,
+    CheckFailed,
+    NotConfirmed,
+}
+
+impl Exit {
+    /// By the stable name of an error, as it may come from another process.
+    fn of(code: &str) -> Self {
+        match code {
+            CEILING => Self::Ceiling,
+            ESCROW_AWAY | PAYEE_AWAY => Self::Away,
+            LOCKED => Self::Locked,
+            CHECK_FAILED => Self::CheckFailed,
+            NOT_CONFIRMED => Self::NotConfirmed,
+            _ => Self::Failed,
+        }
+    }
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Ceiling => 3,
+            Self::Away => 4,
+            Self::Locked => 5,
+            Self::CheckFailed => 6,
+            Self::NotConfirmed => 7,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.number())
+    }
+}
+
+/// Names of errors that have an exit code of their own.
+pub(crate) const CEILING: &str = "ceiling_reached";
+pub(crate) const ESCROW_AWAY: &str = "escrow_away";
+pub(crate) const PAYEE_AWAY: &str = "payee_away";
+pub(crate) const LOCKED: &str = "locked";
+pub(crate) const CHECK_FAILED: &str = "check_failed";
+pub(crate) const NOT_CONFIRMED: &str = "not_confirmed";
+
+/// The field of an error that says what to do next.
+const NEXT: &str = "next";
+
+/// A command that failed.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) AdminError);
+
+impl Failure {
+    pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
+        Self(AdminError::new(code, message))
+    }
+
+    /// With what to do next.
+    pub(crate) fn next(self, next: impl Into<String>) -> Self {
+        Self(self.0.with(NEXT, next.into()))
+    }
+
+    pub(crate) fn with(self, key: &str, value: impl Into<Value>) -> Self {
+        Self(self.0.with(key, value))
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        Exit::of(&self.0.code)
+    }
+
+    /// For people: what happened, then what to do.
+    pub(crate) fn text(&self) -> String {
+        let next = self.0.detail.get(NEXT).and_then(Value::as_str);
+        let next = next.map(|next| format!("\nnext: {next}")).unwrap_or_default();
+        format!("error: {}{next}", self.0.message)
+    }
+
+    /// A refusal, with both numbers as decimals where they are money.
+    pub(crate) fn rejected(who: &str, reject: &Reject, asset: Asset) -> Self {
+        let failure = |message| Self::new(reject.code.name(), message).next(reject.code.advice());
+        if reject.need == 0 && reject.has == 0 {
+            return failure(format!("{who} refused: {}", reject.code));
+        }
+        let number = |n: u64| match is_money(reject.code) {
+            true => Amount(n).decimal(asset.decimals).to_string(),
+            false => n.to_string(),
+        };
+        let (need, has) = (number(reject.need), number(reject.has));
+        failure(format!("{who} refused: {}: need {need}, has {has}", reject.code))
+            .with("need", need)
+            .with("has", has)
+    }
+
+    pub(crate) fn escrow(error: &EscrowError, asset: Asset) -> Self {
+        match error {
+            EscrowError::Rejected(reject) => Self::rejected("the escrow", reject, asset),
+            EscrowError::Away(_) => Self::new(ESCROW_AWAY, error.to_string())
+                .next("check that the escrow runs and that its address in config.toml is right, then try again"),
+            _ => Self::new("unintelligible", error.to_string()).next("update the older of the two programs"),
+        }
+    }
+
+    pub(crate) fn escrow_node(error: &EscrowNodeError, asset: Asset) -> Self {
+        match error {
+            EscrowNodeError::Rejected(reject) => Self::rejected("the ledger", reject, asset),
+            EscrowNodeError::Net(_) => Self::new("network", error.to_string())
+                .next("choose another address with --listen; port 0 takes any free one"),
+            EscrowNodeError::Ledger(_) => Self::new("store_failed", error.to_string())
+                .next("look at the disk and at the log; what was answered before is durable"),
+            _ => Self::new("failed", error.to_string()),
+        }
+    }
+
+    pub(crate) fn payee_node(error: &PayeeError, asset: Asset) -> Self {
+        match error {
+            PayeeError::Escrow(error) => Self::escrow(error, asset),
+            PayeeError::Net(_) => Self::new("network", error.to_string())
+                .next("choose another address with --listen; port 0 takes any free one"),
+            PayeeError::Store(error) => Self::store(error),
+            PayeeError::Rules(reject) => Self::rejected("the payee", reject, asset),
+            _ => Self::new("failed", error.to_string()),
+        }
+    }
+
+    pub(crate) fn store(error: &StoreError) -> Self {
+        match error {
+            StoreError::Locked => Self::new(LOCKED, error.to_string()).next("stop the other process"),
+            _ => Self::new("store_failed", error.to_string()).next("look at the disk; a backup helps if it is broken"),
+        }
+    }
+}
+
+/// Whether the numbers of a refusal are amounts.
+fn is_money(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BadTerms
+            | Code::HoldExhausted
+            | Code::FaceOutOfRange
+            | Code::PriceMismatch
+            | Code::InsufficientFunds
+            | Code::CapOutOfRange
+            | Code::ReleaseMismatch
+            | Code::SupplyExceeded
+            | Code::ClaimOverCap
+    )
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Failed(error) => Self(error),
+            other => Self::new("node_lost", other.to_string())
+                .next("the command may have been carried out or not: look before you repeat it"),
+        }
+    }
+}
+
+impl From<HomeError> for Failure {
+    fn from(error: HomeError) -> Self {
+        match &error {
+            HomeError::Locked { pid, .. } => Self::new(LOCKED, error.to_string())
+                .with("pid", *pid)
+                .next("it does not answer on its socket: give it a moment to start or to stop, or stop it with kill"),
+            HomeError::Missing { .. } => Self::new("no_home", error.to_string()).next("run init first, or give --home"),
+            _ => Self::new("home", error.to_string()),
+        }
+    }
+}
+
+impl From<KeyFileError> for Failure {
+    fn from(error: KeyFileError) -> Self {
+        match error {
+            KeyFileError::Exists { .. } => Self::new("exists", error.to_string())
+                .next("it may be worth money: choose another --home, or move it away yourself"),
+            _ => Self::new("key_file", error.to_string()),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new("config", error.to_string())
+            .next("correct config.toml or the option; init writes one with every default")
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new("io", error.to_string())
+    }
+}

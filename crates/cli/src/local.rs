@@ -1,0 +1,183 @@
+//! What the roles share on this machine: homes, init, the socket of a running node, and running one until it is told to end.
+
+use crate::exit::Failure;
+use crate::output::Output;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::future::Future;
+use std::path::PathBuf;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tombola_core::key::{AccountKey, SecretKey};
+use tombola_net::Address;
+use tombola_node::admin::{self, AdminError, AdminServer, Progress, RequestError};
+use tombola_node::config::{CONFIG_FILE, ConfigFile};
+use tombola_node::home::{Home, HomeError, HomeLock};
+use tombola_node::key_file::{self, KEY_FILE, KeyFileError};
+
+/// Which home, by the option or the default of a role.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct HomeArg {
+    /// The role's directory: key, configuration, store and socket [default: ~/.tombola/ROLE].
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+}
+
+impl HomeArg {
+    fn path(&self, role: &str) -> Result<PathBuf, Failure> {
+        if let Some(home) = &self.home {
+            return Ok(std::path::absolute(home)?);
+        }
+        let user = std::env::var_os("HOME").filter(|home| !home.is_empty());
+        let user = user.ok_or_else(|| Failure::new("no_home", "HOME is not set").next("give --home DIR"))?;
+        Ok(PathBuf::from(user).join(".tombola").join(role))
+    }
+
+    pub(crate) fn open(&self, role: &str) -> Result<Home, Failure> {
+        Home::open(self.path(role)?).map_err(|error| match &error {
+            HomeError::Missing { path } => Failure::new("no_home", error.to_string())
+                .next(format!("tombola {role} init --home {}", path.display())),
+            _ => error.into(),
+        })
+    }
+
+    /// The option as it is to be repeated in a command that is shown.
+    pub(crate) fn shown(&self) -> String {
+        match &self.home {
+            None => String::new(),
+            Some(home) => format!(" --home {}", quoted(&home.display().to_string())),
+        }
+    }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@=+,".contains(&b);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Makes a home with key and configuration; nothing that is there is overwritten.
+pub(crate) fn init<C: ConfigFile>(home: &HomeArg, role: &str, config: &C) -> Result<(Home, AccountKey), Failure> {
+    config.check()?;
+    let home = Home::create(home.path(role)?)?;
+    let _lock = home.lock()?;
+    let key = home.file(KEY_FILE);
+    if key.exists() {
+        return Err(KeyFileError::Exists { path: key }.into());
+    }
+    let path = home.file(CONFIG_FILE);
+    if path.exists() {
+        return Err(KeyFileError::Exists { path }.into());
+    }
+    config.write(&path)?;
+    let account = key_file::create(&key)?.account();
+    Ok((home, account))
+}
+
+/// The key and the configuration of a home.
+pub(crate) fn read<C: ConfigFile>(home: &Home) -> Result<(SecretKey, C), Failure> {
+    let config = C::read(&home.file(CONFIG_FILE))?;
+    Ok((key_file::read(&home.file(KEY_FILE))?, config))
+}
+
+/// Asks the node that runs on a home; nothing if none does.
+pub(crate) async fn ask(
+    home: &Home,
+    command: &(impl Serialize + Sync),
+    on_progress: impl FnMut(&Value),
+) -> Result<Option<Value>, Failure> {
+    match admin::request(home, &json!(command), on_progress).await {
+        Ok(result) => Ok(Some(result)),
+        Err(RequestError::NoNode) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// An account, given as a key or by the address of its node.
+pub(crate) fn parse_account(text: &str) -> Result<AccountKey, String> {
+    if text.contains("://") {
+        let address: Address = text.parse().map_err(|error| format!("{error}"))?;
+        return Ok(address.key);
+    }
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+/// The end of a node's work: Ctrl-C or SIGTERM.
+pub(crate) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    /// Listens from now on, so that a signal that comes while a node starts is not lost.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    pub(crate) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Serves a home's socket until `end` is ready, and then answers what has begun.
+///
+/// `carry_out` reports progress by a function that does not wait.
+pub(crate) async fn serve_socket<C, H, F, T>(
+    lock: &HomeLock,
+    carry_out: H,
+    end: impl Future<Output = T>,
+) -> Result<T, Failure>
+where
+    C: DeserializeOwned,
+    H: Fn(C, mpsc::UnboundedSender<Value>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Value, Failure>> + Send + 'static,
+{
+    let socket = AdminServer::bind(lock).map_err(|error| {
+        Failure::new("socket", error.to_string()).next("a home with a shorter path, or on a local disk, may help")
+    })?;
+    let (ended, ending) = tokio::sync::oneshot::channel();
+    let handler = move |request: Value, progress: Progress| {
+        let (lines, mut waiting) = mpsc::unbounded_channel();
+        let work = serde_json::from_value::<C>(request).map(|command| carry_out(command, lines));
+        async move {
+            let work = work.map_err(|error| AdminError::new("malformed", error.to_string()))?;
+            let forward = async {
+                while let Some(line) = waiting.recv().await {
+                    progress.send(line).await;
+                }
+            };
+            let (result, ()) = tokio::join!(work, forward);
+            result.map_err(|failure| failure.0)
+        }
+    };
+    let serving = socket.serve(handler, async {
+        // Dropped only together with the future that is waited for.
+        let _ = ending.await;
+    });
+    let end = async {
+        let result = end.await;
+        let _ = ended.send(());
+        result
+    };
+    let (result, ()) = tokio::join!(end, serving);
+    Ok(result)
+}
+
+/// Says that a node is ready: for people a few lines, for programs one object.
+pub(crate) fn ready(output: Output, what: &str, mut fields: Value, next: &str) {
+    if let Some(object) = fields.as_object_mut() {
+        object.insert("ready".to_owned(), true.into());
+        object.insert("next".to_owned(), next.into());
+    }
+    output.result(&fields, || format!("{what}\nnext: {next}"));
+}

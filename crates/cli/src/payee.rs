@@ -1,0 +1,261 @@
+//! `tombola payee`: sells the files of a directory.
+
+use crate::exit::Failure;
+use crate::local::{HomeArg, Stop, ask, init, quoted, read, ready, serve_socket};
+use crate::output::{Output, date, fields, money, number};
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tombola_core::amount::Asset;
+use tombola_net::Address;
+use tombola_node::config::{Money, PayeeConfig, parse_bytes};
+use tombola_node::home::Home;
+use tombola_node::payee::{Catalog, FileCatalog, Payee, PayeeError, PayeeOptions, PayeeStatus, Redeemed};
+
+const ROLE: &str = "payee";
+/// The store in a home.
+const STORE_FILE: &str = "payee.redb";
+
+/// The payee sells files, unit by unit, as tickets arrive, and redeems the winners by itself.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tombola payee init --escrow tombola://tom1...@127.0.0.1:7400 --files ./songs --price 0.0001 --per 64KiB
+  tombola payee run
+  tombola payee status
+  tombola payee redeem")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    home: HomeArg,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a home: key, and configuration with every default in it.
+    Init(Offer),
+    /// Sell until Ctrl-C or SIGTERM; then close all books, redeem once more, and end. Options override the configuration.
+    Run(Offer),
+    /// Show what is owed, reserved and redeemed.
+    Status,
+    /// Redeem all winners now. It happens by itself, too.
+    Redeem,
+}
+
+/// What is sold, for how much, and where it is redeemed.
+#[derive(Debug, clap::Args)]
+struct Offer {
+    /// Address of the escrow whose holds are taken: tombola://KEY@HOST:PORT.
+    #[arg(long)]
+    escrow: Option<Address>,
+    /// Directory whose files are sold.
+    #[arg(long, value_name = "DIR")]
+    files: Option<PathBuf>,
+    /// Price of one unit.
+    #[arg(long)]
+    price: Option<Money>,
+    /// Bytes of one unit, such as 64KiB.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    per: Option<u32>,
+    /// Address and UDP port to listen on; port 0 takes any free one.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Asset of the escrow.
+    #[arg(long)]
+    asset: Option<String>,
+    /// Decimal places of the asset.
+    #[arg(long)]
+    decimals: Option<u8>,
+}
+
+impl Offer {
+    fn apply(self, config: PayeeConfig) -> Result<PayeeConfig, Failure> {
+        let files = self.files.map(std::path::absolute).transpose()?;
+        Ok(PayeeConfig {
+            escrow: self.escrow.or(config.escrow),
+            files: files.or(config.files),
+            price: self.price.unwrap_or(config.price),
+            per_bytes: self.per.unwrap_or(config.per_bytes),
+            listen: self.listen.unwrap_or(config.listen),
+            asset: self.asset.unwrap_or(config.asset),
+            decimals: self.decimals.unwrap_or(config.decimals),
+            ..config
+        })
+    }
+}
+
+/// What the socket of a running payee takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+enum Request {
+    Status {},
+    Redeem {},
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
+    let home = &args.home;
+    match args.command {
+        Command::Init(offer) => make(home, offer, output),
+        Command::Run(offer) => serve(home, offer, output).await,
+        Command::Status => {
+            let status = operate(home, &Request::Status {}).await?;
+            output.result(&status, || fields(&status));
+            Ok(())
+        }
+        Command::Redeem => {
+            let done = operate(home, &Request::Redeem {}).await?;
+            output.result(&done, || {
+                let (paid, refused) = (number(&done, "receipts"), number(&done, "refusals"));
+                let waiting = number(&done, "unclaimed_books");
+                format!("claims paid: {paid}, refused: {refused}; books that still wait: {waiting}")
+            });
+            Ok(())
+        }
+    }
+}
+
+fn make(home: &HomeArg, offer: Offer, output: Output) -> Result<(), Failure> {
+    let config = offer.apply(PayeeConfig::default())?;
+    if config.escrow.is_none() {
+        return Err(no_escrow("tombola payee init --escrow tombola://KEY@HOST:PORT"));
+    }
+    let (made, account) = init(home, ROLE, &config)?;
+    let files = if config.files.is_some() { "" } else { " --files DIR" };
+    let next = format!("tombola payee run{files}{}", home.shown());
+    let address = Address::new(account, config.listen.ip().to_string(), config.listen.port());
+    let result = json!({ "home": made.path(), "account": account, "address": address, "next": next });
+    output.result(&result, || {
+        let path = made.path().display();
+        format!("payee made in {path}\naddress: {address}\nnext: {next}")
+    });
+    Ok(())
+}
+
+fn no_escrow(next: &str) -> Failure {
+    Failure::new("no_escrow", "no escrow is configured: winners could not be redeemed").next(next)
+}
+
+fn options(home: &Home, config: &PayeeConfig) -> Result<(PayeeOptions, Asset), Failure> {
+    let terms = config.terms()?;
+    let escrow = config.escrow.clone();
+    let escrow = escrow.ok_or_else(|| no_escrow("give --escrow, or set escrow in config.toml"))?;
+    let options = PayeeOptions {
+        key: tombola_node::key_file::read(&home.file(tombola_node::key_file::KEY_FILE))?,
+        listen: config.listen,
+        escrow,
+        terms,
+        store: home.file(STORE_FILE),
+    };
+    Ok((options, terms.asset))
+}
+
+fn catalog(config: &PayeeConfig) -> Result<FileCatalog, Failure> {
+    let files = config.files.as_ref();
+    let files = files.ok_or_else(|| Failure::new("no_files", "nothing is for sale").next("give --files DIR"))?;
+    let terms = config.terms()?;
+    FileCatalog::new(files, terms.price, terms.per_bytes).map_err(|error| {
+        Failure::new("no_files", format!("{}: {error}", files.display())).next("give --files DIR of a directory")
+    })
+}
+
+async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    let home = arg.open(ROLE)?;
+    let lock = home.lock()?;
+    let (_, config) = read::<PayeeConfig>(&home)?;
+    let config = offer.apply(config)?;
+    let (options, asset) = options(&home, &config)?;
+    let catalog = catalog(&config)?;
+    let (offers, _) = catalog.list(asset, None);
+    let failed = |error: PayeeError| Failure::payee_node(&error, asset);
+    let payee = Arc::new(Payee::serve(options, catalog).await.map_err(failed)?);
+    let address = payee.address().clone();
+    let serving = Arc::clone(&payee);
+    let carry_out = move |request: Request, _| {
+        let payee = Arc::clone(&serving);
+        async move {
+            match request {
+                Request::Status {} => payee.status().map(|status| {
+                    let node = json!({ "running": true, "address": payee.address() });
+                    status_json(&status, asset, node)
+                }),
+                Request::Redeem {} => payee.redeem().await.map(redeemed_json),
+            }
+            .map_err(|error| Failure::payee_node(&error, asset))
+        }
+    };
+    let end = async move {
+        let first = offers
+            .first()
+            .map(|offer| offer.service.as_str().trim_start_matches('/'));
+        let name = first.unwrap_or("NAME");
+        let file = name.rsplit('/').next().unwrap_or(name);
+        let url = quoted(&address.clone().with_path(name).to_string());
+        let next = format!("tombola payer get {url} -o {} --spend-max 0.50", quoted(file));
+        let (price, unit) = (&config.price, config.per_bytes);
+        let what = format!("payee {address}\nselling at {price} {} for {unit} bytes", asset.name());
+        ready(output, &what, json!({ "address": address }), &next);
+        stop.wait().await;
+    };
+    serve_socket(&lock, carry_out, end).await?;
+    // The socket has answered all and let go of it.
+    if let Some(payee) = Arc::into_inner(payee) {
+        payee.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Asks the running node, or works on its store alone.
+async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
+    let home = home.open(ROLE)?;
+    if let Some(result) = ask(&home, request, |_| ()).await? {
+        return Ok(result);
+    }
+    let _lock = home.lock()?;
+    let (_, config) = read::<PayeeConfig>(&home)?;
+    let (options, asset) = options(&home, &config)?;
+    let result = match request {
+        Request::Status {} => {
+            let node = json!({ "running": false });
+            Payee::status_offline(&options).map(|status| status_json(&status, asset, node))
+        }
+        Request::Redeem {} => Payee::redeem_offline(options).await.map(redeemed_json),
+    };
+    result.map_err(|error| Failure::payee_node(&error, asset))
+}
+
+fn status_json(status: &PayeeStatus, asset: Asset, node: Value) -> Value {
+    let exposure = &status.exposure;
+    json!({
+        "node": node,
+        "health": status.health,
+        "asset": asset.name(),
+        "owed": money(exposure.liabilities, asset),
+        "reserved": money(exposure.reservations, asset),
+        "unclaimed_books": exposure.unclaimed_books,
+        "claim_deadline": exposure.claim_deadline.map(date),
+        "holds": exposure.holds,
+        "open_books": exposure.open_books,
+        "units_lent": exposure.units_lent,
+        "records": status.records,
+        "tickets": status.tickets,
+        "winners": status.winners,
+        "expected": money(status.expected, asset),
+        "units": status.units,
+        "claims": status.claims,
+        "winners_redeemed": status.winners_redeemed,
+        "redeemed": money(status.redeemed, asset),
+        "refusals": status.refusals,
+    })
+}
+
+fn redeemed_json(redeemed: Redeemed) -> Value {
+    json!({
+        "receipts": redeemed.receipts,
+        "refusals": redeemed.refusals,
+        "unclaimed_books": redeemed.unclaimed_books,
+    })
+}

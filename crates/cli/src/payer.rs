@@ -1,0 +1,281 @@
+//! `tombola payer`: buys, tips, and checks what was paid.
+
+mod carry_out;
+mod purchase;
+
+use crate::escrow::deposit_hint;
+use crate::exit::{CHECK_FAILED, Failure};
+use crate::local::{HomeArg, Stop, ask, init, read, ready, serve_socket};
+use crate::output::{Output, date, fields, number, text};
+use carry_out::{Request, payer_failure};
+use clap::Subcommand;
+use purchase::{GetArgs, SendArgs};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tombola_core::amount::{Asset, Timestamp};
+use tombola_net::Address;
+use tombola_node::config::PayerConfig;
+use tombola_node::home::{Home, HomeLock};
+use tombola_node::payer::{Payer, PayerOptions};
+
+const ROLE: &str = "payer";
+/// The store in a home.
+const STORE_FILE: &str = "payer.redb";
+
+/// The payer keeps a deposit at an escrow and pays with lottery tickets.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tombola payer init --escrow tombola://tom1...@127.0.0.1:7400
+  tombola payer get tombola://tom1...@127.0.0.1:7401/song.ogg -o song.ogg --spend-max 0.50
+  tombola payer send tombola://tom1...@127.0.0.1:7401 0.02
+  tombola payer balance
+  tombola payer audit")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    home: HomeArg,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a home: key, and configuration with every default in it.
+    Init(Init),
+    /// Keep connections and holds for other programs of this user, until Ctrl-C or SIGTERM.
+    Run,
+    /// Buy a file: tombola://KEY@HOST:PORT/name. A cut download goes on where it was cut, without paying twice.
+    Get(GetArgs),
+    /// Tip a payee.
+    Send(SendArgs),
+    /// Show balance and open holds.
+    Balance,
+    /// Show what happened to the account.
+    Statement {
+        /// Only entries after this number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+    },
+    /// Check every charge again: hold, signature, commitment, chain, each draw, and the sums.
+    Audit,
+}
+
+#[derive(Debug, clap::Args)]
+struct Init {
+    /// Address of the escrow that keeps the deposit: tombola://KEY@HOST:PORT.
+    #[arg(long)]
+    escrow: Address,
+    /// Asset of the escrow.
+    #[arg(long)]
+    asset: Option<String>,
+    /// Decimal places of the asset.
+    #[arg(long)]
+    decimals: Option<u8>,
+}
+
+pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
+    let home = &args.home;
+    match args.command {
+        Command::Init(options) => make(home, options, output),
+        Command::Run => serve(home, output).await,
+        Command::Get(get) => purchase::get(home, get, output).await,
+        Command::Send(send) => purchase::send(home, send, output).await,
+        Command::Balance => {
+            let balance = once(home, &Request::Balance {}).await?;
+            output.result(&balance, || balance_text(&balance));
+            Ok(())
+        }
+        Command::Statement { after } => statement(home, after, output).await,
+        Command::Audit => {
+            let report = once(home, &Request::Audit {}).await?;
+            output.result(&report, || fields(&report));
+            match report.get("clean").and_then(Value::as_bool) {
+                Some(true) => Ok(()),
+                _ => Err(Failure::new(CHECK_FAILED, "not every charge holds: see above")
+                    .next("keep the statement and the journal: they are the evidence")),
+            }
+        }
+    }
+}
+
+fn make(home: &HomeArg, options: Init, output: Output) -> Result<(), Failure> {
+    let defaults = PayerConfig::default();
+    let config = PayerConfig {
+        escrow: Some(options.escrow),
+        asset: options.asset.unwrap_or(defaults.asset),
+        decimals: options.decimals.unwrap_or(defaults.decimals),
+        ..defaults
+    };
+    let (made, account) = init(home, ROLE, &config)?;
+    // Who runs the escrow puts the money in; there is no other way yet.
+    let next = deposit_hint(&account);
+    let result = json!({ "home": made.path(), "account": account, "next": next });
+    output.result(&result, || {
+        let path = made.path().display();
+        format!("payer made in {path}\naccount: {account}\nnext, at the escrow: {next}")
+    });
+    Ok(())
+}
+
+/// A payer to ask: the node that runs on the home, or this process with the home's lock.
+pub(crate) enum Node {
+    Running(Home),
+    Alone(Box<Alone>),
+}
+
+pub(crate) struct Alone {
+    payer: Payer,
+    asset: Asset,
+    _lock: HomeLock,
+}
+
+impl Node {
+    /// Finds out which by asking what every node answers.
+    pub(crate) async fn open(arg: &HomeArg) -> Result<Self, Failure> {
+        let home = arg.open(ROLE)?;
+        if ask(&home, &Request::Asset {}, |_| ()).await?.is_some() {
+            return Ok(Self::Running(home));
+        }
+        let lock = home.lock()?;
+        let (payer, asset) = connect(&home)?;
+        Ok(Self::Alone(Box::new(Alone {
+            payer,
+            asset,
+            _lock: lock,
+        })))
+    }
+
+    pub(crate) async fn request(
+        &self,
+        request: Request,
+        on_progress: &(dyn Fn(&Value) + Send + Sync),
+    ) -> Result<Value, Failure> {
+        match self {
+            Self::Running(home) => match ask(home, &request, on_progress).await? {
+                Some(result) => Ok(result),
+                None => Err(Failure::new("node_lost", "the payer node has ended").next("repeat the command")),
+            },
+            Self::Alone(alone) => {
+                carry_out::carry_out(&alone.payer, alone.asset, request, &|progress| on_progress(&progress)).await
+            }
+        }
+    }
+
+    /// Says goodbye; a running node stays.
+    pub(crate) async fn close(self) {
+        if let Self::Alone(alone) = self {
+            alone.payer.shutdown().await;
+        }
+    }
+}
+
+fn connect(home: &Home) -> Result<(Payer, Asset), Failure> {
+    let (key, config) = read::<PayerConfig>(home)?;
+    let terms = config.terms()?;
+    let escrow = config.escrow.ok_or_else(|| {
+        Failure::new("no_escrow", "no escrow is configured: there is no deposit to pay from")
+            .next("set escrow in config.toml")
+    })?;
+    let options = PayerOptions {
+        key,
+        escrow,
+        terms,
+        store: home.file(STORE_FILE),
+    };
+    let payer = Payer::connect(options).map_err(|error| payer_failure(&error, terms.asset))?;
+    Ok((payer, terms.asset))
+}
+
+async fn once(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
+    let node = Node::open(home).await?;
+    let result = node.request(request.clone(), &|_| ()).await;
+    node.close().await;
+    result
+}
+
+async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
+    let mut stop = Stop::listen()?;
+    let home = arg.open(ROLE)?;
+    let lock = home.lock()?;
+    let (payer, asset) = connect(&home)?;
+    let account = payer.account();
+    let serving = payer.clone();
+    let carry_out = move |request: Request, lines: mpsc::UnboundedSender<Value>| {
+        let payer = serving.clone();
+        async move {
+            let on_progress = move |progress| {
+                // A client that went away does not stop a purchase.
+                let _ = lines.send(progress);
+            };
+            carry_out::carry_out(&payer, asset, request, &on_progress).await
+        }
+    };
+    let next = format!("tombola payer balance{}", arg.shown());
+    let end = async move {
+        let socket = tombola_node::admin::socket_path(&home);
+        let fields = json!({ "account": account, "socket": socket });
+        ready(output, &format!("payer {account}"), fields, &next);
+        stop.wait().await;
+    };
+    serve_socket(&lock, carry_out, end).await?;
+    payer.shutdown().await;
+    Ok(())
+}
+
+async fn statement(home: &HomeArg, after: u64, output: Output) -> Result<(), Failure> {
+    let node = Node::open(home).await?;
+    let mut entries: Vec<Value> = Vec::new();
+    let mut after = after;
+    loop {
+        let mut page = node.request(Request::Statement { after }, &|_| ()).await?;
+        if let Some(Value::Array(page)) = page.get_mut("entries").map(Value::take) {
+            entries.extend(page);
+        }
+        let last = entries.last().map_or(after, |entry| number(entry, "sequence"));
+        if page.get("more") != Some(&Value::Bool(true)) || last == after {
+            break;
+        }
+        after = last;
+    }
+    node.close().await;
+    let result = json!({ "entries": entries });
+    output.result(&result, || {
+        let lines: Vec<String> = entries.iter().map(entry_text).collect();
+        match lines.is_empty() {
+            true => "nothing has happened yet".to_owned(),
+            false => lines.join("\n"),
+        }
+    });
+    Ok(())
+}
+
+fn entry_text(entry: &Value) -> String {
+    let (sequence, at) = (number(entry, "sequence"), date(Timestamp(number(entry, "at"))));
+    let (kind, amount, balance) = (text(entry, "kind"), text(entry, "amount"), text(entry, "balance"));
+    let detail = ["reference", "to", "from", "payee", "hold", "book"];
+    let detail = detail
+        .iter()
+        .filter_map(|key| Some(format!("{key} {}", entry.get(*key)?.as_str()?)));
+    let detail: Vec<String> = detail.collect();
+    format!(
+        "{sequence:>5}  {at}  {kind:<9} {amount:>14}  balance {balance:>14}  {}",
+        detail.join("  ")
+    )
+}
+
+fn balance_text(balance: &Value) -> String {
+    let mut lines = vec![
+        format!("account  {}", text(balance, "account")),
+        format!("balance  {} {}", text(balance, "balance"), text(balance, "asset")),
+        format!(
+            "held     {} in {} open holds",
+            text(balance, "held"),
+            number(balance, "open_holds")
+        ),
+    ];
+    for hold in balance.get("holds").and_then(Value::as_array).into_iter().flatten() {
+        let (left, cap, payee) = (text(hold, "left"), text(hold, "cap"), text(hold, "payee"));
+        let expires = date(Timestamp(number(hold, "expires_at")));
+        lines.push(format!("  {left} left of {cap} for {payee} until {expires}"));
+    }
+    lines.join("\n")
+}

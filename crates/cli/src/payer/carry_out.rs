@@ -1,0 +1,305 @@
+//! What a payer node is asked, over its socket or in this process, and its answers as JSON.
+
+use crate::exit::{CEILING, Failure, PAYEE_AWAY};
+use crate::output::money;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use tombola_core::amount::{Amount, Asset};
+use tombola_core::message::{AccountState, Charge, StatementEntry, StatementKind, StatementPage};
+use tombola_core::payer::PlanError;
+use tombola_net::Address;
+use tombola_node::payer::{AuditReport, Order, Payer, PayerError, PayerEvent};
+
+/// What the socket of a running payer takes. Amounts are decimals.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    Asset {},
+    Balance {},
+    Statement {
+        after: u64,
+    },
+    Audit {},
+    PlanGet {
+        url: Address,
+        output: PathBuf,
+        spend_max: Option<String>,
+    },
+    /// Plans and pays: `spend_max` is best the one of a plan that was seen before.
+    Get {
+        url: Address,
+        output: PathBuf,
+        spend_max: Option<String>,
+    },
+    PlanSend {
+        url: Address,
+        amount: String,
+        spend_max: Option<String>,
+    },
+    Send {
+        url: Address,
+        amount: String,
+        spend_max: Option<String>,
+    },
+}
+
+pub(crate) async fn carry_out(
+    payer: &Payer,
+    asset: Asset,
+    request: Request,
+    on_progress: &(dyn Fn(Value) + Send + Sync),
+) -> Result<Value, Failure> {
+    let failed = |error: PayerError| payer_failure(&error, asset);
+    let on_event = |event| on_progress(event_json(event, asset));
+    match request {
+        Request::Asset {} => Ok(json!({ "asset": asset.name(), "decimals": asset.decimals })),
+        Request::Balance {} => Ok(balance_json(&payer.balance().await.map_err(failed)?, asset)),
+        Request::Statement { after } => Ok(statement_json(&payer.statement(after).await.map_err(failed)?, asset)),
+        Request::Audit {} => Ok(audit_json(&payer.audit().await.map_err(failed)?, asset)),
+        Request::PlanGet { url, output, spend_max } => {
+            let ceiling = ceiling(spend_max.as_deref(), asset)?;
+            let order = payer.plan_get(&url, ceiling, &output).await.map_err(failed)?;
+            Ok(order_json(&order))
+        }
+        Request::Get { url, output, spend_max } => {
+            let ceiling = ceiling(spend_max.as_deref(), asset)?;
+            let order = payer.plan_get(&url, ceiling, &output).await.map_err(failed)?;
+            let done = payer.get(&order, &on_event).await.map_err(failed)?;
+            Ok(json!({
+                "output": done.output,
+                "size": done.size,
+                "content_hash": done.content_hash,
+                "tickets": done.tickets,
+                "expected": money(done.expected, asset),
+            }))
+        }
+        Request::PlanSend { url, amount, spend_max } => {
+            let (amount, ceiling) = (parse("amount", &amount, asset)?, ceiling(spend_max.as_deref(), asset)?);
+            let order = payer.plan_tip(&url, amount, ceiling).await.map_err(failed)?;
+            Ok(order_json(&order))
+        }
+        Request::Send { url, amount, spend_max } => {
+            let (amount, ceiling) = (parse("amount", &amount, asset)?, ceiling(spend_max.as_deref(), asset)?);
+            let order = payer.plan_tip(&url, amount, ceiling).await.map_err(failed)?;
+            let sent = payer.send(&order, &on_event).await.map_err(failed)?;
+            Ok(json!({
+                "amount": money(amount, asset),
+                "exact": order.is_exact,
+                "tickets": sent.tickets,
+                "expected": money(sent.expected, asset),
+            }))
+        }
+    }
+}
+
+fn ceiling(text: Option<&str>, asset: Asset) -> Result<Option<Amount>, Failure> {
+    text.map(|text| parse("--spend-max", text, asset)).transpose()
+}
+
+fn parse(what: &str, text: &str, asset: Asset) -> Result<Amount, Failure> {
+    Amount::parse(text, asset.decimals)
+        .map_err(|error| Failure::new("amount", format!("{what} {text}: {error}")).next("write it as 0.50"))
+}
+
+/// What happened, the numbers as decimals, and what to do.
+pub(crate) fn payer_failure(error: &PayerError, asset: Asset) -> Failure {
+    let show = |amount: Amount| money(amount, asset);
+    match error {
+        PayerError::Ceiling {
+            need,
+            has,
+            received,
+            size,
+        } => {
+            let (need, has) = (show(*need), show(*has));
+            let message = format!(
+                "the spending ceiling is reached: the next winner needs {need}, the hold has {has} left; \
+                 {received} of {size} have arrived and are kept"
+            );
+            Failure::new(CEILING, message)
+                .with("need", need)
+                .with("has", has)
+                .with("received", *received)
+                .with("size", *size)
+        }
+        PayerError::Escrow(error) => Failure::escrow(error, asset),
+        PayerError::Net(_) => {
+            Failure::new(PAYEE_AWAY, error.to_string()).next("what has arrived is kept: repeat the command later")
+        }
+        PayerError::PayeeRejected(reject) => Failure::rejected("the payee", reject, asset),
+        PayerError::Refused(reject) => Failure::rejected("this payer", reject, asset),
+        PayerError::Plan(PlanError::CeilingTooLow { need, ceiling }) => {
+            let (need, has) = (show(*need), show(*ceiling));
+            Failure::new(
+                "ceiling_too_low",
+                format!("the ceiling is too low: a hold needs {need}, the ceiling is {has}"),
+            )
+            .with("need", need.clone())
+            .with("has", has)
+            .next(format!("give --spend-max {need} or more"))
+        }
+        PayerError::Plan(PlanError::NoCommonFace { need, limit }) => {
+            let (need, has) = (show(*need), show(*limit));
+            let message = format!("no face value suits both sides: at least {need}, at most {has}");
+            Failure::new("no_common_face", message)
+                .with("need", need)
+                .with("has", has)
+        }
+        PayerError::Plan(_) => Failure::new("nothing_to_pay", error.to_string()),
+        PayerError::Store(error) => Failure::store(error),
+        PayerError::Exists { .. } => Failure::new("exists", error.to_string()),
+        PayerError::File { .. } => Failure::new("file", error.to_string()),
+        PayerError::ContentMismatch => Failure::new("content_mismatch", error.to_string())
+            .next("the payee changed or broke the file: remove the partial file to begin anew"),
+        PayerError::NoCommonEscrow { .. } => Failure::new("no_common_escrow", error.to_string())
+            .next("use a payee that takes this escrow, or a payer home at one of the payee's escrows"),
+        _ => Failure::new("failed", error.to_string()),
+    }
+}
+
+/// A plan, the amounts in the asset of the offer.
+fn order_json(order: &Order) -> Value {
+    let asset = order.asset;
+    let show = |amount| money(amount, asset);
+    json!({
+        "url": order.address,
+        "service": order.service,
+        "asset": asset.name(),
+        "units": order.units,
+        "units_done": order.units_done,
+        "unit_bytes": order.unit_bytes,
+        "size": order.size,
+        "price": show(order.price),
+        "face_value": show(order.face_value),
+        "expected": show(order.expected),
+        "low_95": show(order.low_95),
+        "high_95": show(order.high_95),
+        "worst": show(order.worst),
+        "exact": order.is_exact,
+        "spend_max": show(order.spend_max),
+        "hold": show(order.hold_cap),
+        "hold_reused": order.hold_reused,
+        "fee_flat": show(order.fee.flat),
+        "fee_ppm": order.fee.ppm,
+    })
+}
+
+fn event_json(event: PayerEvent, asset: Asset) -> Value {
+    let show = |amount| money(amount, asset);
+    match event {
+        PayerEvent::HoldOpened { cap } => json!({ "event": "hold_opened", "cap": show(cap) }),
+        PayerEvent::HoldReused { left } => json!({ "event": "hold_reused", "left": show(left) }),
+        PayerEvent::ToppedUp { cap } => json!({ "event": "topped_up", "cap": show(cap) }),
+        PayerEvent::Acknowledged { tickets } => json!({ "event": "acknowledged", "tickets": tickets }),
+        PayerEvent::Received { bytes, size } => json!({ "event": "received", "bytes": bytes, "size": size }),
+        PayerEvent::Reconnecting { attempt } => json!({ "event": "reconnecting", "attempt": attempt }),
+        _ => json!({ "event": "other" }),
+    }
+}
+
+fn balance_json(state: &AccountState, asset: Asset) -> Value {
+    let holds = state.holds.as_slice().iter().map(|status| {
+        let hold = &status.hold.body;
+        json!({
+            "hold": hold.id(),
+            "payee": hold.terms.payee,
+            "cap": money(hold.cap, asset),
+            "paid": money(status.paid, asset),
+            "left": money(hold.cap.saturating_sub(status.paid), asset),
+            "revision": hold.revision,
+            "serial": hold.terms.serial,
+            "expires_at": hold.terms.expires_at,
+            "redeem_by": hold.terms.redeem_by,
+        })
+    });
+    json!({
+        "account": state.account,
+        "asset": asset.name(),
+        "balance": money(state.balance, asset),
+        "held": money(state.held, asset),
+        "open_holds": state.open_holds,
+        "holds": holds.collect::<Vec<_>>(),
+        "more": state.more,
+    })
+}
+
+fn statement_json(page: &StatementPage, asset: Asset) -> Value {
+    let entries: Vec<Value> = page
+        .entries
+        .as_slice()
+        .iter()
+        .map(|entry| entry_json(entry, asset))
+        .collect();
+    json!({ "entries": entries, "more": page.more })
+}
+
+fn entry_json(entry: &StatementEntry, asset: Asset) -> Value {
+    let show = |amount: &Amount| money(*amount, asset);
+    let mut json = match &entry.kind {
+        StatementKind::Deposited { amount, reference } => {
+            json!({ "kind": "deposited", "amount": show(amount), "reference": reference })
+        }
+        StatementKind::Held { hold, amount } => json!({
+            "kind": "held", "amount": show(amount), "hold": hold.body.id(), "payee": hold.body.terms.payee,
+            "cap": show(&hold.body.cap), "revision": hold.body.revision,
+        }),
+        StatementKind::Returned {
+            hold,
+            paid,
+            amount,
+            state,
+        } => json!({ "kind": "returned", "amount": show(amount), "hold": hold, "paid": show(paid), "state": state }),
+        StatementKind::Charged(charge) => charge_json("charged", charge, asset),
+        StatementKind::Redeemed(charge) => charge_json("redeemed", charge, asset),
+        StatementKind::Sent { to, amount, reference } => {
+            json!({ "kind": "sent", "amount": show(amount), "to": to, "reference": reference })
+        }
+        StatementKind::Received {
+            from,
+            amount,
+            reference,
+            book,
+        } => json!({ "kind": "received", "amount": show(amount), "from": from, "reference": reference, "book": book }),
+    };
+    if let Some(object) = json.as_object_mut() {
+        object.insert("sequence".to_owned(), entry.sequence.into());
+        object.insert("at".to_owned(), json!(entry.at));
+        object.insert("balance".to_owned(), money(entry.balance, asset).into());
+    }
+    json
+}
+
+fn charge_json(kind: &str, charge: &Charge, asset: Asset) -> Value {
+    let receipt = &charge.receipt.body;
+    json!({
+        "kind": kind,
+        "amount": money(charge.amount, asset),
+        "hold": charge.hold.body.id(),
+        "payee": charge.hold.body.terms.payee,
+        "book": receipt.book,
+        "through": receipt.through,
+        "winners": receipt.winners,
+        "gross": money(receipt.gross, asset),
+        "fee": money(receipt.fee, asset),
+        "height": receipt.height,
+    })
+}
+
+fn audit_json(report: &AuditReport, asset: Asset) -> Value {
+    json!({
+        "clean": report.is_clean(),
+        "asset": asset.name(),
+        "charges": report.charges,
+        "draws": report.draws,
+        "winners": report.winners,
+        "charged": money(report.charged, asset),
+        "acknowledged": report.acknowledged,
+        "expected": money(report.expected, asset),
+        "z": report.z,
+        "faults": report.faults,
+        "beyond": report.beyond,
+        "unknown": report.unknown,
+        "adds_up": report.adds_up,
+    })
+}

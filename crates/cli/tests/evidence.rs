@@ -1,0 +1,147 @@
+//! `inspect` and `verify` on the test vectors.
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Command;
+
+fn run(args: &[&str]) -> (i32, Value) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tombola"))
+        .arg("--json")
+        .args(args)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let value = serde_json::from_str(text.lines().next().unwrap_or("null")).unwrap();
+    (output.status.code().unwrap(), value)
+}
+
+fn vectors(file: &str) -> Vec<Value> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/vectors")
+        .join(file);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut file: Value = serde_json::from_str(&text).unwrap();
+    match file["vectors"].take() {
+        Value::Array(vectors) => vectors,
+        other => panic!("{other}"),
+    }
+}
+
+/// The bytes of the first vector of a file, as hex.
+fn bytes(file: &str) -> String {
+    vectors(file)[0]["bytes"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn inspect_knows_every_object_that_has_a_vector() {
+    let files = [
+        "hold.json",
+        "book.json",
+        "claim.json",
+        "receipt.json",
+        "refusal.json",
+        "release.json",
+        "delegation.json",
+        "quote.json",
+        "payee-messages.json",
+        "escrow-messages.json",
+    ];
+    for vector in files.iter().flat_map(|file| vectors(file)) {
+        let (code, found) = run(&["inspect", vector["bytes"].as_str().unwrap()]);
+        assert_eq!(code, 0, "{}: {found}", vector["name"]);
+        let objects = found["objects"].as_array().unwrap();
+        let object = objects.iter().find(|object| object["type"] == vector["type"]);
+        let object = object.unwrap_or_else(|| panic!("{} is not {}", vector["name"], vector["type"]));
+        assert_eq!(object["fields"], vector["fields"], "{}", vector["name"]);
+        for signature in object["signatures"].as_array().unwrap() {
+            assert_ne!(signature["verifies"], json!(false), "{}", vector["name"]);
+        }
+    }
+}
+
+#[test]
+fn inspect_reads_files_of_bytes_and_of_hex_and_texts() {
+    let directory = tempfile::tempdir().unwrap();
+    let hold = bytes("hold.json");
+    let (raw, text) = (directory.path().join("raw"), directory.path().join("text"));
+    std::fs::write(&raw, hex::decode(&hold).unwrap()).unwrap();
+    std::fs::write(&text, format!("{hold}\n")).unwrap();
+    let (_, given) = run(&["inspect", &hold]);
+    assert_eq!(given["objects"][0]["signatures"][0]["verifies"], json!(true));
+    for path in [&raw, &text] {
+        assert_eq!(run(&["inspect", path.to_str().unwrap()]), (0, given.clone()));
+    }
+    for vector in vectors("keys.json") {
+        let (_, found) = run(&["inspect", vector["text"].as_str().unwrap()]);
+        assert_eq!(found["objects"][0]["fields"]["hex"], vector["key"]);
+        let (_, found) = run(&["inspect", vector["key"].as_str().unwrap()]);
+        assert_eq!(found["objects"][0]["fields"]["account"], vector["text"]);
+    }
+    // A flipped bit in the last byte leaves a hold whose signature does not verify.
+    let mut forged = hex::decode(&hold).unwrap();
+    *forged.last_mut().unwrap() ^= 1;
+    let (_, found) = run(&["inspect", &hex::encode(forged)]);
+    assert_eq!(found["objects"][0]["signatures"][0]["verifies"], json!(false));
+    let (code, error) = run(&["inspect", "00ff"]);
+    assert_eq!((code, &error["error"]["code"]), (1, &json!("malformed")));
+}
+
+#[test]
+fn verify_says_what_a_claim_proves_and_no_more() {
+    let (hold, book, claim) = (bytes("hold.json"), bytes("book.json"), bytes("claim.json"));
+    let (code, found) = run(&["verify", "claim", &hold, &book, &claim]);
+    assert_eq!((code, &found["valid"]), (0, &json!(true)), "{found}");
+    let vector = &vectors("claim.json")[0];
+    assert_eq!(found["winners"], vector["winners"]);
+    let terms = &vectors("hold.json")[0]["fields"]["body"]["terms"];
+    let (escrow, payee) = (terms["escrow"].as_str().unwrap(), terms["payee"].as_str().unwrap());
+    let owed = found["owed"].as_str().unwrap();
+    let sentence =
+        format!("escrow {escrow} owes payee {payee} {owed} USD unless it shows a receipt, release or spent hold");
+    assert_eq!(found["statement"], json!(sentence));
+    let atoms = |key: &str| vector[key].as_str().unwrap().parse::<u64>().unwrap();
+    let credit = atoms("gross") - atoms("fee");
+    assert_eq!(owed, format!("0.{credit:09}").trim_end_matches('0'));
+}
+
+#[test]
+fn verify_names_the_check_that_fails() {
+    let (hold, book, claim) = (bytes("hold.json"), bytes("book.json"), bytes("claim.json"));
+    let other = vectors("book.json")[1]["bytes"].as_str().unwrap().to_owned();
+    let forge = |object: &str| {
+        let mut bytes = hex::decode(object).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        hex::encode(bytes)
+    };
+    let failing = |args: [&str; 3]| {
+        let (code, found) = run(&["verify", "claim", args[0], args[1], args[2]]);
+        assert_eq!(code, 6, "{found}");
+        let checks = found["checks"].as_array().unwrap().clone();
+        let code_of = |check: &Value| check["code"].as_str().map(str::to_owned);
+        checks.iter().filter_map(code_of).collect::<Vec<_>>()
+    };
+    assert_eq!(failing([&forge(&hold), &book, &claim]), ["bad_signature"]);
+    assert_eq!(failing([&hold, &forge(&book), &claim]), ["bad_signature"]);
+    assert_eq!(failing([&hold, &other, &claim]), ["book_unknown"]);
+    assert_eq!(failing([&hold, &book, &forge(&claim)]), ["claim_does_not_win"]);
+}
+
+#[test]
+fn verify_says_what_a_refusal_adds() {
+    let (hold, book, claim) = (bytes("hold.json"), bytes("book.json"), bytes("claim.json"));
+    let refusal = bytes("refusal.json");
+    let (code, found) = run(&["verify", "claim", &hold, &book, &claim, "--refusal", &refusal]);
+    assert_eq!(
+        (code, &found["refusal"]["code"]),
+        (0, &json!("claim_over_cap")),
+        "{found}"
+    );
+    let adds = found["refusal"]["adds"].as_str().unwrap();
+    assert!(
+        adds.contains("a default unless it shows a receipt, release or spent hold"),
+        "{adds}"
+    );
+    let receipt = bytes("receipt.json");
+    let (code, error) = run(&["verify", "claim", &hold, &book, &claim, "--refusal", &receipt]);
+    assert_eq!((code, &error["error"]["code"]), (1, &json!("malformed")));
+}
