@@ -118,7 +118,7 @@ enum Request {
 /// The books of a running escrow, or of one that is stopped.
 enum Books<'a> {
     Running(&'a Escrow),
-    Alone(EscrowBooks),
+    Alone(Box<EscrowBooks>),
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
@@ -250,7 +250,7 @@ async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
     let _lock = home.lock()?;
     let (options, asset) = options(&home)?;
     let books = EscrowBooks::open(&options).map_err(|error| Failure::escrow_node(&error, asset))?;
-    Books::Alone(books).carry_out(request.clone(), asset).await
+    Books::Alone(Box::new(books)).carry_out(request.clone(), asset).await
 }
 
 async fn list(home: &HomeArg, output: Output) -> Result<(), Failure> {

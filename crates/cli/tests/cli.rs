@@ -1,5 +1,7 @@
 //! The program as its users run it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -267,7 +269,7 @@ fn a_file_is_bought_over_three_processes_and_the_books_balance() {
     let node = Node::start(&["payer", "run", "--home", &payer_home]);
     let got = ok(&[&get[..], &["--spend-max", "0.50"]].concat());
     assert_eq!(std::fs::read(&output).unwrap(), song);
-    assert_eq!((&got["tickets"], text(&got["plan"], "worst")), (&json!(98), "0.50"));
+    assert_eq!((&got["tickets"], text(&got["plan"], "worst")), (&json!(98), "0.098"));
     let balance = ok(&["payer", "balance", "--home", &payer_home]);
     assert_eq!(balance["open_holds"], json!(1));
     assert_eq!(node.stop(), 0);
@@ -285,6 +287,81 @@ fn a_file_is_bought_over_three_processes_and_the_books_balance() {
     assert_eq!(
         ok(&["escrow", "audit", "--home", &escrow_home])["conserved"],
         json!(true)
+    );
+    assert_eq!(escrow.stop(), 0);
+}
+
+#[test]
+fn at_the_ceiling_a_download_stops_with_its_own_code_and_goes_on_without_paying_twice() {
+    let homes = Homes::new();
+    let (escrow_home, payee_home, payer_home) = (homes.path("escrow"), homes.path("payee"), homes.path("payer"));
+    homes.escrow();
+    let escrow = Node::start(&["escrow", "run", "--home", &escrow_home]);
+    let at = text(&escrow.ready, "address").to_owned();
+    let files = homes.directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    let song = vec![7; 98 * 1_024];
+    std::fs::write(files.join("song.ogg"), &song).unwrap();
+    // A low ceiling has the smallest face value, which is the price: every ticket wins, and 20 of 98 can be paid.
+    let offer = [
+        "--escrow",
+        &at,
+        "--files",
+        files.to_str().unwrap(),
+        "--per",
+        "1KiB",
+        "--price",
+        "0.001",
+    ];
+    ok(&[&["payee", "init", "--home", &payee_home], &offer[..]].concat());
+    let payee = Node::start(&["payee", "run", "--home", &payee_home, "--listen", "127.0.0.1:0"]);
+    let url = format!("{}/song.ogg", text(&payee.ready, "address"));
+    let account = ok(&["payer", "init", "--home", &payer_home, "--escrow", &at]);
+    let account = text(&account, "account");
+    ok(&[
+        "escrow",
+        "deposit",
+        account,
+        "5",
+        "--reference",
+        "r",
+        "--home",
+        &escrow_home,
+    ]);
+
+    let output = homes.path("song.ogg");
+    let get = |ceiling| {
+        json(&[
+            "payer",
+            "get",
+            &url,
+            "-o",
+            &output,
+            "--home",
+            &payer_home,
+            "--spend-max",
+            ceiling,
+        ])
+    };
+    let (code, stopped) = get("0.02");
+    let error = &stopped["error"];
+    assert_eq!((code, text(error, "code")), (3, "ceiling_reached"), "{stopped}");
+    let next = text(error, "next");
+    assert!(
+        next.starts_with(&format!("tombola payer get {url} -o {output} --spend-max")),
+        "{next}"
+    );
+    assert!(!Path::new(&output).exists());
+
+    let (code, done) = get("0.50");
+    assert_eq!(code, 0, "{done}");
+    assert_eq!(std::fs::read(&output).unwrap(), song);
+    assert_eq!(payee.stop(), 0, "it redeems before it ends");
+    let audit = ok(&["payer", "audit", "--home", &payer_home]);
+    assert_eq!(
+        (&audit["clean"], &audit["acknowledged"]),
+        (&json!(true), &json!(98)),
+        "{audit}"
     );
     assert_eq!(escrow.stop(), 0);
 }

@@ -1,5 +1,7 @@
 //! `inspect` and `verify` on the test vectors.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Command;
