@@ -35,7 +35,7 @@ use crate::reject::{Code, Reject};
 use exposure::HoldAccount;
 use quoter::Quoter;
 use redeeming::Unclaimed;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The service that takes tips. Spec: D-05.
 pub const TIP_SERVICE: &str = "tip";
@@ -84,7 +84,8 @@ pub struct Payee {
     payers: BTreeMap<AccountKey, PayerAccount>,
     health: Health,
     /// Open books that have winners, for redeeming at a value.
-    winning_books: BTreeSet<BookId>,
+    winning_books: BTreeMap<BookId, HoldId>,
+    next_housekeeping: Timestamp,
     granted: Vec<BookId>,
 }
 
@@ -148,7 +149,8 @@ impl Payee {
             to_check: BTreeMap::new(),
             payers: BTreeMap::new(),
             health: Health::Selling,
-            winning_books: BTreeSet::new(),
+            winning_books: BTreeMap::new(),
+            next_housekeeping: Timestamp(0),
             granted: Vec::new(),
         };
         for row in holds {
@@ -373,7 +375,7 @@ impl Room for Payee {
     fn win(&mut self, hold: &HoldId, book: &BookId) {
         if let Some(account) = self.holds.get_mut(hold) {
             account.win(book);
-            self.winning_books.insert(*book);
+            self.winning_books.insert(*book, *hold);
         }
     }
 }

@@ -67,7 +67,7 @@ impl EscrowClient {
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {}
             }
-            self.forget().await;
+            self.forget("no answer").await;
         }
         Err(last)
     }
@@ -94,9 +94,9 @@ impl EscrowClient {
         Ok(connection)
     }
 
-    async fn forget(&self) {
+    async fn forget(&self, reason: &str) {
         if let Some(connection) = self.connection.lock().await.take() {
-            connection.close(0, "no answer");
+            connection.close(0, reason);
         }
     }
 
@@ -113,7 +113,7 @@ impl EscrowClient {
 
     /// Says goodbye.
     pub async fn close(&self) {
-        self.forget().await;
+        self.forget("done").await;
         self.endpoint.close(0, "done");
         self.endpoint.wait_idle().await;
     }

@@ -92,7 +92,7 @@ pub struct PayeeStatus {
     pub health: &'static str,
     /// What it is owed and has reserved.
     pub exposure: Exposure,
-    /// Ticket records read since the start.
+    /// Ticket records whose index was drawn, since the start: as many as tickets, unless payers jumped.
     pub records: u64,
     /// Indices drawn since the start.
     pub tickets: u64,

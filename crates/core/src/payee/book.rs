@@ -87,6 +87,10 @@ pub struct PayeeBook {
     has_reservation: Reservation,
     /// The highest ticket presented while the hold had no room.
     kept: Option<Ticket>,
+    /// Tickets presented since, of which the kept one is the highest.
+    kept_count: u32,
+    /// Tickets presented whose index is drawn: as many as `through`, unless the payer jumped.
+    records: u32,
     winners: u32,
     last_win: Option<Ticket>,
     /// The first winner of which no write has begun, and the first of those being written.
@@ -128,6 +132,8 @@ impl PayeeBook {
             through: 0,
             has_reservation: Reservation::None,
             kept: None,
+            kept_count: 0,
+            records: 0,
             winners: 0,
             last_win: None,
             unwritten: None,
@@ -178,14 +184,18 @@ impl PayeeBook {
             if step(&ticket.preimage, ticket.index) != known {
                 return Err(Reject::of(Code::ChainBroken));
             }
-            return Ok(self
-                .draw_next(ticket, room)
-                .unwrap_or_else(|full| self.keep(*ticket, full)));
+            if let Err(full) = self.draw_next(ticket, room) {
+                self.kept_count = 1;
+                return Ok(self.keep(*ticket, full));
+            }
+            self.records = self.records.saturating_add(1);
+            return Ok(Taken::Drawn);
         }
         let values = values_between(ticket, known_index);
         if values.first().map(|lowest| step(&lowest.preimage, lowest.index)) != Some(known) {
             return Err(Reject::of(Code::ChainBroken));
         }
+        self.kept_count = self.kept_count.saturating_add(1);
         if self.kept.is_some() {
             self.kept = Some(*ticket);
             return Ok(self.resume(room));
@@ -207,16 +217,22 @@ impl PayeeBook {
     }
 
     fn draw_all(&mut self, values: &[Ticket], highest: Ticket, room: &mut impl Room) -> Taken {
-        for ticket in values {
-            if let Err(full) = self.draw_next(ticket, room) {
-                return self.keep(highest, full);
+        let before = self.through;
+        let full = values.iter().find_map(|ticket| self.draw_next(ticket, room).err());
+        let drawn = self.through.saturating_sub(before).min(self.kept_count);
+        self.records = self.records.saturating_add(drawn);
+        self.kept_count = self.kept_count.saturating_sub(drawn);
+        match full {
+            Some(full) => self.keep(highest, full),
+            None => {
+                self.kept_count = 0;
+                Taken::Drawn
             }
         }
-        Taken::Drawn
     }
 
     /// Draws the index after `through`. A draw needs a reservation first, so that a winner is always paid.
-    fn draw_next(&mut self, ticket: &Ticket, room: &mut impl Room) -> Result<Taken, Reject> {
+    fn draw_next(&mut self, ticket: &Ticket, room: &mut impl Room) -> Result<(), Reject> {
         self.reserve(room)?;
         if self.draw.wins(ticket.index, &ticket.preimage) {
             room.win(&self.book.body.hold, &self.id);
@@ -227,7 +243,7 @@ impl PayeeBook {
         }
         self.through = ticket.index;
         self.top = ticket.preimage;
-        Ok(Taken::Drawn)
+        Ok(())
     }
 
     fn reserve(&mut self, room: &mut impl Room) -> Result<(), Reject> {
@@ -265,6 +281,12 @@ impl PayeeBook {
     pub fn ack_through(&self) -> u32 {
         let first_unsafe = self.writing.or(self.unwritten);
         first_unsafe.map_or(self.through, |index| index.saturating_sub(1))
+    }
+
+    /// Whether every winner is durable, so that all that is drawn may be acknowledged.
+    #[must_use]
+    pub const fn is_durable(&self) -> bool {
+        self.unwritten.is_none() && self.writing.is_none()
     }
 
     /// The claim for all winners so far; what closing the book lets out. Never to be sent while the book is open.
@@ -384,6 +406,12 @@ impl PayeeBook {
     #[must_use]
     pub const fn price(&self) -> Amount {
         self.price
+    }
+
+    /// Tickets presented whose index is drawn: `through`, less what the payer jumped over.
+    #[must_use]
+    pub const fn records(&self) -> u32 {
+        self.records
     }
 
     /// Winners drawn so far.

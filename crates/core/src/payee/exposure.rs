@@ -84,6 +84,10 @@ impl HoldAccount {
         self.liabilities
     }
 
+    pub(crate) fn liability(&self, book: &BookId) -> Amount {
+        self.books.get(book).map_or(Amount::ZERO, |book| book.liability)
+    }
+
     pub(crate) const fn reservations(&self) -> Amount {
         self.reservations
     }

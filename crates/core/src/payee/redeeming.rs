@@ -3,7 +3,7 @@
 use super::book::WinnerRow;
 use super::exposure::{HoldAccount, HoldRow};
 use super::{Health, Payee};
-use crate::amount::{Amount, Timestamp};
+use crate::amount::{Amount, SECOND_MS, Timestamp};
 use crate::claim::{Claim, Receipt, Refusal};
 use crate::hold::{Hold, Release};
 use crate::key::{BookId, HoldId, Signed};
@@ -68,15 +68,16 @@ impl Payee {
             .map(|hold| Task::Check(Box::new(*hold)))
             .collect();
         if self.is_redeeming_due(now) {
-            tasks.extend(self.winning_books.iter().copied().map(Task::Close));
+            tasks.extend(self.winning_books.keys().copied().map(Task::Close));
         }
         let mut claims: Vec<&Claim> = self.unclaimed.values().map(|unclaimed| &unclaimed.row.claim).collect();
         claims.truncate(CLAIMS_PER_BATCH_MAX);
         if !claims.is_empty() {
             tasks.push(Task::Claim(claims.into_iter().copied().collect()));
         }
-        for (id, account) in &self.holds {
-            tasks.extend(task_of_hold(*id, account, now));
+        if now >= self.next_housekeeping {
+            self.next_housekeeping = now.plus_ms(HOUSEKEEPING_MS);
+            tasks.extend(self.holds.iter().filter_map(|(id, account)| task_of_hold(*id, account, now)));
         }
         tasks
     }
@@ -91,12 +92,11 @@ impl Payee {
         };
     }
 
+    /// Closed books are claimed anyway; open ones are closed for it when their winners are worth it, or it gets late.
     fn is_redeeming_due(&self, now: Timestamp) -> bool {
-        let owed = crate::amount::sum(self.holds.values().map(HoldAccount::liabilities));
-        let is_late = self
-            .holds
-            .values()
-            .any(|account| !account.liabilities().is_zero() && now >= account.row.hold.body.terms.expires_at);
+        let winning = || self.winning_books.iter().filter_map(|(book, hold)| Some((book, self.holds.get(hold)?)));
+        let owed = crate::amount::sum(winning().map(|(book, account)| account.liability(book)));
+        let is_late = winning().any(|(_, account)| now >= account.terms().expires_at);
         owed >= u128::from(self.terms.redeem_at_value.0) || is_late
     }
 
@@ -198,6 +198,9 @@ impl Payee {
         Ok(())
     }
 }
+
+/// Holds are gone through this often, not at each tick: there may be a million, and nothing about them is urgent.
+const HOUSEKEEPING_MS: u64 = SECOND_MS;
 
 /// A settled hold without use for 10 min is released; a released one is sent once more until its time has passed.
 fn task_of_hold(id: HoldId, account: &HoldAccount, now: Timestamp) -> Option<Task> {

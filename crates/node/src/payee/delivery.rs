@@ -1,7 +1,7 @@
 //! Delivering units of a service as tickets pay for them.
 
 use super::catalog::Content;
-use super::shared::{OpenedBook, Shared, lock};
+use super::shared::{Drawn, OpenedBook, Shared, lock};
 use super::stream::off_thread;
 use crate::clock;
 use std::sync::Arc;
@@ -94,10 +94,9 @@ fn admit(shared: &Arc<Shared>, book: &Arc<OpenedBook>, wanted: &Wanted) -> Resul
     if machine.closed().is_some() {
         return Ok(());
     }
-    let (through, winners) = (machine.through(), machine.winners());
+    let before = Drawn::of(&machine);
     let taken = machine.take(&ticket, &mut room, clock::now());
-    shared.count_drawn(&machine, machine.through() - through, machine.winners() - winners);
-    shared.counters.records.fetch_add(1, Ordering::Relaxed);
+    shared.count_drawn(&machine, &before);
     drop(machine);
     shared.write_winners(book);
     book.changed.notify_one();

@@ -37,7 +37,7 @@ pub(crate) struct Shared {
 /// What has happened since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Ticket records read.
+    /// Ticket records whose index was drawn.
     pub(crate) records: AtomicU64,
     /// Indices drawn.
     pub(crate) tickets: AtomicU64,
@@ -49,6 +49,20 @@ pub(crate) struct Counters {
     pub(crate) claims: AtomicU64,
     /// Units delivered.
     pub(crate) units: AtomicU64,
+}
+
+/// How far a book was drawn at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Drawn {
+    tickets: u32,
+    records: u32,
+    winners: u32,
+}
+
+impl Drawn {
+    pub(crate) fn of(book: &PayeeBook) -> Self {
+        Self { tickets: book.through(), records: book.records(), winners: book.winners() }
+    }
 }
 
 /// A book that this process opened; kept after it is closed, for as long as its hold lives.
@@ -260,15 +274,15 @@ impl Shared {
         machine.ack_through()
     }
 
-    pub(crate) fn count_drawn(&self, book: &PayeeBook, tickets: u32, winners: u32) {
-        let expected = book
-            .book()
-            .threshold
-            .expected(book.book().face_value, u64::from(tickets));
-        self.counters.tickets.fetch_add(u64::from(tickets), Ordering::Relaxed);
-        self.counters.winners.fetch_add(u64::from(winners), Ordering::Relaxed);
-        self.counters
-            .expected
-            .fetch_add(u64::try_from(expected).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Counts what a book has drawn since.
+    pub(crate) fn count_drawn(&self, book: &PayeeBook, before: &Drawn) {
+        let now = Drawn::of(book);
+        let tickets = u64::from(now.tickets - before.tickets);
+        let expected = book.book().threshold.expected(book.book().face_value, tickets);
+        let add = |counter: &AtomicU64, value: u64| counter.fetch_add(value, Ordering::Relaxed);
+        add(&self.counters.tickets, tickets);
+        add(&self.counters.records, u64::from(now.records - before.records));
+        add(&self.counters.winners, u64::from(now.winners - before.winners));
+        add(&self.counters.expected, u64::try_from(expected).unwrap_or(u64::MAX));
     }
 }

@@ -1,11 +1,10 @@
 //! The streams of a payee: one for each request, and one for each book.
 
-use super::shared::{OpenedBook, Shared, lock};
+use super::shared::{Drawn, OpenedBook, Shared, lock};
 use super::store::Change;
 use crate::clock;
 use futures_util::FutureExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tombola_core::book::{TICKET_BYTES, Ticket};
 use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
@@ -13,7 +12,7 @@ use tombola_core::hold::Hold;
 use tombola_core::key::Signed;
 use tombola_core::limits::BOOK_IDLE_MS;
 use tombola_core::message::{BookFrame, OpenBook, PayeeAnswer, PayeeRequest};
-use tombola_core::payee::{PayeeBook, Taken};
+use tombola_core::payee::Taken;
 use tombola_core::quote::{Quote, Service};
 use tombola_core::reject::{Code, Reject};
 use tombola_net::{Connection, NetError, RecvHalf, SendHalf};
@@ -251,7 +250,7 @@ impl BookStream {
                 return Reject::of(Code::StreamLost);
             }
             let machine = lock(&self.book.machine);
-            if machine.is_complete() && machine.ack_through() == machine.through() {
+            if machine.is_complete() && machine.is_durable() {
                 return Reject::of(Code::BookComplete);
             }
             if machine.is_idle(clock::now()) {
@@ -273,7 +272,7 @@ impl BookStream {
         let now = clock::now();
         let mut room = self.shared.room();
         let mut machine = lock(&self.book.machine);
-        let (through, winners) = (machine.through(), machine.winners());
+        let before = Drawn::of(&machine);
         let mut batch = Batch::default();
         if machine.is_exhausted() {
             batch.note(machine.resume(&mut room));
@@ -294,21 +293,14 @@ impl BookStream {
             }
             used += TICKET_BYTES;
         }
-        self.count(&machine, through, winners, used);
-        let has_advanced = machine.through() > through;
+        self.shared.count_drawn(&machine, &before);
+        let has_advanced = Drawn::of(&machine) != before;
         drop(machine);
         buffer.drain(..used);
         if has_advanced {
             self.book.paid.notify_one();
         }
         fault.map_or(Ok(batch), Err)
-    }
-
-    fn count(&self, machine: &PayeeBook, through: u32, winners: u32, bytes: usize) {
-        let records = u64::try_from(bytes / TICKET_BYTES).unwrap_or(u64::MAX);
-        self.shared.counters.records.fetch_add(records, Ordering::Relaxed);
-        self.shared
-            .count_drawn(machine, machine.through() - through, machine.winners() - winners);
     }
 
     /// Acknowledges what is drawn and durable, and says once that the hold has run dry.
@@ -351,7 +343,7 @@ impl BookStream {
         let closing = self.shared.close(&self.book, reject);
         self.shared.write_winners(&self.book);
         let settled = async {
-            while lock(&self.book.machine).ack_through() < lock(&self.book.machine).through() {
+            while !lock(&self.book.machine).is_durable() {
                 self.book.changed.notified().await;
             }
         };

@@ -87,6 +87,7 @@ impl Inner {
         Ok(HoldInUse {
             hold: signed,
             cap_max: purchase.spend_max,
+            room: signed.body.cap,
         })
     }
 

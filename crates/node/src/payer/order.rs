@@ -294,10 +294,7 @@ impl Inner {
             let left = status.hold.body.cap.saturating_sub(status.paid);
             on_event(PayerEvent::HoldReused { left });
             let cap_max = Amount(status.paid.0.saturating_add(order.spend_max.0));
-            return Ok(HoldInUse {
-                hold: status.hold,
-                cap_max,
-            });
+            return Ok(HoldInUse { hold: status.hold, cap_max, room: left });
         }
         let hold = self.open_hold(&order.quote.terms, &order.purchase).await?;
         on_event(PayerEvent::HoldOpened {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tombola_core::amount::Amount;
 use tombola_core::book::Ticket;
 use tombola_core::chain::Preimage;
@@ -38,7 +38,12 @@ pub(crate) struct HoldInUse {
     pub(crate) hold: Signed<Hold>,
     /// No top-up goes beyond this: what had been paid before, plus the ceiling.
     pub(crate) cap_max: Amount,
+    /// What was left in it when it was chosen.
+    pub(crate) room: Amount,
 }
+
+/// A hold with more room, and how much it has.
+type Raised = Result<(Signed<Hold>, Amount), PayerError>;
 
 /// What is being paid for.
 #[derive(Debug, Clone)]
@@ -80,6 +85,10 @@ pub(crate) struct Spender {
     preparing: Option<JoinHandle<Result<(PayerBook, Quote), Reject>>>,
     retries: u32,
     acknowledged: u64,
+    /// A top-up on its way, made before the hold runs dry.
+    raising: Option<JoinHandle<Raised>>,
+    /// Room that the hold had when this many tickets were acknowledged.
+    room_seen: (Amount, u64),
     /// Books whose stream was lost: what they still hold is asked for on the next connection.
     pub(crate) lost: Vec<PayerBook>,
     frames: mpsc::Receiver<(BookId, Incoming)>,
@@ -115,6 +124,8 @@ impl Spender {
             preparing: None,
             retries: 0,
             acknowledged: 0,
+            raising: None,
+            room_seen: (hold.room, 0),
             lost: Vec::new(),
             frames,
             frames_in,
@@ -165,8 +176,12 @@ impl Spender {
                 }
                 prepared = wait_for(&mut self.preparing) => {
                     self.preparing = None;
-                    let (book, quote) = prepared?;
+                    let (book, quote) = prepared.unwrap_or(Err(Reject::of(Code::Unavailable)))?;
                     self.next = Some(self.open(book, quote).await?);
+                }
+                raised = wait_for(&mut self.raising) => {
+                    self.raising = None;
+                    self.raised(raised, on_event);
                 }
                 changed = allowed.changed() => {
                     silence = tokio::time::Instant::now() + SILENCE_MAX;
@@ -178,6 +193,7 @@ impl Spender {
             }
             if self.acknowledged > before {
                 self.retries = 0;
+                self.raise_ahead();
                 on_event(PayerEvent::Acknowledged {
                     tickets: self.acknowledged,
                 });
@@ -383,12 +399,55 @@ impl Spender {
         }
     }
 
+    /// Tops the hold up before it runs dry, so that nobody waits for it: when it is likely to be half used up.
+    fn raise_ahead(&mut self) {
+        let (room, seen_at) = self.room_seen;
+        let price = u128::from(self.bill.price.0);
+        let used = u128::from(self.acknowledged.saturating_sub(seen_at)) * price;
+        let left = u128::from(room.0).saturating_sub(used);
+        let to_pay = u128::from(self.bill.tickets.saturating_sub(self.acknowledged)) * price;
+        let is_low = left < u128::from(self.bill.face_value.saturating_mul(FACES_PER_TOP_UP / 2).0);
+        let cap = self.raised_cap();
+        if self.raising.is_some() || !is_low || to_pay <= left || cap <= self.hold.hold.body.cap {
+            return;
+        }
+        let (inner, link, hold) = (Arc::clone(&self.inner), Arc::clone(&self.link), self.hold.hold);
+        self.raising = Some(tokio::spawn(async move { raise(&inner, &link, &hold, cap).await }));
+    }
+
+    /// The cap of the next top-up, within the ceiling.
+    fn raised_cap(&self) -> Amount {
+        let cap = self.hold.hold.body.cap;
+        let wished = cap.0.saturating_add(self.bill.face_value.saturating_mul(FACES_PER_TOP_UP).0);
+        Amount(wished).min(self.hold.cap_max)
+    }
+
+    fn raised(&mut self, raised: Result<Raised, JoinError>, on_event: &(dyn Fn(PayerEvent) + Send + Sync)) {
+        match raised {
+            Ok(Ok((hold, room))) => {
+                self.hold.hold = hold;
+                self.room_seen = (room, self.acknowledged);
+                on_event(PayerEvent::ToppedUp { cap: hold.body.cap });
+            }
+            // Not yet needed: if it is, the payee says so, and what is wrong is told then.
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a top-up ahead of need was not made");
+                self.room_seen = (Amount(u64::MAX), self.acknowledged);
+            }
+            Err(_) => {}
+        }
+    }
+
     /// Gives the hold room for another winner, within the ceiling.
     async fn top_up(
         &mut self,
         need: Amount,
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
     ) -> Result<Option<Paid>, PayerError> {
+        if let Some(raising) = self.raising.take() {
+            let raised = raising.await;
+            self.raised(raised, on_event);
+        }
         // Another book of this hold may have been topped up for meanwhile: the payee knows its room best.
         let room = self.link.present(&self.hold.hold).await?;
         if room >= need {
@@ -399,17 +458,8 @@ impl Spender {
         if least > self.hold.cap_max {
             return Ok(Some(Paid::Ceiling { need, has: room }));
         }
-        let wished = Amount(
-            cap.0
-                .saturating_add(self.bill.face_value.saturating_mul(FACES_PER_TOP_UP).0),
-        );
-        let hold = self
-            .inner
-            .top_up(&self.hold.hold, wished.min(self.hold.cap_max))
-            .await?;
-        self.hold.hold = hold;
-        on_event(PayerEvent::ToppedUp { cap: hold.body.cap });
-        self.link.present(&hold).await?;
+        let raised = raise(&self.inner, &self.link, &self.hold.hold, self.raised_cap()).await?;
+        self.raised(Ok(Ok(raised)), on_event);
         Ok(None)
     }
 
@@ -417,6 +467,10 @@ impl Spender {
     async fn finish(&mut self) {
         if let Some(preparing) = self.preparing.take() {
             preparing.abort();
+        }
+        if let Some(raising) = self.raising.take() {
+            // What the escrow has set aside meanwhile is in the hold, and the hold is found again.
+            raising.abort();
         }
         for issuing in self.books.values_mut() {
             // A stream that is gone already needs no end.
@@ -464,15 +518,21 @@ impl Spender {
     }
 }
 
+/// Tops a hold up at the escrow and shows it to the payee.
+async fn raise(inner: &Inner, link: &Link, hold: &Signed<Hold>, cap: Amount) -> Raised {
+    let raised = inner.top_up(hold, cap).await?;
+    let room = link.present(&raised).await?;
+    Ok((raised, room))
+}
+
 pub(crate) fn lock_window(link: &Link) -> MutexGuard<'_, Window> {
     link.window.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn wait_for(
-    preparing: &mut Option<JoinHandle<Result<(PayerBook, Quote), Reject>>>,
-) -> Result<(PayerBook, Quote), Reject> {
-    match preparing {
-        Some(handle) => handle.await.unwrap_or(Err(Reject::of(Code::Unavailable))),
+/// Waits for a task, or for ever if there is none.
+async fn wait_for<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(handle) => handle.await,
         None => std::future::pending().await,
     }
 }

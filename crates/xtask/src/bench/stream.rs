@@ -1,3 +1,128 @@
-//! soon
-use super::Figure;
-pub(super) fn run() -> Result<Vec<Figure>, String> { Ok(vec![]) }
+//! Payments over QUIC: payer and payee share this machine's cores, winners are durable, top-ups are made on the way.
+
+use super::{Better, Figure, RUNS};
+use std::time::Instant;
+use tombola_core::amount::Amount;
+use tombola_core::book::TICKET_BYTES;
+use tombola_core::key::SecretKey;
+use tombola_core::quote::Service;
+use tombola_net::{Address, ClientKey, Endpoint};
+use tombola_node::config::{Money, PayeeConfig, PayerConfig};
+use tombola_node::loopback::{Loopback, LoopbackOptions};
+use tombola_node::payee::{Content, MemoryCatalog};
+
+/// Payments of one run: a second or so.
+const PAYMENTS: u64 = 2_000_000;
+const PRICE: &str = "0.0001";
+const FACE: &str = "0.10";
+const DECIMALS: u8 = 9;
+/// What the payer trusts the payee with, unacknowledged: four face values, 4,000 tickets in expectation.
+const WINDOW: &str = "0.40";
+
+pub(super) fn run() -> Result<Vec<Figure>, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    runtime.block_on(measure())
+}
+
+async fn measure() -> Result<Vec<Figure>, String> {
+    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let price = Amount::parse(PRICE, DECIMALS).map_err(|error| error.to_string())?;
+    let content = Content::from_bytes(price, 1, Vec::new());
+    let service = Service::new("/stream").map_err(|error| error.to_string())?;
+    let catalog = MemoryCatalog::default().with(service, content);
+    let nodes = Loopback::start(directory.path(), &options()?, catalog).await.map_err(|error| error.to_string())?;
+    let (mut rates, mut bytes, mut floors) = (Vec::new(), Vec::new(), Vec::new());
+    pay(&nodes, PAYMENTS / 10).await?;
+    for _ in 0..RUNS {
+        floors.push(floor().await?);
+        let (rate, per_payment) = pay(&nodes, PAYMENTS).await?;
+        rates.push(rate);
+        bytes.push(per_payment);
+    }
+    nodes.stop().await;
+    let note = format!("window {WINDOW} = 4,000 tickets; floor: the same bytes over one stream, counted and not looked at");
+    let rate = Figure::new("stream", "payments/s", Better::More, rates, floors).with_note(note);
+    let least = vec![TICKET_BYTES as f64; RUNS];
+    let note = "all UDP payload both ways; floor: the bare record";
+    let bytes = Figure::new("stream-bytes", "B/payment", Better::Less, bytes, least).with_note(note);
+    Ok(vec![rate, bytes])
+}
+
+fn options() -> Result<LoopbackOptions, String> {
+    let money = |text: &str| text.parse::<Money>().map_err(|error| error.to_string());
+    let defaults = LoopbackOptions::default();
+    let payee = PayeeConfig {
+        price: money(PRICE)?,
+        face_value_min: money(FACE)?,
+        face_value_max: money(FACE)?,
+        ..defaults.payee
+    };
+    let payer = PayerConfig { window_value: Some(money(WINDOW)?), ..defaults.payer };
+    Ok(LoopbackOptions { deposit: Amount(1_000_000_000_000_000), payee, payer, ..defaults })
+}
+
+/// Pays; returns payments per second and bytes per payment.
+async fn pay(nodes: &Loopback, payments: u64) -> Result<(f64, f64), String> {
+    let address = nodes.payee.address().clone().with_path("stream");
+    let ceiling = Amount::parse("1000000", DECIMALS).map_err(|error| error.to_string())?;
+    let order = nodes.payer.plan_payments(&address, payments, Some(ceiling)).await.map_err(|error| error.to_string())?;
+    let before = nodes.payee.status().map_err(|error| error.to_string())?;
+    let (sent, received) = nodes.payer.udp_bytes(&address).await;
+    let start = Instant::now();
+    nodes.payer.send(&order, &|_| ()).await.map_err(|error| error.to_string())?;
+    let seconds = start.elapsed().as_secs_f64();
+    let (sent_after, received_after) = nodes.payer.udp_bytes(&address).await;
+    let after = nodes.payee.status().map_err(|error| error.to_string())?;
+    let records = after.records - before.records;
+    if records != payments || after.tickets - before.tickets != payments {
+        return Err(format!("{payments} payments, {records} records: a figure that does not add up is none"));
+    }
+    let bytes = (sent_after - sent) + (received_after - received);
+    Ok((payments as f64 / seconds, bytes as f64 / payments as f64))
+}
+
+/// Records of the same size per second over one bare stream of the same transport, written in large pieces.
+async fn floor() -> Result<f64, String> {
+    let key = SecretKey::from_seed(&[7; 32]);
+    let server = Endpoint::server(([127, 0, 0, 1], 0).into(), &key, ClientKey::NotAsked).map_err(text)?;
+    let port = server.local_addr().map_err(text)?.port();
+    let client = Endpoint::client(None).map_err(text)?;
+    let total = PAYMENTS * 36;
+    let accepting = server.clone();
+    let counting = tokio::spawn(async move {
+        let connection = accepting.accept().await.ok_or("closed")?.establish().await.map_err(text)?;
+        let (mut send, mut recv) = connection.accept().await.map_err(text)?;
+        let mut count = 0u64;
+        while let Some(bytes) = recv.read_chunk(65_536).await.map_err(text)? {
+            count += u64::try_from(bytes.len()).unwrap_or(0);
+        }
+        send.send_frame(&count.to_le_bytes()).await.map_err(text)?;
+        send.finish().map_err(text)?;
+        connection.closed().await;
+        Ok::<(), String>(())
+    });
+    let connection = client.connect(&Address::new(key.account(), "127.0.0.1", port)).await.map_err(text)?;
+    let (mut send, mut recv) = connection.open().await.map_err(text)?;
+    let piece = vec![7u8; 65_536 - 65_536 % TICKET_BYTES];
+    let start = Instant::now();
+    let mut left = total;
+    while left > 0 {
+        let size = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        send.write(&piece[..size]).await.map_err(text)?;
+        left -= u64::try_from(size).unwrap_or(left);
+    }
+    send.finish().map_err(text)?;
+    recv.recv_frame(64).await.map_err(text)?;
+    let seconds = start.elapsed().as_secs_f64();
+    connection.close(0, "done");
+    counting.await.map_err(|error| error.to_string())??;
+    Ok(PAYMENTS as f64 / seconds)
+}
+
+fn text(error: tombola_net::NetError) -> String {
+    error.to_string()
+}
