@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may stop where it is")]
 
+mod pair;
+mod properties;
 mod spec;
 mod tidy;
 mod vectors;
