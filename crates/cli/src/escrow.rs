@@ -1,7 +1,7 @@
 //! `tombola escrow`: the ledger server and its operator's tools.
 
 use crate::exit::{CHECK_FAILED, Failure};
-use crate::local::{HomeArg, Stop, ask, init, parse_account, quoted, read, ready, serve_socket};
+use crate::local::{HomeArg, Stop, ask, init, parse_account, quoted, read, ready, serve_socket, sole};
 use crate::output::{Output, date, fields, money, number, sum, text};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
@@ -234,8 +234,7 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, output: Output) -> Res
         }
     };
     let ended = serve_socket(&lock, carry_out, end).await?;
-    // The socket has answered all and let go of it.
-    if let Some(escrow) = Arc::into_inner(escrow) {
+    if let Some(escrow) = sole(escrow).await {
         escrow.shutdown().await;
     }
     ended

@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tombola_core::key::{AccountKey, SecretKey};
@@ -15,6 +17,9 @@ use tombola_node::admin::{self, AdminError, AdminServer, Progress, RequestError}
 use tombola_node::config::{CONFIG_FILE, ConfigFile};
 use tombola_node::home::{Home, HomeError, HomeLock};
 use tombola_node::key_file::{self, KEY_FILE, KeyFileError};
+
+/// How long commands that have begun may go on after a node was told to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which home, by the option or the default of a role.
 #[derive(Debug, Clone, clap::Args)]
@@ -161,16 +166,33 @@ where
         }
     };
     let serving = socket.serve(handler, async {
-        // Dropped only together with the future that is waited for.
+        // An error would mean that the sender is gone, which is an end as well.
         let _ = ending.await;
     });
-    let end = async {
-        let result = end.await;
-        let _ = ended.send(());
-        result
+    let mut serving = std::pin::pin!(serving);
+    let result = tokio::select! {
+        biased;
+        result = end => result,
+        () = &mut serving => return Err(Failure::new("socket", "the socket is gone").next("start the node again")),
     };
-    let (result, ()) = tokio::join!(end, serving);
+    // Nobody listens only if the socket has ended already.
+    let _ = ended.send(());
+    if tokio::time::timeout(DRAIN_TIMEOUT, serving).await.is_err() {
+        tracing::warn!("a command was cut off: repeat it when the node runs again");
+    }
     Ok(result)
+}
+
+/// Takes a node out of what it was shared by: the commands that were cut off let go of it in a moment.
+pub(crate) async fn sole<T>(mut shared: Arc<T>) -> Option<T> {
+    for _ in 0..100 {
+        match Arc::try_unwrap(shared) {
+            Ok(node) => return Some(node),
+            Err(again) => shared = again,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    None
 }
 
 /// Says that a node is ready: for people a few lines, for programs one object.

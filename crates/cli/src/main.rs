@@ -1,5 +1,6 @@
 //! The `tombola` program: an escrow, a payee and a payer in one binary, and tools that check what they say.
 
+mod demo;
 mod escrow;
 mod exit;
 mod inspect;
@@ -31,6 +32,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// See it work: three nodes on this machine, one payment step by step, then a million.
+    Demo(demo::Args),
     /// Keep deposits, grant holds, redeem winners.
     Escrow(escrow::Args),
     /// Sell files unit by unit as tickets arrive, and redeem the winners.
@@ -64,6 +67,7 @@ fn run(role: Role, output: Output) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match role {
+            Role::Demo(args) => demo::run(args, output).await,
             Role::Escrow(args) => escrow::run(args, output).await,
             Role::Payee(args) => payee::run(args, output).await,
             Role::Payer(args) => payer::run(args, output).await,

@@ -1,7 +1,7 @@
 //! `tombola payee`: sells the files of a directory.
 
 use crate::exit::Failure;
-use crate::local::{HomeArg, Stop, ask, init, quoted, read, ready, serve_socket};
+use crate::local::{HomeArg, Stop, ask, init, quoted, read, ready, serve_socket, sole};
 use crate::output::{Output, date, fields, money, number};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
@@ -201,8 +201,7 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
         stop.wait().await;
     };
     serve_socket(&lock, carry_out, end).await?;
-    // The socket has answered all and let go of it.
-    if let Some(payee) = Arc::into_inner(payee) {
+    if let Some(payee) = sole(payee).await {
         payee.shutdown().await;
     }
     Ok(())

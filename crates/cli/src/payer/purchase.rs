@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use tombola_core::payee::TIP_SERVICE;
 use tombola_net::Address;
 use tombola_node::config::Money;
 
@@ -196,10 +197,13 @@ fn plan_text(plan: &Value) -> String {
         0 => String::new(),
         done => format!(", {done} more are here already"),
     };
-    let mut lines = vec![format!(
-        "{}: {units} units at {price} {asset}{resumed}",
-        text(plan, "url")
-    )];
+    let what = match (text(plan, "service"), units) {
+        (TIP_SERVICE, _) => "a tip of".to_owned(),
+        (_, 1) => "1 unit at".to_owned(),
+        (_, units) => format!("{units} units at"),
+    };
+    let url = text(plan, "url");
+    let mut lines = vec![format!("{url}: {what} {price} {asset}{resumed}")];
     if plan.get("exact") == Some(&Value::Bool(true)) {
         lines.push(format!(
             "  cost           {} exactly: every ticket pays its price",
