@@ -49,7 +49,9 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
     let directory = tempfile::tempdir()?;
     let service = Service::new("/demo").map_err(|error| Failure::new("failed", error.to_string()))?;
     let catalog = MemoryCatalog::default().with(service, Content::from_bytes(terms.price, 1, Vec::new()));
-    let nodes = Loopback::start(directory.path(), &terms.options(&args), catalog).await.map_err(failed)?;
+    let nodes = Loopback::start(directory.path(), &terms.options(&args), catalog)
+        .await
+        .map_err(failed)?;
     let demo = Demo { terms, output, nodes };
     let result = demo.tell().await;
     demo.nodes.stop().await;
@@ -70,19 +72,33 @@ impl Terms {
         let face = args.face.positive("--face", ASSET)?;
         let threshold = Threshold::for_price(price, face).map_err(|_| {
             let (price, face) = (money(price, ASSET), money(face, ASSET));
-            Failure::new("bad_terms", format!("a ticket worth {price} cannot pay only {face} when it wins"))
-                .next("choose a --face of at least the --price")
+            Failure::new(
+                "bad_terms",
+                format!("a ticket worth {price} cannot pay only {face} when it wins"),
+            )
+            .next("choose a --face of at least the --price")
         })?;
-        let expected = price.checked_mul(args.payments).and_then(|sum| sum.checked_mul(DEPOSIT_FACTOR));
+        let expected = price
+            .checked_mul(args.payments)
+            .and_then(|sum| sum.checked_mul(DEPOSIT_FACTOR));
         let deposit = expected
             .and_then(|sum| sum.checked_add(face.checked_mul(DEPOSIT_FACES)?))
             .ok_or_else(|| Failure::new("too_much", "that is more money than an account can hold").next("pay less"))?;
-        Ok(Self { payments: args.payments, price, face, threshold, deposit })
+        Ok(Self {
+            payments: args.payments,
+            price,
+            face,
+            threshold,
+            deposit,
+        })
     }
 
     fn options(&self, args: &Args) -> LoopbackOptions {
         let defaults = LoopbackOptions::default();
-        let mut options = LoopbackOptions { deposit: self.deposit, ..defaults };
+        let mut options = LoopbackOptions {
+            deposit: self.deposit,
+            ..defaults
+        };
         options.payee = PayeeConfig {
             price: args.price.clone(),
             face_value_min: args.face.clone(),
@@ -123,12 +139,19 @@ impl Demo {
         let measured = self.many_payments().await?;
         let audit = self.nodes.payer.audit().await.map_err(failed)?;
         let books = self.nodes.escrow.audit().await.map_err(failed)?;
-        let wrong = self.wrong(&measured, &audit, books.conserved && books.deposits == u128::from(self.terms.deposit.0));
+        let wrong = self.wrong(
+            &measured,
+            &audit,
+            books.conserved && books.deposits == u128::from(self.terms.deposit.0),
+        );
         self.summary(&measured, &audit, &books, &wrong);
         if wrong.is_empty() {
             return Ok(());
         }
-        Err(Failure::new(CHECK_FAILED, format!("something does not add up: {}", wrong.join("; "))))
+        Err(Failure::new(
+            CHECK_FAILED,
+            format!("something does not add up: {}", wrong.join("; ")),
+        ))
     }
 
     fn say(&self, text: impl AsRef<str>) {
@@ -140,10 +163,16 @@ impl Demo {
         let t = &self.terms;
         let amount = |amount: Amount| format!("{} {}", money(amount, ASSET), ASSET.name());
         self.say("Three nodes run on this machine: an escrow, a payee who sells, and a payer.\n");
-        self.say(format!("1 deposit  The payer has put {} into its account at the escrow.", amount(t.deposit)));
+        self.say(format!(
+            "1 deposit  The payer has put {} into its account at the escrow.",
+            amount(t.deposit)
+        ));
         let address = self.nodes.payee.address().clone().with_path("demo");
         let payer = &self.nodes.payer;
-        let order = payer.plan_payments(&address, 1, Some(t.deposit)).await.map_err(failed)?;
+        let order = payer
+            .plan_payments(&address, 1, Some(t.deposit))
+            .await
+            .map_err(failed)?;
         self.say(format!(
             "2 hold     The escrow sets {} of it aside for this payee and signs a promise: winners up to that are paid.",
             amount(order.hold_cap)
@@ -157,8 +186,18 @@ impl Demo {
             t.odds(),
             amount(t.face)
         ));
-        self.say(format!("           This one has {}.", if won == 1 { "won!" } else { "lost; nobody else will ever hear of it" }));
-        let tip = payer.plan_tip(&address, t.face, Some(t.deposit)).await.map_err(failed)?;
+        self.say(format!(
+            "           This one has {}.",
+            if won == 1 {
+                "won!"
+            } else {
+                "lost; nobody else will ever hear of it"
+            }
+        ));
+        let tip = payer
+            .plan_tip(&address, t.face, Some(t.deposit))
+            .await
+            .map_err(failed)?;
         payer.send(&tip, &|_| ()).await.map_err(failed)?;
         self.say(format!(
             "4 win      To see one win: a tip of {}. Its ticket pays exactly its price, so it always wins.",
@@ -186,7 +225,10 @@ impl Demo {
                 return Ok(());
             }
         }
-        Err(Failure::new("failed", "winners are still unclaimed after half a minute"))
+        Err(Failure::new(
+            "failed",
+            "winners are still unclaimed after half a minute",
+        ))
     }
 
     async fn many_payments(&self) -> Result<Measured, Failure> {
@@ -194,22 +236,34 @@ impl Demo {
         let address = self.nodes.payee.address().clone().with_path("demo");
         let balance = self.nodes.payer.balance().await.map_err(failed)?;
         let ceiling = Amount(balance.balance.0 + balance.held.0);
-        let order = self.nodes.payer.plan_payments(&address, t.payments, Some(ceiling)).await.map_err(failed)?;
+        let order = self
+            .nodes
+            .payer
+            .plan_payments(&address, t.payments, Some(ceiling))
+            .await
+            .map_err(failed)?;
         let before = self.status()?;
         let bytes_before = self.nodes.payer.udp_bytes(&address).await;
         let bar = progress_bar(t.payments);
         let last_look = Mutex::new(Instant::now());
         let on_event = |event: PayerEvent| {
-            let PayerEvent::Acknowledged { tickets } = event else { return };
+            let PayerEvent::Acknowledged { tickets } = event else {
+                return;
+            };
             bar.set_position(tickets);
-            let Ok(mut last_look) = last_look.try_lock() else { return };
+            let Ok(mut last_look) = last_look.try_lock() else {
+                return;
+            };
             if last_look.elapsed() < PROGRESS_BEAT {
                 return;
             }
             *last_look = Instant::now();
             if let Ok(status) = self.nodes.payee.status() {
                 let winners = status.winners - before.winners;
-                bar.set_message(format!("{winners} winners, {} spent", money(t.face.saturating_mul(winners), ASSET)));
+                bar.set_message(format!(
+                    "{winners} winners, {} spent",
+                    money(t.face.saturating_mul(winners), ASSET)
+                ));
             }
         };
         let start = Instant::now();
@@ -236,27 +290,31 @@ impl Demo {
         let t = &self.terms;
         let mut wrong = Vec::new();
         if m.records != t.payments || m.tickets != t.payments {
-            wrong.push(format!("{} payments, {} records, {} draws", t.payments, m.records, m.tickets));
+            wrong.push(format!(
+                "{} payments, {} records, {} draws",
+                t.payments, m.records, m.tickets
+            ));
         }
         if Some(m.redeemed) != t.face.checked_mul(m.winners) {
-            wrong.push(format!("{} winners, but {} redeemed", m.winners, money(m.redeemed, ASSET)));
+            wrong.push(format!(
+                "{} winners, but {} redeemed",
+                m.winners,
+                money(m.redeemed, ASSET)
+            ));
         }
         if !conserved {
             wrong.push("the escrow's books do not balance".to_owned());
         }
         if !audit.is_clean() || audit.unknown > 0 {
-            wrong.push(format!("the payer's audit found {} faults", audit.faults.len() + audit.beyond.len()));
+            wrong.push(format!(
+                "the payer's audit found {} faults",
+                audit.faults.len() + audit.beyond.len()
+            ));
         }
         wrong
     }
 
-    fn summary(
-        &self,
-        m: &Measured,
-        audit: &AuditReport,
-        books: &tombola_ledger::audit::AuditReport,
-        wrong: &[String],
-    ) {
+    fn summary(&self, m: &Measured, audit: &AuditReport, books: &tombola_ledger::audit::AuditReport, wrong: &[String]) {
         let t = &self.terms;
         let expected = t.threshold.expected(t.face, t.payments);
         let z = luck(t.payments, chance(t.threshold), m.winners);
@@ -286,14 +344,27 @@ impl Demo {
         self.output.result(&value, || {
             let name = ASSET.name();
             let lines = [
-                format!("{} payments of {} {name}, each its own ticket:", t.payments, money(t.price, ASSET)),
+                format!(
+                    "{} payments of {} {name}, each its own ticket:",
+                    t.payments,
+                    money(t.price, ASSET)
+                ),
                 format!("  paid in expectation   {} {name}", sum(expected, ASSET)),
                 format!("  paid by {} winners  {} {name}", m.winners, money(m.redeemed, ASSET)),
                 format!("  luck of the payee     {z:+.2} standard deviations ({})", describe(z)),
-                format!("  speed                 {rate:.0} payments/s, {:.2} s in all", m.seconds),
+                format!(
+                    "  speed                 {rate:.0} payments/s, {:.2} s in all",
+                    m.seconds
+                ),
                 format!("  on the wire           {bytes:.1} bytes a payment, both ways, everything included"),
-                format!("  claims to the escrow  {}, in place of {} payments", m.claims, t.payments),
-                format!("  drawn again by payer  {} tickets: every winner really won", audit.draws),
+                format!(
+                    "  claims to the escrow  {}, in place of {} payments",
+                    m.claims, t.payments
+                ),
+                format!(
+                    "  drawn again by payer  {} tickets: every winner really won",
+                    audit.draws
+                ),
                 format!(
                     "  the books balance     deposits {} = balances {} + held {} + fees {}",
                     sum(books.deposits, ASSET),

@@ -84,9 +84,18 @@ impl Node {
     }
 
     /// SIGTERM, and the exit code.
-    fn stop(mut self) -> i32 {
+    fn stop(self) -> i32 {
+        self.signal("-TERM")
+    }
+
+    /// Ctrl-C, and the exit code.
+    fn interrupt(self) -> i32 {
+        self.signal("-INT")
+    }
+
+    fn signal(mut self, signal: &str) -> i32 {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").arg(pid).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         self.child.wait().unwrap().code().unwrap()
     }
 }
@@ -272,12 +281,12 @@ fn a_file_is_bought_over_three_processes_and_the_books_balance() {
     assert_eq!((&got["tickets"], text(&got["plan"], "worst")), (&json!(98), "0.098"));
     let balance = ok(&["payer", "balance", "--home", &payer_home]);
     assert_eq!(balance["open_holds"], json!(1));
-    assert_eq!(node.stop(), 0);
+    assert_eq!(node.interrupt(), 0);
 
     ok(&["payee", "redeem", "--home", &payee_home]);
     let status = ok(&["payee", "status", "--home", &payee_home]);
     assert_eq!((&status["tickets"], text(&status, "owed")), (&json!(98), "0.00"));
-    assert_eq!(payee.stop(), 0);
+    assert_eq!(payee.interrupt(), 0);
     let alone = ok(&["payee", "status", "--home", &payee_home]);
     assert_eq!(alone["redeemed"], status["redeemed"]);
     let audit = ok(&["payer", "audit", "--home", &payer_home]);
@@ -288,7 +297,7 @@ fn a_file_is_bought_over_three_processes_and_the_books_balance() {
         ok(&["escrow", "audit", "--home", &escrow_home])["conserved"],
         json!(true)
     );
-    assert_eq!(escrow.stop(), 0);
+    assert_eq!(escrow.interrupt(), 0);
 }
 
 #[test]
