@@ -1,1 +1,356 @@
 //! The payer's rules, one claim a test.
+
+use super::*;
+use crate::amount::{Amount, Asset, DAY_MS, Timestamp};
+use crate::book::{TICKET_BYTES, Ticket};
+use crate::chain::{Preimage, step};
+use crate::claim::{Claim, Head, Receipt};
+use crate::draw::Draw;
+use crate::hold::{Fee, Hold, HoldTerms};
+use crate::key::{QuoteId, SecretKey, Signed};
+use crate::message::Charge;
+use crate::quote::{EpochSecret, Escrows, Quote, QuoteTerms, Service};
+use crate::reject::{Code, Reject};
+
+const PRICE: Amount = Amount(10);
+/// A power of two times the price, so that a ticket is worth its price exactly.
+const FACE: Amount = Amount(1_280);
+const EPOCH: [u8; 32] = [9; 32];
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n; 32])
+}
+
+fn hold() -> Hold {
+    let now = Timestamp(1_000 * DAY_MS);
+    Hold {
+        terms: HoldTerms {
+            escrow: key(1).account(),
+            asset: Asset::USD,
+            payer: key(2).account(),
+            signer: key(2).account(),
+            payee: key(3).account(),
+            serial: 1,
+            fee: Fee::default(),
+            face_value_min: Amount(10),
+            face_value_max: FACE,
+            book_length_max: 200,
+            opened_at: now,
+            expires_at: now.plus_ms(DAY_MS),
+            redeem_by: now.plus_ms(3 * DAY_MS),
+        },
+        revision: 0,
+        cap: Amount(100_000),
+    }
+}
+
+fn quote_terms() -> QuoteTerms {
+    QuoteTerms {
+        payee: key(3).account(),
+        quote_id: QuoteId([5; 16]),
+        service: Service::new("/file").unwrap(),
+        asset: Asset::USD,
+        ticket_price: PRICE,
+        face_value_min: Amount(10),
+        face_value_max: FACE,
+        book_length_max: 500,
+        jump_max: 8,
+        expires_at: Timestamp(u64::MAX),
+        escrows: Escrows::new(vec![key(1).account()]).unwrap(),
+    }
+}
+
+fn quote() -> Quote {
+    EpochSecret::new(EPOCH).quote(quote_terms())
+}
+
+fn book(length: u32) -> PayerBook {
+    PayerBook::new(&hold(), &quote(), FACE, length, Preimage([4; 32]), &key(2)).unwrap()
+}
+
+fn issue(book: &mut PayerBook, window: &mut Window) -> u32 {
+    book.issue(u32::MAX, window, &mut Vec::new())
+}
+
+#[test]
+fn a_window_starts_at_one_and_doubles_up_to_the_jump() {
+    let mut window = Window::new(Amount(1_000_000));
+    let mut book = book(200);
+    for expected in [1, 2, 4, 8, 8, 8] {
+        assert_eq!(issue(&mut book, &mut window), expected);
+        assert_eq!(issue(&mut book, &mut window), 0);
+        book.acknowledge(book.sent(), &mut window);
+    }
+    assert_eq!(window.in_flight(), (0, 0));
+}
+
+#[test]
+fn a_window_is_capped_in_money() {
+    let mut window = Window::new(Amount(35));
+    for _ in 0..5 {
+        let allowed = window.allowance(PRICE, 8);
+        window.sent(allowed, PRICE);
+        window.acknowledged(allowed, PRICE, 8);
+    }
+    assert_eq!(window.allowance(PRICE, 8), 3);
+    window.allow(Amount(20));
+    assert_eq!((window.value_max(), window.allowance(PRICE, 8)), (Amount(35), 3));
+    window.allow(Amount(60));
+    assert_eq!(window.allowance(PRICE, 8), 6);
+}
+
+#[test]
+fn the_default_window_is_one_face_value_or_64_prices() {
+    assert_eq!(Window::value_default(Amount(10), Amount(1_000)), Amount(1_000));
+    assert_eq!(Window::value_default(Amount(10), Amount(100)), Amount(640));
+}
+
+#[test]
+fn an_acknowledgement_of_nothing_changes_nothing() {
+    let mut window = Window::new(Amount(1_000));
+    window.sent(1, PRICE);
+    window.acknowledged(0, PRICE, 8);
+    assert_eq!((window.allowance(PRICE, 8), window.in_flight()), (0, (1, 10)));
+}
+
+#[test]
+fn what_was_lost_stays_counted_and_past_two_windows_nothing_goes() {
+    let mut window = Window::new(Amount(40));
+    window.sent(4, PRICE);
+    window.lost(4, PRICE);
+    assert_eq!((window.lost_value(), window.in_flight()), (40, (0, 0)));
+    // Without room one ticket at a time is tried.
+    for lost in [50, 60, 70, 80] {
+        assert_eq!(window.allowance(PRICE, 8), 1);
+        window.sent(1, PRICE);
+        assert_eq!(window.allowance(PRICE, 8), 0);
+        window.lost(1, PRICE);
+        assert_eq!(window.lost_value(), lost);
+    }
+    assert_eq!(window.allowance(PRICE, 8), 0);
+}
+
+#[test]
+fn what_was_lost_is_forgiven_at_a_sixteenth() {
+    let mut window = Window::new(Amount(40));
+    window.sent(4, PRICE);
+    window.lost(4, PRICE);
+    window.sent(1, Amount(32));
+    window.acknowledged(1, Amount(32), 8);
+    assert_eq!(window.lost_value(), 38);
+}
+
+#[test]
+fn a_lost_book_that_is_found_counts_no_longer() {
+    let mut window = Window::new(Amount(1_000));
+    let mut book = book(200);
+    issue(&mut book, &mut window);
+    book.acknowledge(1, &mut window);
+    assert_eq!(issue(&mut book, &mut window), 2);
+    book.lost(&mut window);
+    book.lost(&mut window);
+    assert_eq!(window.lost_value(), 20);
+    assert_eq!(issue(&mut book, &mut window), 0);
+    book.found(2, &mut window);
+    assert_eq!((window.lost_value(), book.acknowledged()), (0, 2));
+}
+
+#[test]
+fn a_book_keeps_to_hold_and_quote() {
+    assert_eq!(book(1_000).signed().body.length, 200);
+    let make = |face, length| PayerBook::new(&hold(), &quote(), face, length, Preimage([4; 32]), &key(2));
+    assert_eq!(make(FACE, 0).unwrap_err().code, Code::BookTooLong);
+    assert_eq!(make(Amount(9), 5).unwrap_err().code, Code::BadTerms);
+    assert_eq!(make(Amount(1_281), 5).unwrap_err().code, Code::FaceOutOfRange);
+    let signed = *book(5).signed();
+    assert!(signed.verify(&key(2).account().check().unwrap()).is_ok());
+    assert!(signed.body.threshold.covers(PRICE, FACE));
+}
+
+#[test]
+fn tickets_are_consecutive_and_lead_to_the_anchor() {
+    let mut window = Window::new(Amount(u64::MAX));
+    let mut book = book(20);
+    let mut records = Vec::new();
+    while book.issue(u32::MAX, &mut window, &mut records) > 0 {
+        book.acknowledge(book.sent(), &mut window);
+    }
+    let mut before = Preimage(book.signed().body.anchor.0);
+    let tickets = records
+        .chunks(TICKET_BYTES)
+        .map(|r| Ticket::from_bytes(r.try_into().unwrap()));
+    for (ticket, index) in tickets.zip(1..) {
+        assert_eq!(ticket.index, index);
+        assert_eq!(step(&ticket.preimage, index), before);
+        before = ticket.preimage;
+    }
+    assert_eq!((records.len(), book.remaining()), (20 * TICKET_BYTES, 0));
+    assert_eq!(book.bearer().unwrap().index, 1);
+}
+
+#[test]
+fn closing_frees_what_was_not_drawn() {
+    let mut window = Window::new(Amount(1_000));
+    let mut book = book(200);
+    for _ in 0..3 {
+        issue(&mut book, &mut window);
+        book.acknowledge(book.sent(), &mut window);
+    }
+    assert_eq!((issue(&mut book, &mut window), book.in_flight()), (8, 8));
+    let reject = Reject::of(Code::BookRedeemed);
+    assert_eq!(book.closed_by_payee(10, reject, &mut window), 3);
+    assert_eq!((book.sent(), book.acknowledged(), window.in_flight()), (10, 10, (0, 0)));
+    assert_eq!(book.closed(), Some(reject));
+    assert_eq!(issue(&mut book, &mut window), 0);
+}
+
+#[test]
+fn an_acknowledgement_of_tickets_never_sent_is_cut() {
+    let mut window = Window::new(Amount(1_000));
+    let mut book = book(200);
+    issue(&mut book, &mut window);
+    assert_eq!(book.acknowledge(u32::MAX, &mut window), 1);
+    assert_eq!(book.acknowledge(u32::MAX, &mut window), 0);
+    assert_eq!((book.acknowledged(), window.in_flight()), (1, (0, 0)));
+}
+
+const TERMS: Terms = Terms {
+    price: Amount(100),
+    face_value_min: Amount(1_000),
+    face_value_max: Amount(1_000_000),
+};
+const LIMITS: HoldLimits = HoldLimits {
+    face_value_min: Amount(10),
+    cap_min: Amount(500),
+};
+
+#[test]
+fn the_face_value_is_a_twentieth_of_the_ceiling() {
+    let purchase = plan(1_000, &TERMS, &LIMITS, Amount(200_000)).unwrap();
+    assert_eq!((purchase.face_value, purchase.cap), (Amount(10_000), Amount(200_000)));
+    assert_eq!((purchase.expected(), purchase.worst), (100_000, Amount(200_000)));
+    assert!(!purchase.is_exact());
+}
+
+#[test]
+fn the_cap_is_20_faces_within_the_ceiling() {
+    let low = Terms {
+        face_value_max: Amount(2_000),
+        ..TERMS
+    };
+    let purchase = plan(1_000, &low, &LIMITS, Amount(200_000)).unwrap();
+    assert_eq!((purchase.face_value, purchase.cap), (Amount(2_000), Amount(40_000)));
+    let purchase = plan(1_000, &TERMS, &LIMITS, Amount(15_000)).unwrap();
+    assert_eq!((purchase.face_value, purchase.cap), (Amount(1_000), Amount(15_000)));
+}
+
+#[test]
+fn less_than_one_face_takes_the_smallest_and_p_1_is_exact() {
+    let purchase = plan(99, &TERMS, &LIMITS, Amount(200_000)).unwrap();
+    assert_eq!((purchase.face_value, purchase.worst), (Amount(1_000), Amount(99_000)));
+    let exact = Terms {
+        face_value_min: Amount(1),
+        ..TERMS
+    };
+    let purchase = plan(99, &exact, &LIMITS, Amount(200_000)).unwrap();
+    assert_eq!((purchase.face_value, purchase.is_exact()), (Amount(100), true));
+    assert_eq!((purchase.expected(), purchase.worst), (9_900, Amount(9_900)));
+}
+
+#[test]
+fn what_cannot_be_bought_is_not_planned() {
+    assert_eq!(plan(0, &TERMS, &LIMITS, Amount(200_000)), Err(PlanError::Nothing));
+    let low = plan(1, &TERMS, &LIMITS, Amount(999));
+    let (need, ceiling) = (Amount(1_000), Amount(999));
+    assert_eq!(low, Err(PlanError::CeilingTooLow { need, ceiling }));
+    let dear = HoldLimits {
+        face_value_min: Amount(1_000_001),
+        ..LIMITS
+    };
+    let (need, limit) = (Amount(1_000_001), Amount(1_000_000));
+    let none = plan(1, &TERMS, &dear, Amount(u64::MAX));
+    assert_eq!(none, Err(PlanError::NoCommonFace { need, limit }));
+}
+
+/// A charge for a book of 200 tickets, as an honest escrow states it.
+fn charge() -> Charge {
+    let reveal = EpochSecret::new(EPOCH).reveal(&quote_terms());
+    let book = book(200);
+    let mut chain = crate::chain::Chain::new(Preimage([4; 32]), 200);
+    let draw = Draw::new(&book.id(), &reveal, book.signed().body.threshold);
+    let wins = |index: &u32, chain: &mut crate::chain::Chain| draw.wins(*index, &chain.preimage(*index).unwrap());
+    let winners: Vec<u32> = (1..=200).filter(|index| wins(index, &mut chain)).collect();
+    let through = *winners.last().unwrap();
+    let claim = Claim {
+        book: *book.signed(),
+        reveal,
+        through,
+        preimage: chain.preimage(through).unwrap(),
+    };
+    let won = claim.verify(&hold()).unwrap();
+    let receipt = Receipt {
+        escrow: key(1).account(),
+        writer: 0,
+        book: won.book,
+        through,
+        winners: won.winners,
+        gross: won.gross,
+        fee: won.fee,
+        hold_paid_after: won.gross,
+        at: Timestamp(7),
+        height: 1,
+        head: Head([0; 32]),
+    };
+    Charge {
+        hold: Signed::new(hold(), &key(1)),
+        claim,
+        receipt: Signed::new(receipt, &key(1)),
+        amount: won.gross,
+    }
+}
+
+fn audit(charge: &Charge, journal: Option<&JournalRow>) -> Result<Audited, ChargeFault> {
+    audit_charge(charge, &key(1).account(), &key(2).account(), journal)
+}
+
+#[test]
+fn an_honest_charge_passes_and_says_how_far_it_went() {
+    let charge = charge();
+    let audited = audit(&charge, None).unwrap();
+    assert_eq!((audited.gross, audited.beyond), (charge.amount, None));
+    let through = audited.through;
+    for (acknowledged, beyond) in [
+        (Some(through), Some(0)),
+        (Some(200), Some(0)),
+        (Some(through - 1), Some(1)),
+        (None, None),
+    ] {
+        let row = book(200).journal_row(acknowledged);
+        assert_eq!(audit(&charge, Some(&row)).unwrap().beyond, beyond);
+    }
+}
+
+#[test]
+fn the_audit_names_what_does_not_hold() {
+    let honest = charge();
+    let mut foreign = honest;
+    foreign.hold = Signed::new(hold(), &key(2));
+    assert!(matches!(audit(&foreign, None), Err(ChargeFault::Hold(_))));
+    let mut claim = honest;
+    claim.claim.through -= 1;
+    assert!(matches!(audit(&claim, None), Err(ChargeFault::Claim(_))));
+    let mut receipt = honest;
+    receipt.receipt = Signed::new(honest.receipt.body, &key(3));
+    assert!(matches!(audit(&receipt, None), Err(ChargeFault::Receipt(_))));
+    let mut other = honest.receipt.body;
+    other.through -= 1;
+    receipt.receipt = Signed::new(other, &key(1));
+    assert!(matches!(audit(&receipt, None), Err(ChargeFault::Receipt(_))));
+    let mut more = honest.receipt.body;
+    more.gross = Amount(more.gross.0 + FACE.0);
+    receipt.receipt = Signed::new(more, &key(1));
+    let (drawn, paid) = (honest.amount, more.gross);
+    assert_eq!(audit(&receipt, None), Err(ChargeFault::Sum { drawn, paid }));
+    let not_mine = audit_charge(&honest, &key(1).account(), &key(3).account(), None);
+    assert_eq!(not_mine, Err(ChargeFault::Hold(Reject::of(Code::HoldMismatch))));
+}
