@@ -100,7 +100,7 @@ pub struct PayeeStatus {
     pub winners: u64,
     /// Expected value of what was drawn since the start, in atomic units.
     pub expected: Amount,
-    /// Claim batches sent since the start.
+    /// Claims sent since the start, repeats included.
     pub claims: u64,
     /// Units delivered since the start.
     pub units: u64,

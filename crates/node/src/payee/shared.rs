@@ -45,7 +45,7 @@ pub(crate) struct Counters {
     pub(crate) winners: AtomicU64,
     /// Expected value of what was drawn, in atomic units.
     pub(crate) expected: AtomicU64,
-    /// Claim batches sent.
+    /// Claims sent, repeats included.
     pub(crate) claims: AtomicU64,
     /// Units delivered.
     pub(crate) units: AtomicU64,
