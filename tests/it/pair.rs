@@ -12,7 +12,7 @@ mod seller;
 
 pub(crate) use bank::Bank;
 pub(crate) use buyer::Buyer;
-pub(crate) use net::{Dice, Event, Kind, Net, Packet, Party, Stream};
+pub(crate) use net::{Dice, Event, Kind, Net, Party};
 pub(crate) use seller::{DiskState, Seller};
 
 use std::collections::BTreeMap;

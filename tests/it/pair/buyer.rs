@@ -114,16 +114,8 @@ impl Buyer {
         self.desks[payee].paid
     }
 
-    pub(crate) fn wanted(&self, payee: usize) -> u64 {
-        self.desks[payee].want
-    }
-
     pub(crate) fn window(&self, payee: usize) -> &Window {
         &self.desks[payee].window
-    }
-
-    pub(crate) fn open_books(&self, payee: usize) -> Vec<BookId> {
-        self.desks[payee].lines.keys().copied().collect()
     }
 
     pub(crate) fn secret_of(&self, book: &BookId) -> Preimage {

@@ -1,7 +1,8 @@
 //! Properties 1, 4 and 7: no overdraft, anyone can check, money is conserved.
 
-use crate::pair::{Options, World};
+use crate::pair::{Dice, Options, World};
 use tombola_core::amount::{Amount, DAY_MS, MINUTE_MS};
+use tombola_core::chain::Preimage;
 use tombola_core::draw::Reveal;
 use tombola_core::hold::Fee;
 use tombola_core::key::{RequestId, SecretKey, Signed};
@@ -117,7 +118,7 @@ fn charged() -> (World, Charge, JournalRow) {
             StatementKind::Charged(charge) => Some(*charge),
             _ => None,
         });
-    let charge = charges.last().unwrap();
+    let charge = charges.max_by_key(|charge| charge.receipt.body.height).unwrap();
     let row = world.buyers[0].journal[&charge.claim.book.body.id()];
     (world, charge, row)
 }
@@ -184,6 +185,12 @@ fn a_claim_proves_its_winners_and_no_more() {
         other.preimage = chain.preimage(index).unwrap();
         assert_eq!(other.verify(&hold).is_ok(), wins(index, &mut chain), "index {index}");
     }
+    let mut dice = Dice::new(1);
+    let mut foreign = claim;
+    while foreign.preimage == claim.preimage || !draw.wins(claim.through, &foreign.preimage) {
+        foreign.preimage = Preimage(dice.bytes());
+    }
+    assert_eq!(foreign.verify(&hold).unwrap_err().code, Code::ChainBroken);
     let mut other = claim;
     other.reveal = Reveal([0; 32]);
     assert_eq!(other.verify(&hold).unwrap_err().code, Code::CommitmentMismatch);
