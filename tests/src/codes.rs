@@ -69,8 +69,8 @@ mod tests {
 
     #[test]
     fn a_code_is_named_whole_or_not_at_all() {
-        assert!(names("assert_eq!(e.code, Code::BookOpen);", Code::BookOpen));
-        assert!(!names("Code::BookOpened", Code::BookOpen));
+        assert!(names("assert_eq!(e.code, Code::BookIdle);", Code::BookIdle));
+        assert!(!names("Code::BookIdleness", Code::BookIdle));
         assert!(names("code == \"busy\"", Code::Busy));
         assert!(!names("busy", Code::Busy));
     }

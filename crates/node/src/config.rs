@@ -20,7 +20,7 @@ use tombola_core::amount::{Amount, Asset, HOUR_MS};
 use tombola_core::hold::Fee;
 use tombola_core::limits::{
     BOOK_LENGTH_DEFAULT, BOOK_LENGTH_MAX, HOLD_LIFE_DEFAULT_MS, HOLD_LIFE_MAX_MS, JUMP_DEFAULT,
-    OPEN_HOLDS_PER_ACCOUNT_MAX, OPENS_PER_SECOND_MAX, REDEEM_WINDOW_DEFAULT_MS, REDEEM_WINDOW_MIN_MS, UNIT_BYTES_MAX,
+    OPENS_PER_SECOND_MAX, REDEEM_WINDOW_DEFAULT_MS, REDEEM_WINDOW_MIN_MS, UNIT_BYTES_MAX,
     WINDOW_PRICES_DEFAULT,
 };
 use tombola_net::Address;
@@ -53,8 +53,6 @@ config! {
         face_value_min: Money = Money::literal("0.0001");
         /// Smallest cap of a hold.
         cap_min: Money = Money::literal("0.001");
-        /// Holds that one account may have open at a time.
-        open_holds_max: u32 = OPEN_HOLDS_PER_ACCOUNT_MAX;
     }
 }
 
@@ -69,8 +67,6 @@ pub struct EscrowTerms {
     pub face_value_min: Amount,
     /// Smallest cap of a hold.
     pub cap_min: Amount,
-    /// Open holds of one account.
-    pub open_holds_max: u32,
 }
 
 impl EscrowConfig {
@@ -83,8 +79,6 @@ impl EscrowConfig {
         let name_bytes = u64::try_from(self.name.len()).unwrap_or(u64::MAX);
         check_range("name", name_bytes, 1, NAME_BYTES_MAX)?;
         check_range("fee_ppm", self.fee_ppm.into(), 0, PPM_WHOLE)?;
-        let most_holds = OPEN_HOLDS_PER_ACCOUNT_MAX.into();
-        check_range("open_holds_max", self.open_holds_max.into(), 1, most_holds)?;
         Ok(EscrowTerms {
             asset,
             fee: Fee {
@@ -93,7 +87,6 @@ impl EscrowConfig {
             },
             face_value_min: self.face_value_min.positive("face_value_min", asset)?,
             cap_min: self.cap_min.positive("cap_min", asset)?,
-            open_holds_max: self.open_holds_max,
         })
     }
 }

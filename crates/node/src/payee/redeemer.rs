@@ -156,13 +156,13 @@ impl Redeemer {
     async fn claim(&self, claims: Vec<Claim>, round: &mut Round) -> Result<(), EscrowError> {
         let escrow = self.escrow.address().key;
         let claims = List::new(claims).map_err(|_| EscrowError::Unintelligible)?;
+        let count = u64::try_from(claims.as_slice().len()).unwrap_or(u64::MAX);
+        self.shared.counters.claims.fetch_add(count, Ordering::Relaxed);
         let batch = ClaimBatch {
             escrow,
             payee: self.escrow.account(),
             claims,
         };
-        let count = u64::try_from(claims.as_slice().len()).unwrap_or(u64::MAX);
-        self.shared.counters.claims.fetch_add(count, Ordering::Relaxed);
         let answer = self
             .escrow
             .request(EscrowCommand::Claim { batch, signature: None })

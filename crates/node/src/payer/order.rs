@@ -57,6 +57,8 @@ pub struct Order {
     pub hold_cap: Amount,
     /// Whether an open hold is used again.
     pub hold_reused: bool,
+    /// What is left in that hold, or the cap of the new one.
+    pub hold_left: Amount,
     /// What a winner costs the payee at the escrow.
     pub fee: Fee,
     #[serde(skip)]
@@ -238,6 +240,7 @@ impl Payer {
             spend_max: purchase.spend_max,
             hold_cap: hold.map_or(purchase.cap, |status| status.hold.body.cap),
             hold_reused: hold.is_some(),
+            hold_left: hold.map_or(purchase.cap, |status| status.hold.body.cap.saturating_sub(status.paid)),
             fee: hold.map_or(info.fee, |status| status.hold.body.terms.fee),
             purchase,
             hold,
@@ -323,9 +326,10 @@ fn purchase(wanted: &Wanted, terms: &Terms, limits: &HoldLimits) -> Result<Purch
         .max(limits.face_value_min)
         .max(limits.cap_min)
         .max(terms.price);
-    let ceiling = wanted
-        .spend_max
-        .unwrap_or_else(|| total.saturating_mul(CEILING_FACTOR).max(smallest));
+    // A single ticket that always wins costs its price and no more; what is drawn for needs room for bad luck.
+    let is_exact = wanted.units == 1 && terms.price >= terms.face_value_min.max(limits.face_value_min);
+    let factor = if is_exact { 1 } else { CEILING_FACTOR };
+    let ceiling = wanted.spend_max.unwrap_or_else(|| total.saturating_mul(factor).max(smallest));
     Ok(plan(wanted.units, terms, limits, ceiling)?)
 }
 
