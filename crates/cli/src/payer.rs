@@ -11,6 +11,7 @@ use carry_out::{Request, payer_failure};
 use clap::Subcommand;
 use purchase::{GetArgs, SendArgs};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;
 use tombola_core::amount::{Asset, Timestamp};
 use tombola_net::Address;
@@ -54,6 +55,9 @@ enum Command {
         /// Only entries after this number.
         #[arg(long, default_value_t = 0)]
         after: u64,
+        /// Save hold, book, claim and receipt of each charge here, for inspect and verify.
+        #[arg(long, value_name = "DIR")]
+        save: Option<PathBuf>,
     },
     /// Check every charge again: hold, signature, commitment, chain, each draw, and the sums.
     Audit,
@@ -84,7 +88,15 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
             output.result(&balance, || balance_text(&balance));
             Ok(())
         }
-        Command::Statement { after } => statement(home, after, output).await,
+        Command::Statement { after, save } => {
+            let entries = statement(home, after).await?;
+            if let Some(directory) = save {
+                save_evidence(&directory, &entries)?;
+            }
+            let result = json!({ "entries": entries });
+            output.result(&result, || statement_text(&entries));
+            Ok(())
+        }
         Command::Audit => {
             let report = once(home, &Request::Audit {}).await?;
             output.result(&report, || fields(&report));
@@ -221,7 +233,7 @@ async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn statement(home: &HomeArg, after: u64, output: Output) -> Result<(), Failure> {
+async fn statement(home: &HomeArg, after: u64) -> Result<Vec<Value>, Failure> {
     let node = Node::open(home).await?;
     let mut entries: Vec<Value> = Vec::new();
     let mut after = after;
@@ -237,15 +249,28 @@ async fn statement(home: &HomeArg, after: u64, output: Output) -> Result<(), Fai
         after = last;
     }
     node.close().await;
-    let result = json!({ "entries": entries });
-    output.result(&result, || {
-        let lines: Vec<String> = entries.iter().map(entry_text).collect();
-        match lines.is_empty() {
-            true => "nothing has happened yet".to_owned(),
-            false => lines.join("\n"),
+    Ok(entries)
+}
+
+/// One file for each signed object, named by the entry: `3-hold`, `3-book`, `3-claim`, `3-receipt`.
+fn save_evidence(directory: &Path, entries: &[Value]) -> Result<(), Failure> {
+    std::fs::create_dir_all(directory)?;
+    for entry in entries {
+        let sequence = number(entry, "sequence");
+        let evidence = entry.get("evidence").and_then(Value::as_object);
+        for (name, bytes) in evidence.into_iter().flatten() {
+            let bytes = bytes.as_str().unwrap_or_default();
+            std::fs::write(directory.join(format!("{sequence}-{name}")), format!("{bytes}\n"))?;
         }
-    });
+    }
     Ok(())
+}
+
+fn statement_text(entries: &[Value]) -> String {
+    if entries.is_empty() {
+        return "nothing has happened yet".to_owned();
+    }
+    entries.iter().map(entry_text).collect::<Vec<_>>().join("\n")
 }
 
 fn entry_text(entry: &Value) -> String {

@@ -28,7 +28,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWr
 
 /// The socket of a home.
 pub const SOCKET_FILE: &str = "admin.sock";
-/// Longest line either way: a page of a statement has under 100 KiB, and longer answers come as progress.
+/// Longest line either way: a page of a statement has under 200 KiB, and longer answers come as progress.
 pub const LINE_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// The path of a home's socket.

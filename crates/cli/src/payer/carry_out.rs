@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use tombola_core::amount::{Amount, Asset};
+use tombola_core::codec::encode;
 use tombola_core::message::{AccountState, Charge, StatementEntry, StatementKind, StatementPage};
 use tombola_core::payer::PlanError;
 use tombola_net::Address;
@@ -283,6 +284,13 @@ fn charge_json(kind: &str, charge: &Charge, asset: Asset) -> Value {
         "gross": money(receipt.gross, asset),
         "fee": money(receipt.fee, asset),
         "height": receipt.height,
+        // Whole and as signed, so that anyone can check them again: `verify claim` takes the first three.
+        "evidence": {
+            "hold": hex::encode(encode(&charge.hold)),
+            "book": hex::encode(encode(&charge.claim.book)),
+            "claim": hex::encode(encode(&charge.claim)),
+            "receipt": hex::encode(encode(&charge.receipt)),
+        },
     })
 }
 
