@@ -8,7 +8,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// wants a connection pays for it.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// A handshake takes two round trips; whoever needs longer holds a place that others want.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The next address of a host is tried after this long, while earlier ones go on (RFC 8305 recommends 250 ms).
 pub const NEXT_ADDRESS_DELAY: Duration = Duration::from_millis(250);
 /// Addresses of one host that are tried.

@@ -54,34 +54,20 @@ impl EscrowClient {
     /// [`EscrowError::Rejected`] for its refusal, [`EscrowError::Away`] if it cannot be reached,
     /// [`EscrowError::Unintelligible`] if its answer is none.
     pub async fn request(&self, command: EscrowCommand) -> Result<EscrowAnswer, EscrowError> {
-        let request = encode(&EscrowRequest {
-            account: self.account,
-            command,
-        });
-        let mut last = EscrowError::Away(NetError::TimedOut);
+        let request = encode(&EscrowRequest { account: self.account, command });
+        let mut last = NetError::TimedOut;
         for _ in 0..2 {
-            match tokio::time::timeout(ANSWER_TIMEOUT, self.attempt(&request)).await {
+            // An escrow that cannot even be connected to is away; only what was lost on the way is asked again.
+            let connection = self.connect().await?;
+            match tokio::time::timeout(ANSWER_TIMEOUT, exchange(&connection, &request)).await {
                 Ok(Ok(EscrowAnswer::Rejected(reject))) => return Err(EscrowError::Rejected(reject)),
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(EscrowError::Away(error))) => last = EscrowError::Away(error),
-                Ok(Err(error)) => return Err(error),
+                Ok(Err(EscrowError::Away(error))) => last = error,
+                Ok(answer) => return answer,
                 Err(_) => {}
             }
             self.forget("no answer").await;
         }
-        Err(last)
-    }
-
-    async fn attempt(&self, request: &[u8]) -> Result<EscrowAnswer, EscrowError> {
-        let connection = self.connect().await?;
-        let (mut send, mut recv) = connection.open().await?;
-        send.send_frame(request).await?;
-        send.finish()?;
-        let answer = recv
-            .recv_frame(MESSAGE_BYTES_MAX)
-            .await?
-            .ok_or(EscrowError::Unintelligible)?;
-        decode(&answer).map_err(|_| EscrowError::Unintelligible)
+        Err(EscrowError::Away(last))
     }
 
     async fn connect(&self) -> Result<Connection, EscrowError> {
@@ -117,6 +103,15 @@ impl EscrowClient {
         self.endpoint.close(0, "done");
         self.endpoint.wait_idle().await;
     }
+}
+
+/// One request and its answer.
+async fn exchange(connection: &Connection, request: &[u8]) -> Result<EscrowAnswer, EscrowError> {
+    let (mut send, mut recv) = connection.open().await?;
+    send.send_frame(request).await?;
+    send.finish()?;
+    let answer = recv.recv_frame(MESSAGE_BYTES_MAX).await?.ok_or(EscrowError::Unintelligible)?;
+    decode(&answer).map_err(|_| EscrowError::Unintelligible)
 }
 
 /// A header for a fresh mutating request.

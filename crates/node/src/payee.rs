@@ -171,10 +171,10 @@ impl Payee {
     /// # Errors
     /// [`PayeeError::Escrow`] if the escrow cannot be reached: the payee goes on trying by itself.
     pub async fn redeem(&self) -> Result<Redeemed, PayeeError> {
-        for book in self.shared.open_books() {
-            if shared::lock(&book.machine).winners() > 0 {
-                self.shared.close(&book, Reject::of(Code::BookRedeemed));
-            }
+        for book in self.shared.winning_books() {
+            self.shared.close(&book, Reject::of(Code::BookRedeemed));
+            // On a disk that hangs the rest is claimed when it works again.
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.shared.handed_over(&book)).await;
         }
         let round = self.redeemer.lock().await.redeem_now().await?;
         let unclaimed_books = self.shared.rules().exposure().unclaimed_books;
@@ -234,7 +234,7 @@ impl Payee {
         self.endpoint.refuse_new();
         self.shared.drain.send_replace(true);
         let drained = async {
-            while !self.shared.open_books().is_empty() {
+            while !self.shared.open_books().is_empty() || !self.shared.winning_books().is_empty() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

@@ -31,6 +31,8 @@ pub(crate) struct HoldAccount {
     /// The escrow must be asked before another book is opened.
     pub(crate) is_unchecked: bool,
     pub(crate) idle_since: Timestamp,
+    /// The release is durable, so it may be sent.
+    pub(crate) is_release_kept: bool,
     /// How it ended at the escrow, once known: `hold_released` or `hold_expired`.
     pub(crate) ended: Option<Code>,
 }
@@ -54,6 +56,8 @@ impl HoldAccount {
             waiting: VecDeque::new(),
             is_unchecked: false,
             idle_since: now,
+            // A row that was read from the store is durable; a fresh one has no release.
+            is_release_kept: row.release.is_some(),
             ended: None,
         }
     }

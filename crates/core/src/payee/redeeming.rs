@@ -36,7 +36,7 @@ pub enum Task {
     Claim(Vec<Claim>),
     /// Ask the escrow about a hold.
     Check(Box<Signed<Hold>>),
-    /// Sign a release, write its row with [`Payee::released`], and only then send it.
+    /// Sign a release, write its row as [`Payee::released`] says, and only then send it.
     Release(Release),
     /// Send a release again that was written before; the escrow repeats its answer.
     SendRelease(Signed<Release>),
@@ -154,20 +154,36 @@ impl Payee {
         Ok(())
     }
 
-    /// The payee's last word on a hold, signed; the row must be durable before the release is sent. Spec: H-07.
+    /// The payee's last word on a hold, signed; from now on the hold takes nothing more. Once the row is durable the driver
+    /// says so with [`Self::release_kept`], and only then sends it. Spec: H-07.
     ///
     /// # Errors
     /// `hold_unknown`; `busy` if the hold has come into use again since the task was named.
     pub fn released(&mut self, release: Signed<Release>) -> Result<HoldRow, Reject> {
-        let account = self
-            .holds
-            .get_mut(&release.body.hold)
-            .ok_or(Reject::of(Code::HoldUnknown))?;
-        if !account.is_settled() {
+        let account = self.holds.get_mut(&release.body.hold).ok_or(Reject::of(Code::HoldUnknown))?;
+        if !account.is_settled() || account.row.release.is_some() {
             return Err(Reject::of(Code::Busy));
         }
         account.row.release = Some(release);
+        account.is_release_kept = false;
         Ok(account.row)
+    }
+
+    /// The row with the release is durable.
+    pub fn release_kept(&mut self, hold: &HoldId) {
+        if let Some(account) = self.holds.get_mut(hold) {
+            account.is_release_kept = account.row.release.is_some();
+        }
+    }
+
+    /// The release was not written, or the escrow counts another sum: it is taken back, and the escrow is asked how the
+    /// hold stands before anything more happens on it. Returns the row to be written.
+    pub fn release_failed(&mut self, hold: &HoldId) -> Option<HoldRow> {
+        let account = self.holds.get_mut(hold)?;
+        account.row.release = None;
+        account.is_unchecked = true;
+        self.to_check.insert(*hold, account.row.hold);
+        Some(account.row)
     }
 
     /// The escrow has answered a release: what was left is the payer's again.
@@ -217,8 +233,9 @@ fn task_of_hold(id: HoldId, account: &HoldAccount, now: Timestamp) -> Option<Tas
     }
     match account.row.release {
         _ if account.ended.is_some() => None,
-        Some(release) => Some(Task::SendRelease(release)),
-        None if now >= account.idle_since.plus_ms(HOLD_IDLE_MS) => Some(Task::Release(Release {
+        Some(release) if account.is_release_kept => Some(Task::SendRelease(release)),
+        Some(_) => None,
+        None if !account.is_unchecked && now >= account.idle_since.plus_ms(HOLD_IDLE_MS) => Some(Task::Release(Release {
             hold: id,
             paid: account.row.paid,
         })),

@@ -467,7 +467,9 @@ fn winners_are_claimed_after_closing_settled_by_the_receipt_and_the_hold_release
     assert_eq!(w.payee.tick(idle), [Task::Release(release)]);
     let signed = Signed::new(release, &SecretKey::from_seed(&[3; 32]));
     assert_eq!(w.payee.released(signed).unwrap().release, Some(signed));
-    let later = idle.plus_ms(1_000);
+    assert_eq!(w.payee.tick(idle.plus_ms(1_000)), [], "not sent before it is durable");
+    w.payee.release_kept(&hold.body.id());
+    let later = idle.plus_ms(2_000);
     assert_eq!(w.payee.tick(later), [Task::SendRelease(signed)]);
     let more = Signed::new(
         Hold {

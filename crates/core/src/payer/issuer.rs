@@ -1,7 +1,7 @@
 //! One book at its payer: tickets out, acknowledgements in.
 
 use super::audit::JournalRow;
-use super::window::{Window, ticket_value};
+use super::window::Window;
 use crate::amount::Amount;
 use crate::book::{Anchor, Book, Ticket};
 use crate::chain::{Chain, Preimage};
@@ -59,7 +59,7 @@ impl PayerBook {
             id: book.id(),
             signed: Signed::new(book, key),
             chain,
-            price: ticket_value(threshold, face_value),
+            price: quote.terms.ticket_price,
             jump_max: quote.terms.jump_max,
             sent: 0,
             acknowledged: 0,

@@ -1,7 +1,6 @@
 //! How far ahead of a payee's acknowledgements a payer pays: the payer's whole risk with that payee.
 
 use crate::amount::Amount;
-use crate::odds::Threshold;
 
 /// Unacknowledged tickets towards one payee, over all books and connections. Spec: B-16.
 ///
@@ -114,10 +113,4 @@ impl Window {
 /// Expected value of tickets that cover a price exactly, for bounding.
 fn value(tickets: u32, price: Amount) -> u128 {
     u128::from(tickets).saturating_mul(u128::from(price.0))
-}
-
-/// What a ticket of a book is worth, rounded up: the price that a window counts it at.
-pub(crate) fn ticket_value(threshold: Threshold, face_value: Amount) -> Amount {
-    let scaled = threshold.value_scaled(face_value);
-    Amount(u64::try_from(scaled.div_ceil(1u128 << 64)).unwrap_or(u64::MAX))
 }

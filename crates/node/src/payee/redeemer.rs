@@ -223,13 +223,13 @@ impl Redeemer {
 
     async fn release(&self, release: Release) -> Result<(), EscrowError> {
         let signed = Signed::new(release, &self.key);
-        let Ok(row) = self.shared.rules().released(signed) else {
-            return Ok(());
-        };
+        let Ok(row) = self.shared.rules().released(signed) else { return Ok(()) };
         // Durable before it is sent: a payee that forgot its last word would go on taking tickets on it.
         if self.shared.write(vec![Change::Hold(Box::new(row))]).await.is_err() {
+            self.shared.rules().release_failed(&release.hold);
             return Ok(());
         }
+        self.shared.rules().release_kept(&release.hold);
         self.send_release(signed).await
     }
 
@@ -245,6 +245,11 @@ impl Redeemer {
             }
             Err(EscrowError::Rejected(reject)) => {
                 tracing::error!(%reject, hold = %release.body.hold, "the escrow refuses a release");
+                let row = self.shared.rules().release_failed(&release.body.hold);
+                if let Some(row) = row {
+                    // A row that stays says released: the next start sends that, is refused, and comes here again.
+                    let _ = self.shared.write(vec![Change::Hold(Box::new(row))]).await;
+                }
                 Ok(())
             }
             Err(error) => Err(error),

@@ -5,14 +5,14 @@ use super::store::{Change, PayeeStore};
 use crate::clock;
 use crate::disk::StoreError;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tombola_core::amount::Amount;
 use tombola_core::key::{BookId, HoldId, QuoteId};
 use tombola_core::message::ContentHash;
-use tombola_core::payee::{Closing, Payee, PayeeBook, Room, TIP_SERVICE};
+use tombola_core::payee::{Payee, PayeeBook, Room, TIP_SERVICE};
 use tombola_core::quote::{EpochSecret, Quote, Service};
 use tombola_core::reject::{Code, Reject};
 
@@ -73,6 +73,10 @@ pub(crate) struct OpenedBook {
     pub(crate) service: Service,
     /// Wakes the book's stream: a winner is durable, there is room, or it was closed.
     pub(crate) changed: Notify,
+    /// Whether its winners were handed over for claiming: once, when it is closed and all of them are durable.
+    pub(crate) handed_over: AtomicBool,
+    /// Wakes whoever waits for that.
+    pub(crate) handover: Notify,
     /// Wakes the delivery that waits for paid units.
     pub(crate) paid: Notify,
     /// Deliveries of one book, in the order of their arrival.
@@ -154,6 +158,14 @@ impl Shared {
         });
     }
 
+    /// Books with winners that are not handed over for claiming.
+    pub(crate) fn winning_books(&self) -> Vec<Arc<OpenedBook>> {
+        let is_due = |book: &Arc<OpenedBook>| {
+            !book.handed_over.load(Ordering::Acquire) && lock(&book.machine).winners() > 0
+        };
+        lock(&self.books).values().filter(|book| is_due(book)).cloned().collect()
+    }
+
     pub(crate) fn open_books(&self) -> Vec<Arc<OpenedBook>> {
         let books = lock(&self.books);
         books
@@ -199,19 +211,40 @@ impl Shared {
         self.catalog.find(service)
     }
 
-    /// Closes a book for good and lets its winners be claimed; the first reason stands.
-    pub(crate) fn close(&self, book: &OpenedBook, reject: Reject) -> Closing {
-        let closing = {
-            let mut machine = lock(&book.machine);
-            let closing = machine.close(reject);
-            self.rules().closed(&closing, clock::now());
-            closing
-        };
-        self.wake_granted();
+    /// Closes a book for good; the first reason stands. Its winners are claimed when they are durable.
+    pub(crate) fn close(self: &Arc<Self>, book: &Arc<OpenedBook>, reject: Reject) -> Reject {
+        let closing = lock(&book.machine).close(reject);
+        self.write_winners(book);
+        self.hand_over(book);
         book.changed.notify_one();
         book.paid.notify_one();
+        closing.reject
+    }
+
+    /// Hands a closed book to the rules for claiming, once every winner is durable: a claim that was paid for a winner
+    /// the store does not have would leave the store with less paid than the escrow has, for good.
+    fn hand_over(&self, book: &OpenedBook) {
+        {
+            let mut machine = lock(&book.machine);
+            let Some(reject) = machine.closed().filter(|_| machine.is_durable()) else { return };
+            if book.handed_over.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            self.rules().closed(&machine.close(reject), clock::now());
+        }
+        self.wake_granted();
         self.work.notify_one();
-        closing
+        book.handover.notify_waiters();
+    }
+
+    /// Waits until a closed book's winners are handed over.
+    pub(crate) async fn handed_over(&self, book: &OpenedBook) {
+        let waiting = book.handover.notified();
+        let mut waiting = std::pin::pin!(waiting);
+        waiting.as_mut().enable();
+        if !book.handed_over.load(Ordering::Acquire) {
+            waiting.await;
+        }
     }
 
     /// Books that were waiting for room and have it now go on.
@@ -239,6 +272,7 @@ impl Shared {
                     machine.written();
                     machine.begin_write()
                 };
+                shared.hand_over(&book);
                 book.changed.notify_one();
                 book.paid.notify_one();
                 let Some(next) = next else { return };

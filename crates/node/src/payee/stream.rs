@@ -167,6 +167,8 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
         connection,
         service,
         changed: tokio::sync::Notify::new(),
+        handed_over: std::sync::atomic::AtomicBool::new(false),
+        handover: tokio::sync::Notify::new(),
         paid: tokio::sync::Notify::new(),
         delivery: tokio::sync::Mutex::new(()),
     });
@@ -340,17 +342,11 @@ impl BookStream {
 
     /// Closes the book, waits until its winners are durable, and tells the payer where it ended.
     async fn say_closed(mut self, reject: Reject) -> Result<(), NetError> {
-        let closing = self.shared.close(&self.book, reject);
-        self.shared.write_winners(&self.book);
-        let settled = async {
-            while !lock(&self.book.machine).is_durable() {
-                self.book.changed.notified().await;
-            }
-        };
+        let reject = self.shared.close(&self.book, reject);
         // If the disk hangs, the payer is told of what is durable; the rest is not acknowledged.
-        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, settled).await;
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, self.shared.handed_over(&self.book)).await;
         let through = lock(&self.book.machine).ack_through();
-        let wants_more = matches!(closing.reject.code, Code::BookComplete | Code::BookRedeemed);
+        let wants_more = matches!(reject.code, Code::BookComplete | Code::BookRedeemed);
         let next_quote = if wants_more && !self.next_quote_sent {
             self.fresh_quote().await
         } else {
@@ -358,7 +354,7 @@ impl BookStream {
         };
         let frame = BookFrame::Closed {
             through,
-            reject: closing.reject,
+            reject,
             next_quote,
         };
         self.send(&frame).await?;
