@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails may stop where it is")]
 
+mod away;
+mod delivery;
 mod fairness;
 mod pair;
+mod processes;
 mod properties;
 mod spec;
 mod tidy;
 mod vectors;
+mod walkthrough;

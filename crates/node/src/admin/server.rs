@@ -30,7 +30,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub struct AdminServer {
     listener: UnixListener,
     path: PathBuf,
-    uid: u32,
+    pub(super) uid: u32,
 }
 
 impl AdminServer {
@@ -159,7 +159,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 async fn serve_client<H, F>(
     stream: UnixStream,
-    uid: u32,
+    pub(super) uid: u32,
     handler: Arc<H>,
     mut closed: watch::Receiver<()>,
 ) -> io::Result<()>
