@@ -1,8 +1,9 @@
 //! One account's connection to its escrow: kept open, made anew when it is lost, one stream a request.
 
 use crate::clock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use tombola_core::amount::Timestamp;
 use tombola_core::codec::{MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::key::{AccountKey, RequestId, SecretKey};
 use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, RequestHeader};
@@ -19,6 +20,8 @@ pub struct EscrowClient {
     address: Address,
     account: AccountKey,
     connection: Mutex<Option<Connection>>,
+    /// What the escrow said the time was, and when, by a clock that nobody sets.
+    told: Mutex<Option<(Timestamp, Instant)>>,
 }
 
 impl EscrowClient {
@@ -33,6 +36,7 @@ impl EscrowClient {
             address,
             account: key.account(),
             connection: Mutex::new(None),
+            told: Mutex::new(None),
         })
     }
 
@@ -77,6 +81,8 @@ impl EscrowClient {
         }
         let connection = self.endpoint.connect(&self.address).await?;
         *slot = Some(connection.clone());
+        // A connection is lost when this machine sleeps, and a clock that nobody sets may sleep with it.
+        *self.told.lock().await = None;
         Ok(connection)
     }
 
@@ -92,9 +98,33 @@ impl EscrowClient {
     /// As [`Self::request`].
     pub async fn info(&self) -> Result<EscrowInfo, EscrowError> {
         match self.request(EscrowCommand::Info).await? {
-            EscrowAnswer::Info(info) => Ok(info),
+            EscrowAnswer::Info(info) => {
+                *self.told.lock().await = Some((info.time, Instant::now()));
+                Ok(info)
+            }
             _ => Err(EscrowError::Unintelligible),
         }
+    }
+
+    /// The escrow's time, asked once a connection: this machine's clock may be wrong. Spec: C-05.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn time(&self) -> Result<Timestamp, EscrowError> {
+        let told = *self.told.lock().await;
+        let Some((time, at)) = told else { return Ok(self.info().await?.time) };
+        Ok(time.plus_ms(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// A header for a fresh mutating request, at the escrow's time. Spec: R-02, C-05.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn request_header(&self) -> Result<RequestHeader, EscrowError> {
+        Ok(RequestHeader {
+            id: RequestId(clock::random()),
+            issued_at: self.time().await?,
+        })
     }
 
     /// Says goodbye.
@@ -112,15 +142,6 @@ async fn exchange(connection: &Connection, request: &[u8]) -> Result<EscrowAnswe
     send.finish()?;
     let answer = recv.recv_frame(MESSAGE_BYTES_MAX).await?.ok_or(EscrowError::Unintelligible)?;
     decode(&answer).map_err(|_| EscrowError::Unintelligible)
-}
-
-/// A header for a fresh mutating request.
-#[must_use]
-pub fn request_header() -> RequestHeader {
-    RequestHeader {
-        id: RequestId(clock::random()),
-        issued_at: clock::now(),
-    }
 }
 
 /// Why an escrow did not do what it was asked.

@@ -159,7 +159,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 async fn serve_client<H, F>(
     stream: UnixStream,
-    pub(super) uid: u32,
+    uid: u32,
     handler: Arc<H>,
     mut closed: watch::Receiver<()>,
 ) -> io::Result<()>

@@ -2,8 +2,7 @@
 
 use super::paying::HoldInUse;
 use super::{Inner, PayerError};
-use crate::clock;
-use crate::escrow_client::{EscrowError, request_header};
+use crate::escrow_client::EscrowError;
 use tombola_core::amount::Amount;
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, Signed};
@@ -43,8 +42,8 @@ impl Inner {
         quote: &QuoteTerms,
         purchase: &Purchase,
     ) -> Result<Option<HoldStatus>, PayerError> {
-        let now = clock::now();
         let holds = self.open_holds(&quote.payee).await?;
+        let now = self.escrow.time().await?;
         Ok(holds.into_iter().find(|status| {
             let terms = &status.hold.body.terms;
             let left = status.hold.body.cap.saturating_sub(status.paid);
@@ -59,9 +58,8 @@ impl Inner {
 
     /// Sets the purchase's cap aside for the payee.
     pub(crate) async fn open_hold(&self, quote: &QuoteTerms, purchase: &Purchase) -> Result<HoldInUse, PayerError> {
-        let now = clock::now();
-        let expires_at = now.plus_ms(self.terms.hold_life_ms);
         let info = self.escrow.info().await?;
+        let expires_at = info.time.plus_ms(self.terms.hold_life_ms);
         let hold = HoldRequest {
             signer: self.account,
             payee: quote.payee,
@@ -76,7 +74,7 @@ impl Inner {
         let answer = self
             .escrow
             .request(EscrowCommand::OpenHold {
-                request: request_header(),
+                request: self.escrow.request_header().await?,
                 hold,
             })
             .await?;
@@ -121,7 +119,7 @@ impl Inner {
             if current.body.cap >= cap {
                 return Ok(current);
             }
-            let (request, revision) = (request_header(), current.body.revision);
+            let (request, revision) = (self.escrow.request_header().await?, current.body.revision);
             match self
                 .escrow
                 .request(EscrowCommand::TopUpHold {
