@@ -104,6 +104,59 @@ fn core_and_ledger_have_no_clock_socket_disk_or_thread() {
     }
 }
 
+/// Asserts that no code of these crates has one of these words, apart from the files that are allowed to.
+fn only_in(allowed: &[&str], crates: &[&str], words: &[&str]) {
+    let root = workspace();
+    for name in crates {
+        let directory = root.join("crates").join(name).join("src");
+        for path in tombola_tests::files_below(&directory, &["rs"]).unwrap() {
+            let file = path.strip_prefix(root.join("crates")).unwrap();
+            if is_test(&path) || allowed.iter().any(|allowed| file == Path::new(allowed)) {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            for (line, number) in code.lines().zip(1..) {
+                let is_comment = line.trim_start().starts_with("//");
+                let found = words.iter().find(|word| !is_comment && line.contains(**word));
+                assert_eq!(found, None, "{}:{number}", file.display());
+            }
+        }
+    }
+}
+
+const CRATES: [&str; 6] = ["core", "ledger", "store", "net", "node", "cli"];
+
+/// Others may derive and implement its traits; how it is set up and called is one module's business.
+#[test]
+fn only_the_codec_calls_bincode() {
+    let calls = ["bincode::config", "encode_to_vec", "encode_into", "decode_from"];
+    only_in(&["core/src/codec.rs"], &CRATES, &calls);
+}
+
+/// Monotonic time, for timeouts, is no secret and no fact; wall-clock time and randomness are arguments of the rules.
+#[test]
+fn only_the_clock_module_reads_time_and_randomness() {
+    only_in(&["node/src/clock.rs"], &CRATES, &["SystemTime"]);
+    let sources = ["SysRng", "OsRng", "getrandom", "rand::"];
+    only_in(&["node/src/clock.rs", "node/src/key_file.rs"], &CRATES, &sources);
+}
+
+#[test]
+fn net_knows_keys_and_no_message() {
+    let objects = ["message", "hold", "quote", "book", "claim", "payee", "payer", "escrow"];
+    let objects: Vec<String> = objects.iter().map(|name| format!("tombola_core::{name}")).collect();
+    let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
+    only_in(&[], &["net"], &objects);
+}
+
+/// What comes in was verified before, and what goes out is signed afterwards, both by any core; replays verify again.
+#[test]
+fn the_ledger_decides_without_signatures() {
+    let around = ["ledger/src/request.rs", "ledger/src/draft.rs", "ledger/src/audit/replay.rs"];
+    only_in(&around, &["ledger"], &["SecretKey", "Signed::new", ".verify(", ".verify_by(", ".verify_bytes("]);
+}
+
 /// `core <- ledger <- store`, `{core, ledger, store, net} <- node <- {gateway, cli}`, and nothing back.
 #[test]
 fn crates_depend_in_one_direction() {
