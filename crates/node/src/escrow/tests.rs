@@ -1,7 +1,8 @@
 use super::shared::REQUESTS_MAX;
 use super::*;
 use crate::config::EscrowConfig as Settings;
-use crate::escrow_client::{EscrowClient, EscrowError, request_header};
+use crate::clock;
+use crate::escrow_client::{EscrowClient, EscrowError};
 use tombola_core::amount::{Asset, DAY_MS};
 use tombola_core::book::{Anchor, Book};
 use tombola_core::chain::{Chain, Preimage};
@@ -9,7 +10,7 @@ use tombola_core::claim::{Claim, ClaimBatch};
 use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::draw::Reveal;
 use tombola_core::hold::{Delegation, Fee, Hold, Release};
-use tombola_core::key::Signed;
+use tombola_core::key::{RequestId, Signed};
 use tombola_core::limits::{CLAIMS_PER_BATCH_MAX, HASHES_PER_PAYEE_PER_SECOND};
 use tombola_core::message::{
     ClaimAnswer, EscrowAnswer, EscrowCommand, EscrowRequest, HoldRequest, HoldState, RequestHeader,
@@ -17,6 +18,10 @@ use tombola_core::message::{
 use tombola_core::odds::Threshold;
 
 const FACE: Amount = Amount(1_000_000);
+
+fn request_header() -> RequestHeader {
+    RequestHeader { id: RequestId(clock::random()), issued_at: clock::now() }
+}
 
 fn key(n: u8) -> SecretKey {
     SecretKey::from_seed(&[n; 32])

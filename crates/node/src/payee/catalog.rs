@@ -6,7 +6,7 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::limits::PAGE_ITEMS_MAX;
@@ -135,9 +135,9 @@ impl FileCatalog {
     }
 
     fn resolve(&self, service: &Service) -> Option<PathBuf> {
-        let relative = Path::new(service.as_str().strip_prefix('/')?);
-        let is_plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
-        if !is_plain || relative.as_os_str().is_empty() {
+        let relative = service.as_str().strip_prefix('/')?;
+        // One name for one file: a path forgives empty parts and dots, a name does not.
+        if relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return None;
         }
         // Links are resolved first, so what counts is where the bytes really are.
