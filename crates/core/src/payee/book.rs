@@ -97,6 +97,7 @@ pub struct PayeeBook {
     unwritten: Option<u32>,
     writing: Option<u32>,
     served: u32,
+    given_back: u32,
     lent: u32,
     closed: Option<Reject>,
 }
@@ -139,6 +140,7 @@ impl PayeeBook {
             unwritten: None,
             writing: None,
             served: 0,
+            given_back: 0,
             lent: 0,
             closed: None,
         }
@@ -326,6 +328,15 @@ impl PayeeBook {
         }
         self.served = self.served.saturating_add(1);
         true
+    }
+
+    /// Puts units back that were taken and did not arrive; in all at most as many as tickets were drawn, so that nobody
+    /// makes the payee send for ever. Spec: D-03.
+    pub fn give_back(&mut self, units: u32) {
+        let allowed = self.through.saturating_sub(self.given_back).min(self.served);
+        let units = units.min(allowed);
+        self.given_back = self.given_back.saturating_add(units);
+        self.served = self.served.saturating_sub(units);
     }
 
     /// Units lent that tickets have paid for since: the payer's credit is good for them again. Spec: D-03.

@@ -1,7 +1,7 @@
 //! Delivering units of a service as tickets pay for them.
 
 use super::catalog::Content;
-use super::shared::{Drawn, OpenedBook, Shared, lock};
+use super::shared::{Drawn, OpenedBook, SentUnits, Shared, lock};
 use super::stream::off_thread;
 use crate::clock;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ async fn prepare(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(Content, Opti
     };
     let book = shared.book(&id).ok_or(Reject::of(Code::BookUnknown))?;
     let price = lock(&book.machine).price();
-    if book.service != wanted.service || price != content.price {
+    if book.service != wanted.service || price < content.price {
         return Err(Reject::compared(Code::PriceMismatch, content.price.0, price.0));
     }
     admit(shared, &book, wanted)?;
@@ -112,16 +112,26 @@ async fn send_units(
     send: &mut SendHalf,
 ) -> Result<(), NetError> {
     // In the order of their arrival: tokio's mutex is fair.
-    let _turn = book.delivery.lock().await;
+    let mut last = book.delivery.lock().await;
+    if let Some(cut) = last.take().filter(|sent| sent.content_hash == content.hash) {
+        // Whoever begins again inside of what was sent has not got the rest of it.
+        let lost = if cut.units.contains(&from_unit) { cut.units.end - from_unit } else { 0 };
+        lock(&book.machine).give_back(u32::try_from(lost).unwrap_or(u32::MAX));
+    }
     let content = Arc::new(content);
+    let sent = last.insert(SentUnits { content_hash: content.hash, units: from_unit..from_unit });
     for unit in from_unit..content.units() {
         if !wait_for_unit(shared, book).await {
             return Ok(());
         }
         let source = Arc::clone(&content);
         match off_thread(move || source.read_unit(unit)).await {
-            Ok(bytes) => send.write(&bytes).await?,
+            Ok(bytes) => {
+                sent.units.end = unit + 1;
+                send.write(&bytes).await?;
+            }
             Err(reject) => {
+                lock(&book.machine).give_back(1);
                 send.reset(u32::from(reject.code.number()));
                 return Ok(());
             }

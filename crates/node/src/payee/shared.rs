@@ -65,6 +65,13 @@ impl Drawn {
     }
 }
 
+/// What the last delivery of a book sent, whether it arrived or not.
+#[derive(Debug)]
+pub(crate) struct SentUnits {
+    pub(crate) content_hash: ContentHash,
+    pub(crate) units: std::ops::Range<u64>,
+}
+
 /// A book that this process opened; kept after it is closed, for as long as its hold lives.
 pub(crate) struct OpenedBook {
     pub(crate) machine: Mutex<PayeeBook>,
@@ -80,7 +87,7 @@ pub(crate) struct OpenedBook {
     /// Wakes the delivery that waits for paid units.
     pub(crate) paid: Notify,
     /// Deliveries of one book, in the order of their arrival.
-    pub(crate) delivery: tokio::sync::Mutex<()>,
+    pub(crate) delivery: tokio::sync::Mutex<Option<SentUnits>>,
 }
 
 /// Locks a mutex whatever became of its last holder.
@@ -181,7 +188,7 @@ impl Shared {
             Some(tip) if service.as_str() == TIP_SERVICE => tip,
             Some(given) => {
                 let price = self.find(service)?.price;
-                if given != price {
+                if given < price {
                     return Err(Reject::compared(Code::PriceMismatch, price.0, given.0));
                 }
                 price

@@ -170,7 +170,7 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
         handed_over: std::sync::atomic::AtomicBool::new(false),
         handover: tokio::sync::Notify::new(),
         paid: tokio::sync::Notify::new(),
-        delivery: tokio::sync::Mutex::new(()),
+        delivery: tokio::sync::Mutex::new(None),
     });
     shared.add_book(Arc::clone(&book));
     if let Some(row) = opened.hold_row {

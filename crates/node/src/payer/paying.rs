@@ -246,7 +246,12 @@ impl Spender {
             .tickets
             .saturating_sub(self.acknowledged + self.in_flight() + self.unissued());
         let length = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        let (most, asked) = (self.bill.price, quote.terms.ticket_price);
         tokio::task::spawn_blocking(move || {
+            // A quote that comes with an acknowledgement must not raise the price that was agreed to.
+            if asked > most {
+                return Err(Reject::compared(Code::PriceMismatch, most.0, asked.0));
+            }
             let secret = Preimage(clock::random());
             PayerBook::new(&hold, &quote, face_value, length, secret, &inner.key).map(|book| (book, quote))
         })

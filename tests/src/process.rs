@@ -1,0 +1,381 @@
+//! Runs the `tombola` program as its users do: nodes as processes of their own, commands with `--json`.
+//!
+//! The harness is for tests and panics with what it saw when something does not go as it should. Every process that it
+//! starts is known by its id and is gone when its handle is dropped.
+
+use rustix::process::{Pid, kill_process};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub use rustix::process::Signal;
+
+/// Nothing that a test waits for takes longer, on a busy machine with two idle timeouts in a row.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How often something is looked at that does not tell of itself.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The program, built once by the same cargo into the same target directory and profile as the test that runs.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let test = std::env::current_exe().unwrap_or_default();
+        // TARGET/PROFILE/deps/TEST
+        let directory = test.ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default();
+        let target = directory.parent().map(Path::to_path_buf).unwrap_or_default();
+        let profile = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let profile = if profile == "debug" { "dev" } else { profile };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--locked", "-p", "tombola", "--profile", profile, "--target-dir"]);
+        let status = build.arg(target).current_dir(crate::workspace()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{build:?}");
+        directory.join("tombola")
+    })
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.arg("--json").args(args);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).env_remove("TOMBOLA_LOG");
+    command
+}
+
+/// Runs a command to its end: its exit code and its one object.
+///
+/// # Panics
+/// If it prints anything else.
+pub fn run(args: &[&str]) -> (i32, Value) {
+    Running::start(args).finish()
+}
+
+/// Runs a command that must succeed.
+///
+/// # Panics
+/// If it does not.
+pub fn ok(args: &[&str]) -> Value {
+    let (code, value) = run(args);
+    assert_eq!(code, 0, "{args:?}: {value}");
+    value
+}
+
+/// A text field.
+///
+/// # Panics
+/// If it is not there.
+#[must_use]
+pub fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    let text = value.get(key).and_then(Value::as_str);
+    text.unwrap_or_else(|| panic!("no text {key} in {value}"))
+}
+
+/// A number field.
+///
+/// # Panics
+/// If it is not there.
+#[must_use]
+pub fn number(value: &Value, key: &str) -> u64 {
+    let number = value.get(key).and_then(Value::as_u64);
+    number.unwrap_or_else(|| panic!("no number {key} in {value}"))
+}
+
+/// Atomic units of an amount with 9 decimals.
+///
+/// # Panics
+/// If it is no such amount.
+#[must_use]
+pub fn atoms(value: &Value, key: &str) -> u64 {
+    let amount = tombola_core::amount::Amount::parse(text(value, key), 9);
+    amount.unwrap_or_else(|error| panic!("{key} in {value}: {error}")).0
+}
+
+/// Looks again and again until something has come about that tells nobody of itself, such as the length of a file.
+///
+/// # Panics
+/// If it never does.
+pub fn wait_until(what: &str, mut has_come: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !has_come() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// A child process that does not outlive its handle.
+#[derive(Debug)]
+struct Owned(Child);
+
+impl Owned {
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        let sent = pid.map(|pid| kill_process(pid, signal));
+        assert_eq!(sent, Some(Ok(())), "a child that is not reaped has its id");
+    }
+
+    fn wait(&mut self) -> Option<i32> {
+        self.0.wait().ok().and_then(|status| status.code())
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended and was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Running {
+    process: Owned,
+    args: String,
+}
+
+impl Running {
+    /// Starts a command.
+    ///
+    /// # Panics
+    /// If the program cannot be run.
+    #[must_use]
+    pub fn start(args: &[&str]) -> Self {
+        let child = command(args).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{args:?}: {error}"));
+        Self { process: Owned(child), args: format!("{args:?}") }
+    }
+
+    /// Waits for its end: its exit code and its one object.
+    ///
+    /// # Panics
+    /// If it prints anything else.
+    pub fn finish(mut self) -> (i32, Value) {
+        let mut printed = String::new();
+        if let Some(out) = &mut self.process.0.stdout {
+            let read = out.read_to_string(&mut printed);
+            assert!(read.is_ok(), "{}: {read:?}", self.args);
+        }
+        let code = self.process.wait().unwrap_or(-1);
+        let value = serde_json::from_str(printed.lines().next().unwrap_or("null"));
+        let value = value.unwrap_or_else(|error| panic!("{}: {error}: {printed:?}", self.args));
+        (code, value)
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.0.try_wait(), Ok(None))
+    }
+
+    /// SIGKILL: it gets no chance to do anything more.
+    pub fn kill(mut self) {
+        self.process.signal(Signal::KILL);
+        let _ = self.process.wait();
+    }
+
+    /// Sends a signal and waits for the end: exit code and object, if it printed one.
+    pub fn end(self, signal: Signal) -> (i32, Value) {
+        self.process.signal(signal);
+        self.finish()
+    }
+}
+
+/// A node that runs and is ready.
+#[derive(Debug)]
+pub struct Node {
+    process: Owned,
+    ready: Value,
+}
+
+impl Node {
+    /// Starts a node and waits until it says that it is ready.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    pub fn start(args: &[&str]) -> Self {
+        let child = command(args).spawn();
+        let mut process = Owned(child.unwrap_or_else(|error| panic!("{args:?}: {error}")));
+        let mut line = String::new();
+        if let Some(out) = process.0.stdout.take() {
+            let read = BufReader::new(out).read_line(&mut line);
+            assert!(read.is_ok(), "{args:?}: {read:?}");
+        }
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{args:?}: {error}: {line:?}"));
+        assert_eq!(ready.get("ready"), Some(&Value::Bool(true)), "{args:?}: {ready}");
+        Self { process, ready }
+    }
+
+    /// What it printed when it was ready.
+    #[must_use]
+    pub const fn ready(&self) -> &Value {
+        &self.ready
+    }
+
+    /// Its address, `tombola://KEY@127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        text(&self.ready, "address")
+    }
+
+    /// `127.0.0.1:PORT`, to start it there again.
+    #[must_use]
+    pub fn socket(&self) -> String {
+        let (_, at) = self.address().rsplit_once('@').unwrap_or_default();
+        at.to_owned()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// SIGKILL: it gets no chance to do anything more.
+    pub fn kill(mut self) {
+        self.process.signal(Signal::KILL);
+        let _ = self.process.wait();
+    }
+
+    /// Sends a signal and waits for the end: its exit code.
+    pub fn end(mut self, signal: Signal) -> i32 {
+        self.process.signal(signal);
+        self.process.wait().unwrap_or(-1)
+    }
+}
+
+/// A directory with the homes of all roles and the files for sale, gone when dropped.
+#[derive(Debug)]
+pub struct Town {
+    directory: tempfile::TempDir,
+}
+
+/// What a payee sells for how much; amounts as decimals.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer<'a> {
+    /// Price of a unit.
+    pub price: &'a str,
+    /// Bytes of a unit.
+    pub per: &'a str,
+    /// Largest face value: with the price as face value every ticket wins.
+    pub face_value_max: &'a str,
+    /// Winners of this value are redeemed at once.
+    pub redeem_at_value: &'a str,
+}
+
+impl Town {
+    /// An empty one.
+    ///
+    /// # Panics
+    /// If no directory can be made.
+    #[must_use]
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir();
+        Self { directory: directory.unwrap_or_else(|error| panic!("no directory: {error}")) }
+    }
+
+    /// A path in it.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The same as an argument.
+    #[must_use]
+    pub fn arg(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Makes the escrow and starts it on a free port.
+    #[must_use]
+    pub fn escrow(&self) -> Node {
+        ok(&["escrow", "init", "--home", &self.arg("escrow"), "--listen", "127.0.0.1:0"]);
+        self.run_escrow("127.0.0.1:0")
+    }
+
+    /// Starts the escrow that is there.
+    #[must_use]
+    pub fn run_escrow(&self, listen: &str) -> Node {
+        Node::start(&["escrow", "run", "--home", &self.arg("escrow"), "--listen", listen])
+    }
+
+    /// Makes a payee that sells the directory `files`, and starts it on a free port.
+    ///
+    /// # Panics
+    /// If its configuration cannot be written.
+    #[must_use]
+    pub fn payee(&self, name: &str, escrow: &Node, offer: Offer<'_>) -> Node {
+        let (home, files) = (self.arg(name), self.arg("files"));
+        let made = std::fs::create_dir_all(&files);
+        assert!(made.is_ok(), "{made:?}");
+        let what = ["--files", &files, "--price", offer.price, "--per", offer.per];
+        ok(&[&["payee", "init", "--home", &home, "--escrow", escrow.address()], &what[..]].concat());
+        let config = self.path(name).join("config.toml");
+        let read = std::fs::read_to_string(&config).unwrap_or_default();
+        let changed: Vec<String> = read.lines().map(|line| offer.set(line)).collect();
+        let written = std::fs::write(&config, changed.join("\n"));
+        assert!(written.is_ok(), "{written:?}");
+        self.run_payee(name, "127.0.0.1:0")
+    }
+
+    /// Starts a payee that is there.
+    #[must_use]
+    pub fn run_payee(&self, name: &str, listen: &str) -> Node {
+        Node::start(&["payee", "run", "--home", &self.arg(name), "--listen", listen])
+    }
+
+    /// Makes a payer and pays its deposit in; gives its account.
+    #[must_use]
+    pub fn payer(&self, name: &str, escrow: &Node, deposit: &str) -> String {
+        let made = ok(&["payer", "init", "--home", &self.arg(name), "--escrow", escrow.address()]);
+        let account = text(&made, "account").to_owned();
+        let home = self.arg("escrow");
+        ok(&["escrow", "deposit", &account, deposit, "--reference", name, "--home", &home]);
+        account
+    }
+
+    /// Puts a file up for sale: `bytes` of it, by a seed.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn file(&self, name: &str, bytes: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed | 1;
+        let mut next = || {
+            // xorshift64: any bytes do that differ from place to place.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()[0]
+        };
+        let content: Vec<u8> = (0..bytes).map(|_| next()).collect();
+        let files = self.path("files");
+        let written = std::fs::create_dir_all(&files).and_then(|()| std::fs::write(files.join(name), &content));
+        assert!(written.is_ok(), "{written:?}");
+        content
+    }
+
+    /// What a command of a role says, asked on its home.
+    #[must_use]
+    pub fn ask(&self, role: &str, what: &str, home: &str) -> Value {
+        ok(&[role, what, "--home", &self.arg(home)])
+    }
+}
+
+impl Default for Town {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Offer<'_> {
+    fn set(&self, line: &str) -> String {
+        let settings = [("face_value_max", self.face_value_max), ("redeem_at_value", self.redeem_at_value)];
+        let of_line = settings.iter().find(|(key, _)| line.starts_with(&format!("{key} =")));
+        of_line.map_or_else(|| line.to_owned(), |(key, value)| format!("{key} = \"{value}\""))
+    }
+}
