@@ -153,8 +153,16 @@ fn net_knows_keys_and_no_message() {
 /// What comes in was verified before, and what goes out is signed afterwards, both by any core; replays verify again.
 #[test]
 fn the_ledger_decides_without_signatures() {
-    let around = ["ledger/src/request.rs", "ledger/src/draft.rs", "ledger/src/audit/replay.rs"];
-    only_in(&around, &["ledger"], &["SecretKey", "Signed::new", ".verify(", ".verify_by(", ".verify_bytes("]);
+    let around = [
+        "ledger/src/request.rs",
+        "ledger/src/draft.rs",
+        "ledger/src/audit/replay.rs",
+    ];
+    only_in(
+        &around,
+        &["ledger"],
+        &["SecretKey", "Signed::new", ".verify(", ".verify_by(", ".verify_bytes("],
+    );
 }
 
 /// `core <- ledger <- store`, `{core, ledger, store, net} <- node <- {gateway, cli}`, and nothing back.

@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+use tombola_tests::process::program;
 use tombola_tests::workspace;
 
 /// The blocks of this section, in this language, are run.
@@ -22,7 +23,10 @@ fn blocks() -> Vec<String> {
     let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
     let section = readme.split(SECTION).nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
-    let blocks = section.split(FENCE).skip(1).map(|rest| rest.split("```").next().unwrap());
+    let blocks = section
+        .split(FENCE)
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap());
     blocks.map(str::to_owned).collect()
 }
 
@@ -33,21 +37,6 @@ fn with_free_ports(text: &str) -> String {
     PORTS.iter().zip(ports).fold(text.to_owned(), |text, (known, free)| {
         text.replace(&format!("127.0.0.1:{known}"), &format!("127.0.0.1:{free}"))
     })
-}
-
-/// The directory of the program: beside this test's own; built if only this test was.
-fn program_directory() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let directory = test.parent().and_then(Path::parent).unwrap().to_path_buf();
-    if !directory.join("tombola").exists() {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--package", "tombola", "--locked"]).current_dir(workspace());
-        if directory.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success());
-    }
-    directory
 }
 
 /// A shell with everything that it started in one process group.
@@ -64,7 +53,7 @@ impl Shell {
         let mut shell = Command::new("bash")
             .args(["--noprofile", "--norc"])
             .current_dir(directory)
-            .env("PATH", format!("{}:{path}", program_directory().display()))
+            .env("PATH", format!("{}:{path}", program().parent().unwrap().display()))
             .env("HOME", directory)
             .env_remove("TOMBOLA_LOG")
             .process_group(0)
@@ -82,7 +71,12 @@ impl Shell {
             }
         });
         let input = shell.stdin.take();
-        let mut shell = Self { shell, input, lines, shown: Vec::new() };
+        let mut shell = Self {
+            shell,
+            input,
+            lines,
+            shown: Vec::new(),
+        };
         // A reader sees both streams, and stops at the first command that fails.
         shell.enter("exec 2>&1; set -eu -o pipefail\n");
         shell
@@ -99,7 +93,11 @@ impl Shell {
         loop {
             let left = LINE_MAX.saturating_sub(began.elapsed());
             let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no line \"{beginning}\" after:\n{}\n{}", self.shown.join("\n"), before.join("\n"));
+                panic!(
+                    "no line \"{beginning}\" after:\n{}\n{}",
+                    self.shown.join("\n"),
+                    before.join("\n")
+                );
             };
             self.shown.push(line.clone());
             if line.starts_with(beginning) {
@@ -141,7 +139,10 @@ impl Drop for Shell {
         if self.input.is_none() {
             return;
         }
-        if let Some(group) = i32::try_from(self.shell.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        if let Some(group) = i32::try_from(self.shell.id())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
         let _ = self.shell.wait();
@@ -150,7 +151,7 @@ impl Drop for Shell {
 
 /// Each promise of the walkthrough, by the words in its block that make it, and a line that keeps it.
 const PROMISES: &[(&str, &str)] = &[
-    ("escrow deposit", "5.00 booked under reference invoice-1"),
+    ("escrow deposit", "5.00 deposited under reference invoice-1"),
     ("payer send", "sent 0.02"),
     ("payer get", "bytes, for 32 tickets worth 0.0032 in expectation"),
     ("payer balance", "balance  4.9"),
@@ -171,7 +172,10 @@ fn the_walkthrough_of_the_readme_does_what_it_says() {
         all.split('\0').map(str::to_owned).collect()
     };
     for (command, _) in PROMISES {
-        assert!(blocks.iter().any(|block| block.contains(command)), "the walkthrough has no {command}");
+        assert!(
+            blocks.iter().any(|block| block.contains(command)),
+            "the walkthrough has no {command}"
+        );
     }
     let mut shell = Shell::start(directory.path());
     for (number, block) in blocks.iter().enumerate() {
@@ -188,11 +192,20 @@ fn the_walkthrough_of_the_readme_does_what_it_says() {
 #[test]
 fn the_examples_of_the_readme_are_those_of_the_crate() {
     let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
-    let shown = readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let shown = readme
+        .split("```rust\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap());
     let crates = ["payer", "payee"].map(|role| {
         let path = workspace().join("crates/node/src").join(role).with_extension("rs");
         let text = std::fs::read_to_string(path).unwrap();
-        let example = text.split("//! ```no_run\n").nth(1).unwrap().split("//! ```").next().unwrap();
+        let example = text
+            .split("//! ```no_run\n")
+            .nth(1)
+            .unwrap()
+            .split("//! ```")
+            .next()
+            .unwrap();
         let lines = example.lines().map(|line| line.trim_start_matches("//!"));
         let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
         // Lines that the documentation hides.

@@ -350,7 +350,11 @@ impl Demo {
                     money(t.price, ASSET)
                 ),
                 format!("  paid in expectation   {} {name}", sum(expected, ASSET)),
-                format!("  paid by {} winners  {} {name}", m.winners, money(m.redeemed, ASSET)),
+                format!(
+                    "  {:<22}{} {name}",
+                    format!("paid by {} winners", m.winners),
+                    money(m.redeemed, ASSET)
+                ),
                 format!("  luck of the payee     {z:+.2} standard deviations ({})", describe(z)),
                 format!(
                     "  speed                 {rate:.0} payments/s, {:.2} s in all",

@@ -51,7 +51,7 @@ enum Command {
         #[arg(long)]
         listen: Option<SocketAddr>,
     },
-    /// Book money that you took in. The same reference moves money once, however often it is repeated.
+    /// Deposit money that you took in into an account. The same reference moves money once, however often it is repeated.
     Deposit {
         /// The account: tom1... or the address of its node.
         #[arg(value_parser = parse_account)]
@@ -141,7 +141,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
             output.result(&done, || {
                 let (amount, reference) = (text(&done, "amount"), text(&done, "reference"));
                 let (account, balance) = (text(&done, "account"), text(&done, "balance"));
-                format!("{amount} booked under reference {reference}\n{account} has {balance}")
+                format!("{amount} deposited under reference {reference}\n{account} has {balance}")
             });
             Ok(())
         }

@@ -15,7 +15,7 @@ use tombola_node::key_file;
 /// Longest file that is read: hex of the longest message, with room for a line end.
 const INPUT_BYTES_MAX: u64 = 2 * MESSAGE_BYTES_MAX as u64 + 64;
 
-/// Show what an object of the protocol is. Amounts are in atomic units, as signed.
+/// Show what an object of the protocol is. Amounts of the fields are in atomic units, as signed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tombola inspect hold.bin
