@@ -77,7 +77,10 @@ fn buy_over(
                 happen();
             }
         }
-        PayerEvent::Reconnecting { .. } => is_first.store(0, Ordering::Relaxed),
+        PayerEvent::Reconnecting { attempt } => {
+            println!("moment {moment}: try {attempt} after {} acknowledged", first.load(Ordering::Relaxed));
+            is_first.store(0, Ordering::Relaxed);
+        }
         _ => {}
     };
     let done = runtime.block_on(async {

@@ -329,14 +329,11 @@ impl Town {
         Node::start(&["payee", "run", "--home", &self.arg(name), "--listen", listen])
     }
 
-    /// Makes a payer and pays its deposit in; gives its account.
-    #[must_use]
-    pub fn payer(&self, name: &str, escrow: &Node, deposit: &str) -> String {
+    /// Makes a payer and pays its deposit in.
+    pub fn payer(&self, name: &str, escrow: &Node, deposit: &str) {
         let made = ok(&["payer", "init", "--home", &self.arg(name), "--escrow", escrow.address()]);
-        let account = text(&made, "account").to_owned();
-        let home = self.arg("escrow");
-        ok(&["escrow", "deposit", &account, deposit, "--reference", name, "--home", &home]);
-        account
+        let (account, home) = (text(&made, "account"), self.arg("escrow"));
+        ok(&["escrow", "deposit", account, deposit, "--reference", name, "--home", &home]);
     }
 
     /// Puts a file up for sale: `bytes` of it, by a seed.

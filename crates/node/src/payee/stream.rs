@@ -217,7 +217,7 @@ impl BookStream {
     async fn run(&mut self, mut recv: RecvHalf) -> Reject {
         let mut drain = self.shared.drain.subscribe();
         let mut buffer: Vec<u8> = Vec::with_capacity(READ_BYTES_MAX);
-        let mut is_exhausted = false;
+        let mut exhausted_at = None;
         if self
             .send(&BookFrame::Ack {
                 through: 0,
@@ -248,7 +248,7 @@ impl BookStream {
                 Err(reject) => return reject,
             };
             self.shared.write_winners(&self.book);
-            if self.tell(taken, &mut is_exhausted).await.is_err() {
+            if self.tell(taken, &mut exhausted_at).await.is_err() {
                 return Reject::of(Code::StreamLost);
             }
             let machine = lock(&self.book.machine);
@@ -305,21 +305,20 @@ impl BookStream {
         fault.map_or(Ok(batch), Err)
     }
 
-    /// Acknowledges what is drawn and durable, and says once that the hold has run dry.
-    async fn tell(&mut self, batch: Batch, is_exhausted: &mut bool) -> Result<(), NetError> {
+    /// Acknowledges what is drawn and durable, and says once for each index that the hold has run dry there: a top-up
+    /// may not reach to the kept ticket.
+    async fn tell(&mut self, batch: Batch, exhausted_at: &mut Option<u32>) -> Result<(), NetError> {
         let through = self.shared.acknowledge(&self.book);
         if through > self.acked || batch.has_repeat {
             let next_quote = self.next_quote(through).await;
             self.acked = through;
             self.send(&BookFrame::Ack { through, next_quote }).await?;
         }
-        match batch.last {
-            Some(Taken::Exhausted { need, has }) if !*is_exhausted => {
-                *is_exhausted = true;
+        if let Some(Taken::Exhausted { need, has }) = batch.last {
+            let drawn = lock(&self.book.machine).through();
+            if exhausted_at.replace(drawn) != Some(drawn) {
                 self.send(&BookFrame::Exhausted { through, need, has }).await?;
             }
-            Some(Taken::Drawn) => *is_exhausted = false,
-            Some(Taken::Exhausted { .. } | Taken::Repeat) | None => {}
         }
         Ok(())
     }
