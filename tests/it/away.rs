@@ -9,9 +9,7 @@ use std::path::Path;
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use tombola_core::chain::Preimage;
 use tombola_core::key::{AccountKey, QuoteId, RequestId};
-use tombola_core::message::{
-    EscrowAnswer, EscrowCommand, HoldRequest, HoldState, OpenBook, Reference, RequestHeader,
-};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, HoldState, OpenBook, Reference, RequestHeader};
 use tombola_core::payee::Health;
 use tombola_core::payer::PayerBook;
 use tombola_core::quote::{Quote, Service};
@@ -35,7 +33,10 @@ fn sure() -> Options {
 fn quote(world: &mut World) -> Quote {
     let (id, now) = (QuoteId(world.net.dice.bytes()), world.net.now);
     let service = Service::new("/units").unwrap();
-    world.sellers[0].payee.quote(&service, world.net.options.price, id, now).unwrap()
+    world.sellers[0]
+        .payee
+        .quote(&service, world.net.options.price, id, now)
+        .unwrap()
 }
 
 /// A book of payer 0 for a quote, as it comes to the payee.
@@ -43,7 +44,11 @@ fn opening(world: &mut World, quote: Quote) -> OpenBook {
     let hold = *world.buyers[0].hold(0).unwrap();
     let (face, secret) = (world.net.options.face_value, Preimage(world.net.dice.bytes()));
     let book = PayerBook::new(&hold.body, &quote, face, 10, secret, world.buyers[0].key()).unwrap();
-    OpenBook { hold, quote, book: *book.signed() }
+    OpenBook {
+        hold,
+        quote,
+        book: *book.signed(),
+    }
 }
 
 fn hold_request(world: &World, payee: AccountKey) -> HoldRequest {
@@ -57,7 +62,10 @@ fn hold_request(world: &World, payee: AccountKey) -> HoldRequest {
         expires_at: now.plus_ms(DAY_MS),
         redeem_by: now.plus_ms(3 * DAY_MS),
         cap: Amount(5_000),
-        fee_max: tombola_core::hold::Fee { flat: Amount(10), ppm: 20_000 },
+        fee_max: tombola_core::hold::Fee {
+            flat: Amount(10),
+            ppm: 20_000,
+        },
     }
 }
 
@@ -79,11 +87,23 @@ async fn w_01_a_payer_goes_on_paying_from_an_open_hold() {
     let content = market.sell("song", 20 * UNIT, 0);
     let connection = market.connect().await;
     market.book(&connection, "/song", 1).await.pay(1).await;
-    let Market { nodes, directory: _directory, .. } = &market;
+    let Market {
+        nodes,
+        directory: _directory,
+        ..
+    } = &market;
     let address = nodes.payee.address().clone().with_path("song");
-    let order = nodes.payer.plan_payments(&address, 10, Some(Amount(1_000_000_000))).await.unwrap();
+    let order = nodes
+        .payer
+        .plan_payments(&address, 10, Some(Amount(1_000_000_000)))
+        .await
+        .unwrap();
     nodes.payer.send(&order, &|_| ()).await.unwrap();
-    let order = nodes.payer.plan_payments(&address, 10, Some(Amount(1_000_000_000))).await.unwrap();
+    let order = nodes
+        .payer
+        .plan_payments(&address, 10, Some(Amount(1_000_000_000)))
+        .await
+        .unwrap();
     assert!(order.hold_reused);
     // The escrow is gone for good; the plan names the hold.
     let market = stop_escrow(market).await;
@@ -102,10 +122,19 @@ struct Without {
 }
 
 async fn stop_escrow(market: Market) -> Without {
-    let Market { nodes, directory, client, .. } = market;
+    let Market {
+        nodes,
+        directory,
+        client,
+        ..
+    } = market;
     client.close().await;
     nodes.escrow.shutdown().await;
-    Without { payer: nodes.payer, payee: nodes.payee, _directory: directory }
+    Without {
+        payer: nodes.payer,
+        payee: nodes.payee,
+        _directory: directory,
+    }
 }
 
 /// W-01, for what needs one: the same request id moves money once, however often it is repeated.
@@ -121,8 +150,14 @@ fn w_01_what_a_payer_asks_again_moves_money_once() {
     assert_eq!(world.buyers[0].paid(0), 3);
     let payer = world.buyers[0].account();
     let (payee, id) = (world.sellers[0].account(), RequestId(world.net.dice.bytes()));
-    let request = RequestHeader { id, issued_at: world.net.now };
-    let open = EscrowCommand::OpenHold { request, hold: hold_request(&world, payee) };
+    let request = RequestHeader {
+        id,
+        issued_at: world.net.now,
+    };
+    let open = EscrowCommand::OpenHold {
+        request,
+        hold: hold_request(&world, payee),
+    };
     let first = world.ask(payer, open.clone());
     let balance = world.balance(payer);
     world.crash_escrow();
@@ -141,10 +176,16 @@ async fn w_02_a_payer_that_lost_its_payee_gets_what_it_paid_for() {
     lost.pay(6).await;
     connection.close(0, "gone");
     let connection = market.connect().await;
-    let (header, units) = request(&connection, "/song", 0, Some(lost.id()), Some(lost.bearer())).await.unwrap();
+    let (header, units) = request(&connection, "/song", 0, Some(lost.id()), Some(lost.bearer()))
+        .await
+        .unwrap();
     assert_eq!((header.through, read_to_end(units).await.unwrap().len()), (6, 6 * UNIT));
     let mut next = market.book(&connection, "/song", 4).await;
-    assert_eq!(next.book.signed().body.hold, lost.book.signed().body.hold, "on the same hold");
+    assert_eq!(
+        next.book.signed().body.hold,
+        lost.book.signed().body.hold,
+        "on the same hold"
+    );
     next.pay(4).await;
     let (_, units) = request(&connection, "/song", 6, Some(next.id()), None).await.unwrap();
     assert_eq!(read_to_end(units).await.unwrap(), content[6 * UNIT..]);
@@ -171,12 +212,18 @@ fn w_03_a_payee_refuses_what_has_expired() {
     let old = quote(&mut world);
     let late = opening(&mut world, old);
     let now = world.net.now.plus_ms(MINUTE_MS + 1);
-    assert_eq!(world.sellers[0].payee.open_book(late, now).unwrap_err().code, Code::QuoteExpired);
+    assert_eq!(
+        world.sellers[0].payee.open_book(late, now).unwrap_err().code,
+        Code::QuoteExpired
+    );
     world.net.now = world.net.now.plus_ms(DAY_MS);
     let fresh = quote(&mut world);
     let late = opening(&mut world, fresh);
     let now = world.net.now;
-    assert_eq!(world.sellers[0].payee.open_book(late, now).unwrap_err().code, Code::HoldExpired);
+    assert_eq!(
+        world.sellers[0].payee.open_book(late, now).unwrap_err().code,
+        Code::HoldExpired
+    );
 }
 
 /// W-03 and C-05, at the escrow: a payer whose clock is a month behind has its requests accepted, as their time is not its own.
@@ -202,7 +249,11 @@ async fn w_03_request_times_come_from_the_escrow() {
         let mut ledger = Ledger::open(store, config, ahead).await.unwrap();
         let account = payer.account().check().unwrap();
         let reference = Reference::new("first").unwrap();
-        let deposit = Command::Deposit { account, amount: Amount(10_000_000_000), reference };
+        let deposit = Command::Deposit {
+            account,
+            amount: Amount(10_000_000_000),
+            reference,
+        };
         ledger.execute(vec![deposit], ahead).await.unwrap();
     }
     let escrow = Escrow::serve(options).await.unwrap();
@@ -216,7 +267,10 @@ async fn w_03_request_times_come_from_the_escrow() {
         reference: Reference::new("r").unwrap(),
         book: None,
     };
-    let own = RequestHeader { id: RequestId([1; 16]), issued_at: tombola_node::clock::now() };
+    let own = RequestHeader {
+        id: RequestId([1; 16]),
+        issued_at: tombola_node::clock::now(),
+    };
     let refused = client.request(transfer(own)).await.unwrap_err();
     let code = |error| match error {
         tombola_node::escrow_client::EscrowError::Rejected(reject) => reject.code,
@@ -224,7 +278,10 @@ async fn w_03_request_times_come_from_the_escrow() {
     };
     assert_eq!(code(refused), Code::RequestExpired);
     let request = client.request_header().await.unwrap();
-    assert!(matches!(client.request(transfer(request)).await.unwrap(), EscrowAnswer::Transferred(_)));
+    assert!(matches!(
+        client.request(transfer(request)).await.unwrap(),
+        EscrowAnswer::Transferred(_)
+    ));
     client.close().await;
     escrow.shutdown().await;
 }
@@ -236,10 +293,17 @@ async fn w_04_a_payer_judges_holds_by_the_escrows_time() {
     let info = market.client.info().await.unwrap();
     let hold = open_hold(&market.client, &market.nodes, Amount(100_000_000)).await;
     assert!(hold.body.terms.opened_at >= info.time);
-    let status = market.client.request(EscrowCommand::HoldStatus { hold: hold.body.id() }).await.unwrap();
+    let status = market
+        .client
+        .request(EscrowCommand::HoldStatus { hold: hold.body.id() })
+        .await
+        .unwrap();
     // Nobody but payee and escrow can end it.
     assert!(matches!(status, EscrowAnswer::HoldStatus(status) if status.state == HoldState::Open));
-    let release = tombola_core::hold::Release { hold: hold.body.id(), paid: Amount(0) };
+    let release = tombola_core::hold::Release {
+        hold: hold.body.id(),
+        paid: Amount(0),
+    };
     let forged = tombola_core::key::Signed::new(release, &tombola_core::key::SecretKey::from_seed(&[7; 32]));
     assert!(market.client.request(EscrowCommand::Release(forged)).await.is_err());
     market.stop().await;
@@ -253,14 +317,24 @@ async fn w_05_a_payee_keeps_its_winners_until_the_escrow_is_back() {
     let connection = market.connect().await;
     let mut line = market.book(&connection, "/song", 20).await;
     line.pay(2).await;
-    let Market { nodes, directory, client, .. } = market;
+    let Market {
+        nodes,
+        directory,
+        client,
+        ..
+    } = market;
     let listen = format!("127.0.0.1:{}", nodes.escrow.address().port).parse().unwrap();
     client.close().await;
     nodes.escrow.shutdown().await;
     line.pay(5).await;
     let status = nodes.payee.status().unwrap();
-    assert_eq!((status.health, status.exposure.liabilities), ("selling", PRICE.saturating_mul(7)));
-    let escrow = Escrow::serve(escrow_options(&directory.path().join("escrow"), listen)).await.unwrap();
+    assert_eq!(
+        (status.health, status.exposure.liabilities),
+        ("selling", PRICE.saturating_mul(7))
+    );
+    let escrow = Escrow::serve(escrow_options(&directory.path().join("escrow"), listen))
+        .await
+        .unwrap();
     let redeemed = nodes.payee.redeem().await.unwrap();
     assert_eq!((redeemed.receipts, redeemed.unclaimed_books), (1, 0));
     assert_eq!(nodes.payee.status().unwrap().winners_redeemed, 7);
@@ -284,7 +358,10 @@ fn w_05_a_payee_that_cannot_redeem_in_time_stops_selling() {
     world.tick();
     assert_eq!(world.sellers[0].payee.health(), Health::Overdue);
     let (service, id, now) = (Service::new("/units").unwrap(), QuoteId([1; 16]), world.net.now);
-    let refused = world.sellers[0].payee.quote(&service, Amount(1_000), id, now).unwrap_err();
+    let refused = world.sellers[0]
+        .payee
+        .quote(&service, Amount(1_000), id, now)
+        .unwrap_err();
     assert_eq!(refused.code, Code::NotSelling);
     world.bank_comes_back();
     world.live(30 * SECOND_MS);
@@ -301,9 +378,16 @@ fn w_06_a_payee_whose_payer_is_away_redeems_and_releases() {
     let payer = world.buyers[0].account();
     let before = world.balance(payer);
     let book = world.sellers[0].books.values().next().unwrap();
-    assert!(!book.book.is_idle(world.net.now.plus_ms(MINUTE_MS - SECOND_MS)), "a minute has not passed");
+    assert!(
+        !book.book.is_idle(world.net.now.plus_ms(MINUTE_MS - SECOND_MS)),
+        "a minute has not passed"
+    );
     world.live(2 * MINUTE_MS);
-    assert!(world.net.rejects.iter().any(|reject| reject.code == Code::BookIdle), "{:?}", world.net.rejects);
+    assert!(
+        world.net.rejects.iter().any(|reject| reject.code == Code::BookIdle),
+        "{:?}",
+        world.net.rejects
+    );
     assert!(world.sellers[0].books.is_empty());
     let redeemed = world.balance(world.sellers[0].account());
     assert!(redeemed > 3_900, "four winners less fees: {redeemed}");
@@ -333,7 +417,10 @@ fn w_07_a_payees_time_stands_still_when_its_clock_steps_back() {
     let good = opening(&mut world, fresh);
     let payee = &mut world.sellers[0].payee;
     payee.open_book(good.clone(), now).unwrap();
-    assert_eq!(payee.open_book(good, now.minus_ms(HOUR_MS)).unwrap_err().code, Code::CommitmentReused);
+    assert_eq!(
+        payee.open_book(good, now.minus_ms(HOUR_MS)).unwrap_err().code,
+        Code::CommitmentReused
+    );
 }
 
 /// W-08: sales pause and money is safe.
@@ -405,11 +492,19 @@ fn w_11_ledger_time_stands_still_when_the_escrows_clock_steps_back() {
     let (payer, payee) = (world.buyers[0].account(), world.sellers[0].account());
     let right = world.net.now;
     world.net.now = right.minus_ms(10 * DAY_MS);
-    let EscrowAnswer::Info(info) = world.ask(payer, EscrowCommand::Info) else { panic!() };
-    assert!(info.time >= hold.body.terms.opened_at, "not before what happened already");
+    let EscrowAnswer::Info(info) = world.ask(payer, EscrowCommand::Info) else {
+        panic!()
+    };
+    assert!(
+        info.time >= hold.body.terms.opened_at,
+        "not before what happened already"
+    );
     assert_eq!(world.bank.expire_due(world.net.now), 0);
     // A request of a party whose clock is right is good.
-    let request = RequestHeader { id: RequestId([1; 16]), issued_at: right };
+    let request = RequestHeader {
+        id: RequestId([1; 16]),
+        issued_at: right,
+    };
     let mut wanted = hold_request(&world, payee);
     (wanted.expires_at, wanted.redeem_by) = (right.plus_ms(DAY_MS), right.plus_ms(3 * DAY_MS));
     let answer = world.ask(payer, EscrowCommand::OpenHold { request, hold: wanted });
@@ -438,8 +533,14 @@ fn w_12_when_the_escrows_clock_steps_forward_no_hold_expires_at_once() {
     };
     assert!(is_open(&mut world), "the step is a gap in serving");
     // The right clock is now days behind: its requests are refused, and its claims are not.
-    let request = RequestHeader { id: RequestId([1; 16]), issued_at: right };
-    let open = EscrowCommand::OpenHold { request, hold: hold_request(&world, payee) };
+    let request = RequestHeader {
+        id: RequestId([1; 16]),
+        issued_at: right,
+    };
+    let open = EscrowCommand::OpenHold {
+        request,
+        hold: hold_request(&world, payee),
+    };
     match world.ask(payer, open) {
         EscrowAnswer::Rejected(reject) => assert_eq!(reject.code, Code::RequestExpired),
         other => panic!("{other:?}"),
@@ -462,7 +563,11 @@ async fn w_13_a_payer_that_died_finds_its_holds_again() {
     market.sell("song", 50 * UNIT, 0);
     let nodes = &market.nodes;
     let address = nodes.payee.address().clone().with_path("song");
-    let order = nodes.payer.plan_payments(&address, 10, Some(Amount(1_000_000_000))).await.unwrap();
+    let order = nodes
+        .payer
+        .plan_payments(&address, 10, Some(Amount(1_000_000_000)))
+        .await
+        .unwrap();
     assert!(!order.hold_reused);
     nodes.payer.send(&order, &|_| ()).await.unwrap();
     // Another process knows nothing but the key: what it finds, it finds at the escrow.
@@ -474,7 +579,10 @@ async fn w_13_a_payer_that_died_finds_its_holds_again() {
         store: home.join("another.redb"),
     };
     let another = tombola_node::payer::Payer::connect(options).unwrap();
-    let again = another.plan_payments(&address, 10, Some(Amount(1_000_000_000))).await.unwrap();
+    let again = another
+        .plan_payments(&address, 10, Some(Amount(1_000_000_000)))
+        .await
+        .unwrap();
     assert!(again.hold_reused);
     assert_eq!(another.send(&again, &|_| ()).await.unwrap().tickets, 10);
     assert_eq!(another.balance().await.unwrap().open_holds, 1);
@@ -507,8 +615,14 @@ fn w_14_a_payee_that_died_claims_what_it_acknowledged() {
 fn w_15_an_escrow_that_died_repeats_what_it_answered() {
     let mut world = World::funded(15, sure());
     let (payer, payee) = (world.buyers[0].account(), world.sellers[0].account());
-    let request = RequestHeader { id: RequestId([1; 16]), issued_at: world.net.now };
-    let open = EscrowCommand::OpenHold { request, hold: hold_request(&world, payee) };
+    let request = RequestHeader {
+        id: RequestId([1; 16]),
+        issued_at: world.net.now,
+    };
+    let open = EscrowCommand::OpenHold {
+        request,
+        hold: hold_request(&world, payee),
+    };
     let first = world.ask(payer, open.clone());
     world.pay(5);
     world.drive();

@@ -18,7 +18,12 @@ async fn refusal(to: &Connection, name: &str, from_unit: u64) -> Option<Reject> 
 /// Buys a file with the payer of the loopback; `at` bytes of it something happens, once.
 async fn get(market: &Market, name: &str, at: u64, happen: impl FnOnce() + Send) -> Result<Delivered, PayerError> {
     let payer = &market.nodes.payer;
-    let address = market.nodes.payee.address().clone().with_path(name.trim_start_matches('/'));
+    let address = market
+        .nodes
+        .payee
+        .address()
+        .clone()
+        .with_path(name.trim_start_matches('/'));
     let output = market.directory.path().join("output");
     let order = payer.plan_get(&address, Some(Amount(5_000_000_000)), &output).await?;
     let happen = Mutex::new(Some(happen));
@@ -51,17 +56,42 @@ async fn a_request_is_refused_by_the_first_rule_it_breaks() {
     let error = |code| Some(Reject::of(code));
     let code = |result: Result<_, Reject>| result.err().map(|reject| reject.code);
     assert_eq!(refusal(first, "/none", 9).await, error(Code::ServiceUnknown));
-    assert_eq!(refusal(first, "/song", 4).await, Some(Reject::compared(Code::UnitOutOfRange, 3, 4)));
-    assert_eq!(refusal(first, "/song", 3).await, None, "at the end there is nothing, and nothing wrong");
-    assert_eq!(code(request(first, "/song", 0, Some(unknown), None).await), Some(Code::BookUnknown));
-    assert_eq!(code(request(first, "/other", 0, Some(id), None).await), Some(Code::PriceMismatch));
-    assert_eq!(code(request(&second, "/song", 0, Some(id), None).await), Some(Code::Unauthorized));
-    assert_eq!(code(request(&second, "/song", 0, Some(id), Some(foreign)).await), Some(Code::Unauthorized));
+    assert_eq!(
+        refusal(first, "/song", 4).await,
+        Some(Reject::compared(Code::UnitOutOfRange, 3, 4))
+    );
+    assert_eq!(
+        refusal(first, "/song", 3).await,
+        None,
+        "at the end there is nothing, and nothing wrong"
+    );
+    assert_eq!(
+        code(request(first, "/song", 0, Some(unknown), None).await),
+        Some(Code::BookUnknown)
+    );
+    assert_eq!(
+        code(request(first, "/other", 0, Some(id), None).await),
+        Some(Code::PriceMismatch)
+    );
+    assert_eq!(
+        code(request(&second, "/song", 0, Some(id), None).await),
+        Some(Code::Unauthorized)
+    );
+    assert_eq!(
+        code(request(&second, "/song", 0, Some(id), Some(foreign)).await),
+        Some(Code::Unauthorized)
+    );
     // The ticket itself lets its bearer in and pays: ticket and unit in one round trip.
     let (header, mut units) = request(&second, "/song", 0, Some(id), Some(ticket)).await.unwrap();
     assert_eq!((header.units, header.through), (3, 1));
-    assert_eq!(read(&mut units, UNIT).await, std::fs::read(market.file("song")).unwrap()[..UNIT]);
-    let price = PayeeRequest::Quote { service: service("/song"), price: Some(Amount(PRICE.0 - 1)) };
+    assert_eq!(
+        read(&mut units, UNIT).await,
+        std::fs::read(market.file("song")).unwrap()[..UNIT]
+    );
+    let price = PayeeRequest::Quote {
+        service: service("/song"),
+        price: Some(Amount(PRICE.0 - 1)),
+    };
     let mismatch = Reject::compared(Code::PriceMismatch, PRICE.0, PRICE.0 - 1);
     assert_eq!(ask(first, &price).await.0, PayeeAnswer::Rejected(mismatch));
     market.stop().await;
@@ -79,11 +109,33 @@ async fn only_regular_files_below_the_root_are_served() {
     std::os::unix::fs::symlink(market.directory.path(), market.file("up")).unwrap();
     std::os::unix::fs::symlink(market.file("sub/song"), market.file("inside")).unwrap();
     let fifo = rustix::fs::Mode::from_raw_mode(0o600);
-    rustix::fs::mknodat(rustix::fs::CWD, market.file("pipe"), rustix::fs::FileType::Fifo, fifo, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        market.file("pipe"),
+        rustix::fs::FileType::Fifo,
+        fifo,
+        0,
+    )
+    .unwrap();
     let connection = market.connect().await;
     for name in [
-        "/../secret", "/sub/../../secret", "/link", "/up/secret", "/pipe", "/sub", "/sub/", "/", "//sub/song", "/sub//song",
-        "/./sub/song", "/sub/./song", "/sub/../sub/song", "sub/song", "", "..", "/..",
+        "/../secret",
+        "/sub/../../secret",
+        "/link",
+        "/up/secret",
+        "/pipe",
+        "/sub",
+        "/sub/",
+        "/",
+        "//sub/song",
+        "/sub//song",
+        "/./sub/song",
+        "/sub/./song",
+        "/sub/../sub/song",
+        "sub/song",
+        "",
+        "..",
+        "/..",
     ] {
         let refused = refusal(&connection, name, 0).await.map(|reject| reject.code);
         assert_eq!(refused, Some(Code::ServiceUnknown), "{name:?}");
@@ -92,8 +144,14 @@ async fn only_regular_files_below_the_root_are_served() {
         assert_eq!(refusal(&connection, name, 0).await, None, "{name}");
     }
     let (answer, _) = ask(&connection, &PayeeRequest::Services { after: None }).await;
-    let PayeeAnswer::Services { services, .. } = answer else { panic!("{answer:?}") };
-    let names: Vec<_> = services.as_slice().iter().map(|offer| offer.service.as_str().to_owned()).collect();
+    let PayeeAnswer::Services { services, .. } = answer else {
+        panic!("{answer:?}")
+    };
+    let names: Vec<_> = services
+        .as_slice()
+        .iter()
+        .map(|offer| offer.service.as_str().to_owned())
+        .collect();
     assert_eq!(names, ["/sub/song"], "a list names what is there, not what leads there");
     market.stop().await;
 }
@@ -108,9 +166,16 @@ async fn a_file_that_is_cut_short_breaks_its_delivery_off() {
     line.pay(1).await;
     let (_, mut units) = request(&connection, "/song", 0, Some(line.id()), None).await.unwrap();
     assert_eq!(read(&mut units, UNIT).await, content[..UNIT]);
-    std::fs::File::options().write(true).open(market.file("song")).unwrap().set_len(10).unwrap();
+    std::fs::File::options()
+        .write(true)
+        .open(market.file("song"))
+        .unwrap()
+        .set_len(10)
+        .unwrap();
     line.pay(1).await;
-    let reset = NetError::StreamReset { code: u64::from(Code::Unavailable.number()) };
+    let reset = NetError::StreamReset {
+        code: u64::from(Code::Unavailable.number()),
+    };
     assert_eq!(read_to_end(units).await, Err(reset));
     // What was paid and not sent stays in the pool: the mended file is delivered for it.
     std::fs::write(market.file("song"), &content).unwrap();
@@ -132,7 +197,11 @@ async fn what_was_paid_and_not_brought_is_brought_on_another_connection() {
     let connection = market.connect().await;
     let (header, units) = request(&connection, "/song", 0, Some(id), Some(bearer)).await.unwrap();
     assert_eq!(header.through, 5);
-    assert_eq!(read_to_end(units).await.unwrap(), content[..5 * UNIT], "five were paid, and five are brought");
+    assert_eq!(
+        read_to_end(units).await.unwrap(),
+        content[..5 * UNIT],
+        "five were paid, and five are brought"
+    );
     let (_, units) = request(&connection, "/song", 5, Some(id), Some(bearer)).await.unwrap();
     assert_eq!(read_to_end(units).await.unwrap(), b"", "a closed book draws nothing");
     market.stop().await;
@@ -147,7 +216,10 @@ async fn a_book_that_is_redeemed_says_so_and_brings_the_next_quote() {
     let mut line = market.book(&connection, "/song", 100).await;
     line.pay(3).await;
     let redeemed = market.nodes.payee.redeem().await.unwrap();
-    assert_eq!((redeemed.receipts, redeemed.refusals, redeemed.unclaimed_books), (1, 0, 0));
+    assert_eq!(
+        (redeemed.receipts, redeemed.refusals, redeemed.unclaimed_books),
+        (1, 0, 0)
+    );
     let (through, code, next) = line.closed().await;
     assert_eq!((through, code), (3, Code::BookRedeemed));
     assert_eq!(next.unwrap().terms.service, service("/song"));
@@ -181,7 +253,12 @@ async fn a_payee_that_shuts_down_ends_its_books_with_draining() {
     let mut line = market.book(&connection, "/song", 100).await;
     line.pay(2).await;
     let mut late = market.begin_book(&connection, "/song", 1).await;
-    let Market { nodes, directory: _directory, client, .. } = market;
+    let Market {
+        nodes,
+        directory: _directory,
+        client,
+        ..
+    } = market;
     let (shut, (through, code, next)) = tokio::join!(nodes.payee.shutdown(), line.closed());
     assert_eq!((shut, through, code, next), ((), 2, Code::Draining, None));
     // Whether it was opened just before or not, the answer to a book in that moment is the same.
@@ -199,14 +276,26 @@ async fn credit_is_lent_once_to_an_account_and_tickets_pay_it_back() {
     let connection = market.connect().await;
     let mut line = market.book(&connection, "/song", 20).await;
     let (_, mut units) = request(&connection, "/song", 0, Some(line.id()), None).await.unwrap();
-    assert_eq!(read(&mut units, 3 * UNIT).await, content[..3 * UNIT], "three before any ticket");
+    assert_eq!(
+        read(&mut units, 3 * UNIT).await,
+        content[..3 * UNIT],
+        "three before any ticket"
+    );
     let mut other = market.book(&connection, "/song", 20).await;
     let (_, mut more) = request(&connection, "/song", 0, Some(other.id()), None).await.unwrap();
-    assert_eq!(market.nodes.payee.status().unwrap().units, 3, "none of them on another book");
+    assert_eq!(
+        market.nodes.payee.status().unwrap().units,
+        3,
+        "none of them on another book"
+    );
     other.pay(1).await;
     assert_eq!(read(&mut more, UNIT).await, content[..UNIT]);
     line.pay(2).await;
-    assert_eq!(read(&mut units, UNIT).await, content[3 * UNIT..4 * UNIT], "paid units are good for more credit");
+    assert_eq!(
+        read(&mut units, UNIT).await,
+        content[3 * UNIT..4 * UNIT],
+        "paid units are good for more credit"
+    );
     let status = market.nodes.payee.status().unwrap();
     assert!(status.exposure.units_lent <= 3, "{status:?}");
     market.stop().await;
@@ -247,8 +336,14 @@ async fn two_versions_of_a_file_are_never_spliced() {
     let output = market.directory.path().join("output");
     // A write into the open file: its bytes are of no version, and are not passed off as one.
     market.sell("song", 300 * UNIT, 0);
-    let done = get(&market, "/song", 50 * 1_024, || drop(market.sell("song", 300 * UNIT, 1))).await;
-    assert!(matches!(done, Err(PayerError::ContentMismatch | PayerError::Net(_))), "{done:?}");
+    let done = get(&market, "/song", 50 * 1_024, || {
+        drop(market.sell("song", 300 * UNIT, 1))
+    })
+    .await;
+    assert!(
+        matches!(done, Err(PayerError::ContentMismatch | PayerError::Net(_))),
+        "{done:?}"
+    );
     assert!(!output.exists());
     // The partial file is of another version than what is sold now: it is begun anew.
     let content = market.sell("song", 300 * UNIT, 2);

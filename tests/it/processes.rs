@@ -34,7 +34,10 @@ const SURE: Offer<'static> = Offer {
 };
 
 /// Every second ticket wins.
-const EVEN: Offer<'static> = Offer { face_value_max: "0.002", ..SURE };
+const EVEN: Offer<'static> = Offer {
+    face_value_max: "0.002",
+    ..SURE
+};
 
 /// What one download over a kill came to.
 struct Bought {
@@ -73,18 +76,26 @@ fn buy_over(
     let on_event = |event: PayerEvent| match event {
         PayerEvent::Acknowledged { tickets } if is_first.load(Ordering::Relaxed) == 1 => {
             first.store(tickets, Ordering::Relaxed);
-            if tickets >= moment && let Some(happen) = happen.lock().unwrap().take() {
+            if tickets >= moment
+                && let Some(happen) = happen.lock().unwrap().take()
+            {
                 happen();
             }
         }
         PayerEvent::Reconnecting { attempt } => {
-            println!("moment {moment}: try {attempt} after {} acknowledged", first.load(Ordering::Relaxed));
+            println!(
+                "moment {moment}: try {attempt} after {} acknowledged",
+                first.load(Ordering::Relaxed)
+            );
             is_first.store(0, Ordering::Relaxed);
         }
         _ => {}
     };
     let done = runtime.block_on(async {
-        let order = payer.plan_get(&url.parse().unwrap(), Some(CEILING), output).await.unwrap();
+        let order = payer
+            .plan_get(&url.parse().unwrap(), Some(CEILING), output)
+            .await
+            .unwrap();
         payer.get(&order, &on_event).await.unwrap()
     });
     assert!(happen.into_inner().unwrap().is_none(), "the moment never came");
@@ -106,7 +117,12 @@ fn buy_over(
         }
         let audit = payer.audit().await.unwrap();
         assert!(audit.is_clean(), "{audit:?}");
-        Bought { done, acknowledged_first: first.into_inner(), charges, audit }
+        Bought {
+            done,
+            acknowledged_first: first.into_inner(),
+            charges,
+            audit,
+        }
     })
 }
 
@@ -119,7 +135,10 @@ fn at_each<T: Send + Sync + std::fmt::Debug + Copy>(moments: &[T], test: impl Fn
                 let test = &test;
                 scope.spawn(move || {
                     println!("moment {moment:?}");
-                    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+                    let runtime = tokio::runtime::Builder::new_multi_thread()
+                        .worker_threads(2)
+                        .enable_all()
+                        .build();
                     let runtime = runtime.unwrap();
                     let _inside = runtime.enter();
                     test(*moment);

@@ -33,7 +33,16 @@ pub fn program() -> &'static Path {
         let profile = if profile == "debug" { "dev" } else { profile };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--locked", "-p", "tombola", "--profile", profile, "--target-dir"]);
+        build.args([
+            "build",
+            "--quiet",
+            "--locked",
+            "-p",
+            "tombola",
+            "--profile",
+            profile,
+            "--target-dir",
+        ]);
         let status = build.arg(target).current_dir(crate::workspace()).status();
         assert!(status.is_ok_and(|status| status.success()), "{build:?}");
         directory.join("tombola")
@@ -43,7 +52,10 @@ pub fn program() -> &'static Path {
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.arg("--json").args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).env_remove("TOMBOLA_LOG");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .env_remove("TOMBOLA_LOG");
     command
 }
 
@@ -147,7 +159,10 @@ impl Running {
     pub fn start(args: &[&str]) -> Self {
         let child = command(args).spawn();
         let child = child.unwrap_or_else(|error| panic!("{args:?}: {error}"));
-        Self { process: Owned(child), args: format!("{args:?}") }
+        Self {
+            process: Owned(child),
+            args: format!("{args:?}"),
+        }
     }
 
     /// Waits for its end: its exit code and its one object.
@@ -276,7 +291,9 @@ impl Town {
     #[must_use]
     pub fn new() -> Self {
         let directory = tempfile::tempdir();
-        Self { directory: directory.unwrap_or_else(|error| panic!("no directory: {error}")) }
+        Self {
+            directory: directory.unwrap_or_else(|error| panic!("no directory: {error}")),
+        }
     }
 
     /// A path in it.
@@ -294,7 +311,14 @@ impl Town {
     /// Makes the escrow and starts it on a free port.
     #[must_use]
     pub fn escrow(&self) -> Node {
-        ok(&["escrow", "init", "--home", &self.arg("escrow"), "--listen", "127.0.0.1:0"]);
+        ok(&[
+            "escrow",
+            "init",
+            "--home",
+            &self.arg("escrow"),
+            "--listen",
+            "127.0.0.1:0",
+        ]);
         self.run_escrow("127.0.0.1:0")
     }
 
@@ -314,7 +338,11 @@ impl Town {
         let made = std::fs::create_dir_all(&files);
         assert!(made.is_ok(), "{made:?}");
         let what = ["--files", &files, "--price", offer.price, "--per", offer.per];
-        ok(&[&["payee", "init", "--home", &home, "--escrow", escrow.address()], &what[..]].concat());
+        ok(&[
+            &["payee", "init", "--home", &home, "--escrow", escrow.address()],
+            &what[..],
+        ]
+        .concat());
         let config = self.path(name).join("config.toml");
         let read = std::fs::read_to_string(&config).unwrap_or_default();
         let changed: Vec<String> = read.lines().map(|line| offer.set(line)).collect();
@@ -333,7 +361,16 @@ impl Town {
     pub fn payer(&self, name: &str, escrow: &Node, deposit: &str) {
         let made = ok(&["payer", "init", "--home", &self.arg(name), "--escrow", escrow.address()]);
         let (account, home) = (text(&made, "account"), self.arg("escrow"));
-        ok(&["escrow", "deposit", account, deposit, "--reference", name, "--home", &home]);
+        ok(&[
+            "escrow",
+            "deposit",
+            account,
+            deposit,
+            "--reference",
+            name,
+            "--home",
+            &home,
+        ]);
     }
 
     /// Puts a file up for sale: `bytes` of it, by a seed.
@@ -371,7 +408,10 @@ impl Default for Town {
 
 impl Offer<'_> {
     fn set(&self, line: &str) -> String {
-        let settings = [("face_value_max", self.face_value_max), ("redeem_at_value", self.redeem_at_value)];
+        let settings = [
+            ("face_value_max", self.face_value_max),
+            ("redeem_at_value", self.redeem_at_value),
+        ];
         let of_line = settings.iter().find(|(key, _)| line.starts_with(&format!("{key} =")));
         of_line.map_or_else(|| line.to_owned(), |(key, value)| format!("{key} = \"{value}\""))
     }

@@ -57,11 +57,22 @@ impl Market {
         let nodes = Loopback::start(directory.path(), &options, catalog).await.unwrap();
         let key = SecretKey::from_seed(&[7; 32]);
         let reference = Reference::new("second deposit").unwrap();
-        nodes.escrow.deposit(&key.account(), Amount(10_000_000_000), &reference).await.unwrap();
+        nodes
+            .escrow
+            .deposit(&key.account(), Amount(10_000_000_000), &reference)
+            .await
+            .unwrap();
         let client = EscrowClient::new(nodes.escrow.address().clone(), &key).unwrap();
         let hold = open_hold(&client, &nodes, Amount(1_000_000_000)).await;
         let endpoint = Endpoint::client(None).unwrap();
-        Self { nodes, directory, client, hold, key, endpoint }
+        Self {
+            nodes,
+            directory,
+            client,
+            hold,
+            key,
+            endpoint,
+        }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -70,7 +81,9 @@ impl Market {
 
     /// Puts a file up for sale; each byte says where it is.
     pub(crate) fn sell(&self, name: &str, bytes: usize, version: u8) -> Vec<u8> {
-        let content: Vec<u8> = (0..bytes).map(|at| at.to_le_bytes()[0] ^ (at / 251).to_le_bytes()[0] ^ version).collect();
+        let content: Vec<u8> = (0..bytes)
+            .map(|at| at.to_le_bytes()[0] ^ (at / 251).to_le_bytes()[0] ^ version)
+            .collect();
         std::fs::write(self.file(name), &content).unwrap();
         content
     }
@@ -80,7 +93,10 @@ impl Market {
     }
 
     pub(crate) async fn quote(&self, to: &Connection, name: &str) -> Quote {
-        let request = PayeeRequest::Quote { service: service(name), price: None };
+        let request = PayeeRequest::Quote {
+            service: service(name),
+            price: None,
+        };
         match ask(to, &request).await.0 {
             PayeeAnswer::Quote(quote) => quote,
             other => panic!("{other:?}"),
@@ -104,13 +120,24 @@ impl Market {
         let quote = self.quote(on, name).await;
         let secret = Preimage(tombola_node::clock::random());
         let book = PayerBook::new(&self.hold.body, &quote, PRICE, length, secret, &self.key).unwrap();
-        let open = OpenBook { hold: self.hold, quote, book: *book.signed() };
+        let open = OpenBook {
+            hold: self.hold,
+            quote,
+            book: *book.signed(),
+        };
         let (mut send, recv) = on.open().await.unwrap();
-        send.send_frame(&encode(&PayeeRequest::OpenBook(Box::new(open)))).await.unwrap();
+        send.send_frame(&encode(&PayeeRequest::OpenBook(Box::new(open))))
+            .await
+            .unwrap();
         let mut window = Window::new(Amount(u64::MAX));
         // As wide as the book, so that a test pays what it likes.
         (0..32).for_each(|_| window.acknowledged(1, PRICE, u32::MAX));
-        Line { book, send, recv, window }
+        Line {
+            book,
+            send,
+            recv,
+            window,
+        }
     }
 
     pub(crate) async fn stop(self) {
@@ -131,7 +158,10 @@ pub(crate) async fn open_hold(client: &EscrowClient, nodes: &Loopback, cap: Amou
         expires_at,
         redeem_by: expires_at.plus_ms(2 * DAY_MS),
         cap,
-        fee_max: Fee { flat: PRICE, ppm: 20_000 },
+        fee_max: Fee {
+            flat: PRICE,
+            ppm: 20_000,
+        },
     };
     let request = client.request_header().await.unwrap();
     match client.request(EscrowCommand::OpenHold { request, hold }).await.unwrap() {
@@ -169,7 +199,12 @@ impl Line {
     /// What the payee says last.
     pub(crate) async fn closed(&mut self) -> (u32, Code, Option<Quote>) {
         loop {
-            if let BookFrame::Closed { through, reject, next_quote } = self.hear().await {
+            if let BookFrame::Closed {
+                through,
+                reject,
+                next_quote,
+            } = self.hear().await
+            {
                 return (through, reject.code, next_quote);
             }
         }
@@ -197,7 +232,12 @@ pub(crate) async fn request(
     book: Option<BookId>,
     ticket: Option<Ticket>,
 ) -> Result<(ResponseHeader, RecvHalf), Reject> {
-    let request = PayeeRequest::Request { service: service(name), from_unit, book, ticket };
+    let request = PayeeRequest::Request {
+        service: service(name),
+        from_unit,
+        book,
+        ticket,
+    };
     match ask(to, &request).await {
         (PayeeAnswer::Response(header), recv) => Ok((header, recv)),
         (PayeeAnswer::Rejected(reject), _) => Err(reject),

@@ -44,7 +44,10 @@ async fn open_hold(payer: &EscrowClient, payee: u8) -> Hold {
         expires_at,
         redeem_by: expires_at.plus_ms(DAY_MS),
         cap: FACE.saturating_mul(u64::from(BOOKS) * u64::from(LENGTH)),
-        fee_max: Fee { flat: FACE, ppm: 1_000_000 },
+        fee_max: Fee {
+            flat: FACE,
+            ppm: 1_000_000,
+        },
     };
     let request = payer.request_header().await.unwrap();
     match payer.request(EscrowCommand::OpenHold { request, hold }).await.unwrap() {
@@ -68,12 +71,21 @@ fn claim(hold: &Hold, payee: u8, n: u16) -> Claim {
         threshold: Threshold::ALWAYS,
     };
     let preimage = chain.preimage(LENGTH).unwrap();
-    Claim { book: Signed::new(body, &payer_key()), reveal, through: LENGTH, preimage }
+    Claim {
+        book: Signed::new(body, &payer_key()),
+        reveal,
+        through: LENGTH,
+        preimage,
+    }
 }
 
 async fn redeem(client: &EscrowClient, claim: Claim) -> Result<ClaimAnswer, tombola_node::escrow_client::EscrowError> {
     let claims = List::new(vec![claim]).unwrap();
-    let batch = ClaimBatch { escrow: client.address().key, payee: client.account(), claims };
+    let batch = ClaimBatch {
+        escrow: client.address().key,
+        payee: client.account(),
+        claims,
+    };
     match client.request(EscrowCommand::Claim { batch, signature: None }).await? {
         EscrowAnswer::Claimed { answers } => Ok(answers.into_vec().remove(0)),
         other => panic!("{other:?}"),
@@ -84,7 +96,12 @@ async fn redeem(client: &EscrowClient, claim: Claim) -> Result<ClaimAnswer, tomb
 type Receipts = BTreeMap<BookId, Vec<u8>>;
 
 /// Three payees claim book by book; the moment comes after so many receipts of all of them.
-async fn claim_until(address: &Address, claims: &BTreeMap<u8, Vec<Claim>>, moment: u64, kill: impl FnOnce()) -> Receipts {
+async fn claim_until(
+    address: &Address,
+    claims: &BTreeMap<u8, Vec<Claim>>,
+    moment: u64,
+    kill: impl FnOnce(),
+) -> Receipts {
     let receipts = Arc::new(Mutex::new(Receipts::new()));
     let (count, reached) = (Arc::new(AtomicU64::new(0)), Arc::new(tokio::sync::Notify::new()));
     let mut tasks = tokio::task::JoinSet::new();
@@ -93,7 +110,9 @@ async fn claim_until(address: &Address, claims: &BTreeMap<u8, Vec<Claim>>, momen
         let client = EscrowClient::new(address.clone(), &key(payee)).unwrap();
         tasks.spawn(async move {
             for claim in claims {
-                let Ok(answer) = redeem(&client, claim).await else { return };
+                let Ok(answer) = redeem(&client, claim).await else {
+                    return;
+                };
                 assert!(matches!(answer, ClaimAnswer::Receipt(_)), "{answer:?}");
                 receipts.lock().unwrap().insert(claim.book.body.id(), encode(&answer));
                 if count.fetch_add(1, Ordering::Relaxed) + 1 == moment {
@@ -129,7 +148,16 @@ fn kill_during_claims(moment: u64) {
     let (address, socket): (Address, _) = (escrow.address().parse().unwrap(), escrow.socket());
     let home = town.arg("escrow");
     let account = payer_key().account().to_string();
-    ok(&["escrow", "deposit", &account, "100", "--reference", "r", "--home", &home]);
+    ok(&[
+        "escrow",
+        "deposit",
+        &account,
+        "100",
+        "--reference",
+        "r",
+        "--home",
+        &home,
+    ]);
     let runtime = tokio::runtime::Handle::current();
     let (claims, before, escrow) = runtime.block_on(async {
         let payer = EscrowClient::new(address.clone(), &payer_key()).unwrap();
@@ -144,17 +172,27 @@ fn kill_during_claims(moment: u64) {
     assert!(u64::try_from(before.len()).unwrap() >= moment);
     let after = runtime.block_on(claim_all(&address, &claims));
     for (book, receipt) in &before {
-        assert_eq!(after.get(book), Some(receipt), "{book}: the receipt from before the kill, byte for byte");
+        assert_eq!(
+            after.get(book),
+            Some(receipt),
+            "{book}: the receipt from before the kill, byte for byte"
+        );
     }
     assert_eq!(runtime.block_on(claim_all(&address, &claims)), after, "and again");
-    println!("moment {moment}: {} receipts before, {} in all", before.len(), after.len());
+    println!(
+        "moment {moment}: {} receipts before, {} in all",
+        before.len(),
+        after.len()
+    );
 
     let audit = town.ask("escrow", "audit", "escrow");
     assert_eq!(audit["conserved"], true, "{audit}");
     let fees = atoms(&audit, "fees");
     let paid = u64::from(PAYEES) * u64::from(BOOKS) * u64::from(LENGTH) * FACE.0;
     let balance = |account: &str| atoms(&ok(&["escrow", "account", account, "--home", &home]), "balance");
-    let earned: u64 = (1..=PAYEES).map(|payee| balance(&key(payee).account().to_string())).sum();
+    let earned: u64 = (1..=PAYEES)
+        .map(|payee| balance(&key(payee).account().to_string()))
+        .sum();
     assert_eq!(earned + fees, paid, "every winner is paid once");
     assert_eq!(balance(&account), 100_000_000_000 - paid);
     assert_eq!(escrow.end(Signal::INT), 0);
@@ -172,7 +210,10 @@ fn kill_during_a_download(moment: u64) {
     let (first, units) = (escrow.as_ref().unwrap(), 600);
     let socket = first.socket();
     let content = town.file("song", units * UNIT, moment);
-    let offer = Offer { redeem_at_value: "0.05", ..SURE };
+    let offer = Offer {
+        redeem_at_value: "0.05",
+        ..SURE
+    };
     let node = town.payee("payee", first, offer);
     town.payer("payer", first, "10");
     let payer = connect(&town, first);
@@ -187,9 +228,17 @@ fn kill_during_a_download(moment: u64) {
     let status = town.ask("payee", "status", "payee");
     let charged: u64 = bought.charges.iter().map(|charge| charge.amount.0).sum();
     let paid = u64::try_from(units).unwrap();
-    println!("moment {moment}: {} charges for {} tickets", bought.charges.len(), bought.done.tickets);
+    println!(
+        "moment {moment}: {} charges for {} tickets",
+        bought.charges.len(),
+        bought.done.tickets
+    );
     assert_eq!((bought.done.tickets, charged), (paid, paid * PRICE), "each unit once");
-    assert_eq!((number(&status, "winners_redeemed"), number(&status, "refusals")), (paid, 0), "{status}");
+    assert_eq!(
+        (number(&status, "winners_redeemed"), number(&status, "refusals")),
+        (paid, 0),
+        "{status}"
+    );
     assert_eq!(node.end(Signal::TERM), 0);
     assert_eq!(town.ask("escrow", "audit", "escrow")["conserved"], true);
     let escrow: Node = escrow.unwrap();

@@ -24,27 +24,44 @@ fn kill_and_compare(offer: Offer<'_>, moment: u64) {
     };
     let redeem = || {
         let done = town.ask("payee", "redeem", "payee");
-        assert_eq!((number(&done, "refusals"), number(&done, "unclaimed_books")), (0, 0), "{done}");
+        assert_eq!(
+            (number(&done, "refusals"), number(&done, "unclaimed_books")),
+            (0, 0),
+            "{done}"
+        );
     };
     let output = town.path("song");
     let bought = buy_over(&payer, &url, &output, moment, kill, redeem);
     assert_eq!(std::fs::read(&output).unwrap(), content);
 
     let (paid, first) = (bought.done.tickets, bought.acknowledged_first);
-    assert!(first >= moment && first < paid, "the kill came in the middle: {first} of {paid}");
+    assert!(
+        first >= moment && first < paid,
+        "the kill came in the middle: {first} of {paid}"
+    );
     let units = u64::try_from(UNITS).unwrap();
-    let drawn: u64 = bought.charges.iter().map(|charge| u64::from(charge.claim.through)).sum();
+    let drawn: u64 = bought
+        .charges
+        .iter()
+        .map(|charge| u64::from(charge.claim.through))
+        .sum();
     println!("moment {moment}: {first} then, {paid} acknowledged, {drawn} claimed, for {units} units");
     assert!(paid <= units + WINDOW, "at most one window is paid again");
     let charged: u64 = bought.charges.iter().map(|charge| charge.amount.0).sum();
     let status = town.ask("payee", "status", "payee");
-    let winners: u64 = bought.charges.iter().map(|charge| u64::from(charge.receipt.body.winners)).sum();
+    let winners: u64 = bought
+        .charges
+        .iter()
+        .map(|charge| u64::from(charge.receipt.body.winners))
+        .sum();
     assert_eq!(number(&status, "winners_redeemed"), winners);
     assert_eq!(bought.audit.charged, Amount(charged));
     // Each book was charged once, to where the payee had drawn it: none that was acknowledged is missing.
     let is_first_whole = |slack: u64| {
         let throughs = bought.charges.iter().map(|charge| u64::from(charge.claim.through));
-        throughs.into_iter().any(|through| through + slack >= first && through <= first + WINDOW)
+        throughs
+            .into_iter()
+            .any(|through| through + slack >= first && through <= first + WINDOW)
     };
     if offer.face_value_max == offer.price {
         assert!(drawn >= paid, "{drawn} tickets redeemed of {paid} acknowledged");

@@ -12,7 +12,11 @@ fn told_to_end_every_role_drains_and_exits_well() {
         let payee = town.payee("payee", &escrow, SURE);
         town.payer("payer", &escrow, "1");
         let payer = Node::start(&["payer", "run", "--home", &town.arg("payer")]);
-        assert_eq!((payer.end(signal), payee.end(signal), escrow.end(signal)), (0, 0, 0), "{signal:?}");
+        assert_eq!(
+            (payer.end(signal), payee.end(signal), escrow.end(signal)),
+            (0, 0, 0),
+            "{signal:?}"
+        );
         for role in ["escrow", "payee"] {
             let status = town.ask(role, "status", role);
             assert_eq!(status["node"]["running"], false, "{status}");
@@ -70,7 +74,9 @@ fn a_download_that_is_interrupted_says_how_to_go_on_and_pays_no_unit_twice() {
     let get = ["payer", "get", &url, "-o", &output, "--home", &home, "--spend-max", "8"];
     let command = Running::start(&get);
     let partial = town.path("song.part");
-    wait_until("bytes of the file", || std::fs::metadata(&partial).is_ok_and(|found| found.len() >= 300 * 1_024));
+    wait_until("bytes of the file", || {
+        std::fs::metadata(&partial).is_ok_and(|found| found.len() >= 300 * 1_024)
+    });
     let (code, told) = command.end(Signal::INT);
     assert_eq!((code, text(&told["error"], "code")), (1, "interrupted"), "{told}");
     assert!(text(&told["error"], "next").starts_with("tombola payer get "), "{told}");
@@ -99,5 +105,12 @@ fn of_two_processes_on_one_home_the_second_names_the_first() {
     // The lock dies with its process, whatever the process left behind.
     payer.kill();
     let payer = Node::start(&["payer", "run", "--home", &town.arg("payer")]);
-    assert_eq!((payer.end(Signal::TERM), payee.end(Signal::TERM), escrow.end(Signal::TERM)), (0, 0, 0));
+    assert_eq!(
+        (
+            payer.end(Signal::TERM),
+            payee.end(Signal::TERM),
+            escrow.end(Signal::TERM)
+        ),
+        (0, 0, 0)
+    );
 }
