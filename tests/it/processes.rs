@@ -108,7 +108,7 @@ fn buy_over(
             for entry in page.entries.as_slice() {
                 after = entry.sequence;
                 if let StatementKind::Charged(charge) = &entry.kind {
-                    charges.push(charge.as_ref().clone());
+                    charges.push(**charge);
                 }
             }
             if !page.more {
