@@ -34,8 +34,8 @@ fn tested(workspace: &Path) -> std::io::Result<BTreeSet<Code>> {
 fn test_sources(workspace: &Path) -> std::io::Result<Vec<String>> {
     let mut sources = Vec::new();
     for path in crate::files_below(&workspace.join("tests/it"), &["rs"])? {
-        // These name every code without testing any.
-        if !path.ends_with("spec.rs") {
+        // The one names every code without testing any; the other plays the parties and answers codes as they do.
+        if !path.ends_with("spec.rs") && !is_harness(path.strip_prefix(workspace).unwrap_or(&path)) {
             sources.push(std::fs::read_to_string(path)?);
         }
     }
@@ -48,6 +48,11 @@ fn test_sources(workspace: &Path) -> std::io::Result<Vec<String>> {
         }
     }
     Ok(sources)
+}
+
+/// Whether a file of `tests/it` is the in-memory driver and no test.
+fn is_harness(path: &Path) -> bool {
+    path.starts_with("tests/it/pair")
 }
 
 fn is_test_file(path: &Path) -> bool {
@@ -66,6 +71,12 @@ fn names(source: &str, code: Code) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_driver_of_the_parties_is_no_test() {
+        assert!(is_harness(Path::new("tests/it/pair/buyer.rs")));
+        assert!(!is_harness(Path::new("tests/it/fairness.rs")));
+    }
 
     #[test]
     fn a_code_is_named_whole_or_not_at_all() {

@@ -1,19 +1,20 @@
 //! The demo: the three nodes on loopback with their real stores; one payment told step by step, then a million.
 
+mod summary;
+
 use crate::exit::{CHECK_FAILED, Failure};
-use crate::output::{Output, money, sum};
+use crate::output::{Output, money};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use summary::Summary;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::odds::Threshold;
 use tombola_core::quote::Service;
 use tombola_node::config::{Money, PayeeConfig};
-use tombola_node::estimate::{chance, luck};
 use tombola_node::loopback::{Loopback, LoopbackOptions};
 use tombola_node::payee::{Content, MemoryCatalog, PayeeStatus};
-use tombola_node::payer::{AuditReport, PayerEvent};
+use tombola_node::payer::PayerEvent;
 
 /// How often the progress bar learns of winners.
 const PROGRESS_BEAT: Duration = Duration::from_millis(100);
@@ -139,19 +140,19 @@ impl Demo {
         let measured = self.many_payments().await?;
         let audit = self.nodes.payer.audit().await.map_err(failed)?;
         let books = self.nodes.escrow.audit().await.map_err(failed)?;
-        let wrong = self.wrong(
-            &measured,
-            &audit,
-            books.conserved && books.deposits == u128::from(self.terms.deposit.0),
-        );
-        self.summary(&measured, &audit, &books, &wrong);
+        let summary = Summary {
+            terms: &self.terms,
+            measured: &measured,
+            audit: &audit,
+            books: &books,
+        };
+        let wrong = summary.wrong();
         if wrong.is_empty() {
+            self.output.result(&summary.json(), || summary.text());
             return Ok(());
         }
-        Err(Failure::new(
-            CHECK_FAILED,
-            format!("something does not add up: {}", wrong.join("; ")),
-        ))
+        let failure = Failure::new(CHECK_FAILED, format!("something does not add up: {}", wrong.join("; ")));
+        Err(self.output.found(summary.json(), || summary.text(), failure))
     }
 
     fn say(&self, text: impl AsRef<str>) {
@@ -173,12 +174,16 @@ impl Demo {
             .plan_payments(&address, 1, Some(t.deposit))
             .await
             .map_err(failed)?;
-        self.say(format!(
-            "2 hold     The escrow sets {} of it aside for this payee and signs a promise: winners up to that are paid.",
-            amount(order.hold_cap)
-        ));
         let before = self.status()?;
-        payer.send(&order, &|_| ()).await.map_err(failed)?;
+        let on_event = |event: PayerEvent| {
+            if let PayerEvent::HoldOpened { cap } = event {
+                self.say(format!(
+                    "2 hold     The escrow sets {} of it aside for this payee and signs a promise: winners up to that are paid.",
+                    amount(cap)
+                ));
+            }
+        };
+        payer.send(&order, &on_event).await.map_err(failed)?;
         let won = self.status()?.winners - before.winners;
         self.say(format!(
             "3 ticket   The payer pays {} with one lottery ticket: 36 bytes. One in {} wins {}, so it is worth its price.",
@@ -283,114 +288,6 @@ impl Demo {
             claims: after.claims - before.claims,
             bytes: (bytes.0 - bytes_before.0) + (bytes.1 - bytes_before.1),
         })
-    }
-
-    /// Everything that must add up and does not.
-    fn wrong(&self, m: &Measured, audit: &AuditReport, conserved: bool) -> Vec<String> {
-        let t = &self.terms;
-        let mut wrong = Vec::new();
-        if m.records != t.payments || m.tickets != t.payments {
-            wrong.push(format!(
-                "{} payments, {} records, {} draws",
-                t.payments, m.records, m.tickets
-            ));
-        }
-        if Some(m.redeemed) != t.face.checked_mul(m.winners) {
-            wrong.push(format!(
-                "{} winners, but {} redeemed",
-                m.winners,
-                money(m.redeemed, ASSET)
-            ));
-        }
-        if !conserved {
-            wrong.push("the escrow's books do not balance".to_owned());
-        }
-        if !audit.is_clean() || audit.unknown > 0 {
-            wrong.push(format!(
-                "the payer's audit found {} faults",
-                audit.faults.len() + audit.beyond.len()
-            ));
-        }
-        wrong
-    }
-
-    fn summary(&self, m: &Measured, audit: &AuditReport, books: &tombola_ledger::audit::AuditReport, wrong: &[String]) {
-        let t = &self.terms;
-        let expected = t.threshold.expected(t.face, t.payments);
-        let z = luck(t.payments, chance(t.threshold), m.winners);
-        let rate = t.payments as f64 / m.seconds;
-        let bytes = m.bytes as f64 / t.payments as f64;
-        let value = json!({
-            "payments": t.payments,
-            "records": m.records,
-            "winners": m.winners,
-            "expected": sum(expected, ASSET),
-            "redeemed": money(m.redeemed, ASSET),
-            "z": z,
-            "seconds": m.seconds,
-            "payments_per_second": rate,
-            "wire_bytes_per_payment": bytes,
-            "claims": m.claims,
-            "conserved": wrong.is_empty(),
-            "price": money(t.price, ASSET),
-            "face_value": money(t.face, ASSET),
-            "deposits": sum(books.deposits, ASSET),
-            "balances": sum(books.balances, ASSET),
-            "held": sum(books.held, ASSET),
-            "fees": sum(books.fees, ASSET),
-            "draws_audited_by_payer": audit.draws,
-            "asset": ASSET.name(),
-        });
-        self.output.result(&value, || {
-            let name = ASSET.name();
-            let lines = [
-                format!(
-                    "{} payments of {} {name}, each its own ticket:",
-                    t.payments,
-                    money(t.price, ASSET)
-                ),
-                format!("  paid in expectation   {} {name}", sum(expected, ASSET)),
-                format!(
-                    "  {:<22}{} {name}",
-                    format!("paid by {} winners", m.winners),
-                    money(m.redeemed, ASSET)
-                ),
-                format!("  luck of the payee     {z:+.2} standard deviations ({})", describe(z)),
-                format!(
-                    "  speed                 {rate:.0} payments/s, {:.2} s in all",
-                    m.seconds
-                ),
-                format!("  on the wire           {bytes:.1} bytes a payment, both ways, everything included"),
-                format!(
-                    "  claims to the escrow  {}, in place of {} payments",
-                    m.claims, t.payments
-                ),
-                format!(
-                    "  drawn again by payer  {} tickets: every winner really won",
-                    audit.draws
-                ),
-                format!(
-                    "  the books balance     deposits {} = balances {} + held {} + fees {}",
-                    sum(books.deposits, ASSET),
-                    sum(books.balances, ASSET),
-                    sum(books.held, ASSET),
-                    sum(books.fees, ASSET)
-                ),
-                String::new(),
-                "Next: run your own escrow, then follow what it says.".to_owned(),
-                "  tombola escrow init --home ./escrow && tombola escrow run --home ./escrow".to_owned(),
-            ];
-            lines.join("\n")
-        });
-    }
-}
-
-fn describe(z: f64) -> &'static str {
-    match z.abs() {
-        z if z < 1.0 => "as good as average",
-        z if z < 2.0 => "happens every few runs",
-        z if z < 3.0 => "happens once in 20 runs or more seldom",
-        _ => "happens less than once in 300 runs",
     }
 }
 

@@ -1,7 +1,9 @@
 //! `tombola escrow`: the ledger server and its operator's tools.
 
 use crate::exit::{CHECK_FAILED, Failure};
-use crate::local::{HomeArg, Stop, ask, init, parse_account, quoted, read, ready, serve_socket, sole};
+use crate::local::{
+    HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, parse_account, quoted, read, ready, serve_socket, sole,
+};
 use crate::output::{Output, date, fields, money, number, sum, text};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
@@ -153,14 +155,14 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Account { account: None } => list(home, output).await,
         Command::Audit => {
             let report = operate(home, &Request::Audit {}).await?;
-            output.result(&report, || fields(&report));
-            match report.get("conserved").and_then(Value::as_bool) {
-                Some(true) => Ok(()),
-                _ => Err(
-                    Failure::new(CHECK_FAILED, "the books do not balance: the findings are above")
-                        .next("stop the escrow and keep its store as it is"),
-                ),
+            let text = fields(&report);
+            if report.get("conserved") == Some(&Value::Bool(true)) {
+                output.result(&report, || text);
+                return Ok(());
             }
+            let failure = Failure::new(CHECK_FAILED, "the books do not balance: see the findings")
+                .next("stop the escrow and keep its store as it is");
+            Err(output.found(report, || text, failure))
         }
         Command::Status => {
             let status = operate(home, &Request::Status {}).await?;
@@ -208,13 +210,14 @@ fn options(home: &Home) -> Result<(EscrowOptions, Asset), Failure> {
 async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, output: Output) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let home = arg.open(ROLE)?;
-    let lock = home.lock()?;
+    let lock = lock_to_run(&home).await?;
     let (mut options, asset) = options(&home)?;
     options.listen = listen.unwrap_or(options.listen);
     let failed = |error: EscrowNodeError| Failure::escrow_node(&error, asset);
     let escrow = Arc::new(Escrow::serve(options).await.map_err(failed)?);
     let address = escrow.address().clone();
-    let next = format!("tombola payee init --escrow {address} --files DIR");
+    let next = format!("tombola payee init --escrow {address} --files .");
+    let also = format!("tombola payer init --escrow {address}");
     let serving = Arc::clone(&escrow);
     let carry_out = move |request: Request, _| {
         let escrow = Arc::clone(&serving);
@@ -227,6 +230,7 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, output: Output) -> Res
             &format!("escrow {address}"),
             json!({ "address": address }),
             &next,
+            Some(("to pay", &also)),
         );
         tokio::select! {
             () = stop.wait() => Ok(()),
@@ -246,7 +250,7 @@ async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
     if let Some(result) = ask(&home, request, |_| ()).await? {
         return Ok(result);
     }
-    let _lock = home.lock()?;
+    let _lock = lock_unanswered(&home)?;
     let (options, asset) = options(&home)?;
     let books = EscrowBooks::open(&options).map_err(|error| Failure::escrow_node(&error, asset))?;
     Books::Alone(Box::new(books)).carry_out(request.clone(), asset).await

@@ -1,6 +1,6 @@
 //! Exit codes and failures: what happened, both numbers, what to do next.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::reject::{Code, Reject};
@@ -24,7 +24,8 @@ pub(crate) const HELP: &str = "Exit codes:
   6  something was checked and does not hold: books that do not balance, a claim that proves nothing
   7  not confirmed: nothing was paid
 
-With --json, standard output has one JSON object: the result, or {\"error\": {\"code\", \"message\", ...}}.
+With --json, standard output has one JSON object: the result, or {\"error\": {\"code\", \"message\", ...}}; where a
+check fails, the result with that \"error\" in it.
 Logs go to standard error; TOMBOLA_LOG sets what is logged (for example TOMBOLA_LOG=debug).";
 
 /// How a command ends if it does not do what it was asked.
@@ -82,31 +83,56 @@ const NEXT: &str = "next";
 
 /// A command that failed.
 #[derive(Debug)]
-pub(crate) struct Failure(pub(crate) AdminError);
+pub(crate) struct Failure {
+    pub(crate) error: AdminError,
+    /// What a check that failed has found.
+    found: Option<Value>,
+}
 
 impl Failure {
     pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
-        Self(AdminError::new(code, message))
+        AdminError::new(code, message).into()
     }
 
     /// With what to do next.
     pub(crate) fn next(self, next: impl Into<String>) -> Self {
-        Self(self.0.with(NEXT, next.into()))
+        self.with(NEXT, next.into())
     }
 
     pub(crate) fn with(self, key: &str, value: impl Into<Value>) -> Self {
-        Self(self.0.with(key, value))
+        Self {
+            error: self.error.with(key, value),
+            found: self.found,
+        }
+    }
+
+    /// With what a check that failed has found, an object.
+    pub(crate) fn found(self, found: Value) -> Self {
+        Self {
+            found: Some(found),
+            ..self
+        }
+    }
+
+    /// For programs: one object, the result if there is one, with the error in it.
+    pub(crate) fn json(&self) -> Value {
+        let mut object = match &self.found {
+            Some(Value::Object(found)) => found.clone(),
+            _ => Map::new(),
+        };
+        object.insert("error".to_owned(), json!(self.error));
+        object.into()
     }
 
     pub(crate) fn exit(&self) -> Exit {
-        Exit::of(&self.0.code)
+        Exit::of(&self.error.code)
     }
 
     /// For people: what happened, then what to do.
     pub(crate) fn text(&self) -> String {
-        let next = self.0.detail.get(NEXT).and_then(Value::as_str);
+        let next = self.error.detail.get(NEXT).and_then(Value::as_str);
         let next = next.map(|next| format!("\nnext: {next}")).unwrap_or_default();
-        format!("error: {}{next}", self.0.message)
+        format!("error: {}{next}", self.error.message)
     }
 
     /// A refusal, with both numbers as decimals where they are money.
@@ -171,9 +197,11 @@ fn is_money(code: Code) -> bool {
         Code::BadTerms
             | Code::HoldExhausted
             | Code::FaceOutOfRange
+            | Code::OddsTooLow
             | Code::PriceMismatch
             | Code::InsufficientFunds
             | Code::CapOutOfRange
+            | Code::ReferenceReused
             | Code::ReleaseMismatch
             | Code::SupplyExceeded
             | Code::ClaimOverCap
@@ -182,14 +210,14 @@ fn is_money(code: Code) -> bool {
 
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
-        Self(error)
+        Self { error, found: None }
     }
 }
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
         match error {
-            RequestError::Failed(error) => Self(error),
+            RequestError::Failed(error) => error.into(),
             other => Self::new("node_lost", other.to_string())
                 .next("the command may have been carried out or not: look before you repeat it"),
         }
@@ -201,7 +229,7 @@ impl From<HomeError> for Failure {
         match &error {
             HomeError::Locked { pid, .. } => Self::new(LOCKED, error.to_string())
                 .with("pid", *pid)
-                .next("it does not answer on its socket: give it a moment to start or to stop, or stop it with kill"),
+                .next("give it a moment to end, or stop it with kill"),
             HomeError::Missing { .. } => Self::new("no_home", error.to_string()).next("run init first, or give --home"),
             _ => Self::new("home", error.to_string()),
         }

@@ -1,6 +1,6 @@
 //! What the roles share on this machine: homes, init, the socket of a running node, and running one until it is told to end.
 
-use crate::exit::Failure;
+use crate::exit::{Failure, LOCKED};
 use crate::output::Output;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -83,6 +83,32 @@ pub(crate) fn init<C: ConfigFile>(home: &HomeArg, role: &str, config: &C) -> Res
     Ok((home, account))
 }
 
+/// Takes the lock of a home to run its node; a node that is there already is asked nothing but whether it listens.
+pub(crate) async fn lock_to_run(home: &Home) -> Result<HomeLock, Failure> {
+    let error = match home.lock() {
+        Ok(lock) => return Ok(lock),
+        Err(error) => error,
+    };
+    let HomeError::Locked { pid: Some(pid), .. } = error else {
+        return Err(error.into());
+    };
+    if tokio::net::UnixStream::connect(admin::socket_path(home)).await.is_err() {
+        return Err(error.into());
+    }
+    Err(Failure::new(LOCKED, format!("it runs already (pid {pid})"))
+        .with("pid", pid)
+        .next(format!("use it as it is, or end it first: kill {pid}")))
+}
+
+/// Takes the lock of a home whose node was asked and did not answer.
+pub(crate) fn lock_unanswered(home: &Home) -> Result<HomeLock, Failure> {
+    home.lock().map_err(|error| match &error {
+        HomeError::Locked { .. } => Failure::from(error)
+            .next("it does not answer on its socket: give it a moment to start or to stop, or stop it with kill"),
+        _ => error.into(),
+    })
+}
+
 /// The key and the configuration of a home.
 pub(crate) fn read<C: ConfigFile>(home: &Home) -> Result<(SecretKey, C), Failure> {
     let config = C::read(&home.file(CONFIG_FILE))?;
@@ -162,7 +188,7 @@ where
                 }
             };
             let (result, ()) = tokio::join!(work, forward);
-            result.map_err(|failure| failure.0)
+            result.map_err(|failure| failure.error)
         }
     };
     let serving = socket.serve(handler, async {
@@ -195,11 +221,15 @@ pub(crate) async fn sole<T>(mut shared: Arc<T>) -> Option<T> {
     None
 }
 
-/// Says that a node is ready: for people a few lines, for programs one object.
-pub(crate) fn ready(output: Output, what: &str, mut fields: Value, next: &str) {
+/// Says that a node is ready: for people a few lines, for programs one object. `also` is another command with its use.
+pub(crate) fn ready(output: Output, what: &str, mut fields: Value, next: &str, also: Option<(&str, &str)>) {
     if let Some(object) = fields.as_object_mut() {
         object.insert("ready".to_owned(), true.into());
         object.insert("next".to_owned(), next.into());
+        object.insert("also".to_owned(), json!(also.map(|(_, command)| command)));
     }
-    output.result(&fields, || format!("{what}\nnext: {next}"));
+    output.result(&fields, || {
+        let also = also.map(|(when, command)| format!("\n{when}: {command}"));
+        format!("{what}\nnext: {next}{}", also.unwrap_or_default())
+    });
 }

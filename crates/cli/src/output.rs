@@ -1,7 +1,7 @@
 //! Printing: for people, or one JSON object for programs. Amounts are decimals in the asset either way.
 
 use crate::exit::Failure;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::Write;
 use tombola_core::amount::{Amount, Asset, Decimal, Timestamp};
 
@@ -21,6 +21,17 @@ impl Output {
         }
     }
 
+    /// What a check found that fails: people read it now, programs within the failure, as they read one object.
+    pub(crate) fn found(self, value: Value, text: impl FnOnce() -> String, failure: Failure) -> Failure {
+        match self {
+            Self::People => {
+                line(&text());
+                failure
+            }
+            Self::Programs => failure.found(value),
+        }
+    }
+
     /// Something that only people want to see.
     pub(crate) fn note(self, text: &str) {
         if self == Self::People {
@@ -31,7 +42,7 @@ impl Output {
     pub(crate) fn failure(self, failure: &Failure) {
         match self {
             Self::People => eprintln!("{}", failure.text()),
-            Self::Programs => line(&json!({ "error": failure.0 }).to_string()),
+            Self::Programs => line(&failure.json().to_string()),
         }
     }
 }
@@ -117,6 +128,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn dates_are_those_of_the_calendar() {

@@ -1,7 +1,7 @@
 //! `tombola payee`: sells the files of a directory.
 
 use crate::exit::Failure;
-use crate::local::{HomeArg, Stop, ask, init, quoted, read, ready, serve_socket, sole};
+use crate::local::{HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, quoted, read, ready, serve_socket, sole};
 use crate::output::{Output, date, fields, money, number};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
@@ -123,7 +123,7 @@ fn make(home: &HomeArg, offer: Offer, output: Output) -> Result<(), Failure> {
         return Err(no_escrow("tombola payee init --escrow tombola://KEY@HOST:PORT"));
     }
     let (made, account) = init(home, ROLE, &config)?;
-    let files = if config.files.is_some() { "" } else { " --files DIR" };
+    let files = if config.files.is_some() { "" } else { " --files ." };
     let next = format!("tombola payee run{files}{}", home.shown());
     let address = Address::new(account, config.listen.ip().to_string(), config.listen.port());
     let result = json!({ "home": made.path(), "account": account, "address": address, "next": next });
@@ -164,12 +164,13 @@ fn catalog(config: &PayeeConfig) -> Result<FileCatalog, Failure> {
 async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let home = arg.open(ROLE)?;
-    let lock = home.lock()?;
+    let lock = lock_to_run(&home).await?;
     let (_, config) = read::<PayeeConfig>(&home)?;
     let config = offer.apply(config)?;
     let (options, asset) = options(&home, &config)?;
     let catalog = catalog(&config)?;
     let (offers, _) = catalog.list(asset, None);
+    let escrow = options.escrow.clone();
     let failed = |error: PayeeError| Failure::payee_node(&error, asset);
     let payee = Arc::new(Payee::serve(options, catalog).await.map_err(failed)?);
     let address = payee.address().clone();
@@ -188,16 +189,17 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
         }
     };
     let end = async move {
-        let first = offers
-            .first()
-            .map(|offer| offer.service.as_str().trim_start_matches('/'));
-        let name = first.unwrap_or("NAME");
-        let file = name.rsplit('/').next().unwrap_or(name);
-        let url = quoted(&address.clone().with_path(name).to_string());
-        let next = format!("tombola payer get {url} -o {} --spend-max 0.50", quoted(file));
+        let init = format!("tombola payer init --escrow {escrow}");
         let (price, unit) = (&config.price, config.per_bytes);
         let what = format!("payee {address}\nselling at {price} {} for {unit} bytes", asset.name());
-        ready(output, &what, json!({ "address": address }), &next);
+        let fields = json!({ "address": address });
+        match offers.first() {
+            Some(offer) => {
+                let next = get_command(&address, offer.service.as_str());
+                ready(output, &what, fields, &next, Some(("without a payer yet", &init)));
+            }
+            None => ready(output, &format!("{what}; the directory is empty"), fields, &init, None),
+        }
         stop.wait().await;
     };
     serve_socket(&lock, carry_out, end).await?;
@@ -207,13 +209,21 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
     Ok(())
 }
 
+/// The command that buys a service.
+fn get_command(address: &Address, service: &str) -> String {
+    let name = service.trim_start_matches('/');
+    let file = name.rsplit('/').next().unwrap_or(name);
+    let url = quoted(&address.clone().with_path(name).to_string());
+    format!("tombola payer get {url} -o {} --spend-max 0.50", quoted(file))
+}
+
 /// Asks the running node, or works on its store alone.
 async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
     let home = home.open(ROLE)?;
     if let Some(result) = ask(&home, request, |_| ()).await? {
         return Ok(result);
     }
-    let _lock = home.lock()?;
+    let _lock = lock_unanswered(&home)?;
     let (_, config) = read::<PayeeConfig>(&home)?;
     let (options, asset) = options(&home, &config)?;
     let result = match request {

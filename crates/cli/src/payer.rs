@@ -5,7 +5,7 @@ mod purchase;
 
 use crate::escrow::deposit_hint;
 use crate::exit::{CHECK_FAILED, Failure};
-use crate::local::{HomeArg, Stop, ask, init, read, ready, serve_socket};
+use crate::local::{HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, read, ready, serve_socket};
 use crate::output::{Output, date, fields, number, text};
 use carry_out::{Request, payer_failure};
 use clap::Subcommand;
@@ -99,12 +99,14 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
         }
         Command::Audit => {
             let report = once(home, &Request::Audit {}).await?;
-            output.result(&report, || fields(&report));
-            match report.get("clean").and_then(Value::as_bool) {
-                Some(true) => Ok(()),
-                _ => Err(Failure::new(CHECK_FAILED, "not every charge holds: see above")
-                    .next("keep the statement and the journal: they are the evidence")),
+            let text = fields(&report);
+            if report.get("clean") == Some(&Value::Bool(true)) {
+                output.result(&report, || text);
+                return Ok(());
             }
+            let failure = Failure::new(CHECK_FAILED, "not every charge holds: see the faults")
+                .next("keep the statement and the journal: they are the evidence");
+            Err(output.found(report, || text, failure))
         }
     }
 }
@@ -147,7 +149,7 @@ impl Node {
         if ask(&home, &Request::Asset {}, |_| ()).await?.is_some() {
             return Ok(Self::Running(home));
         }
-        let lock = home.lock()?;
+        let lock = lock_unanswered(&home)?;
         let (payer, asset) = connect(&home)?;
         Ok(Self::Alone(Box::new(Alone {
             payer,
@@ -207,7 +209,7 @@ async fn once(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
 async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let home = arg.open(ROLE)?;
-    let lock = home.lock()?;
+    let lock = lock_to_run(&home).await?;
     let (payer, asset) = connect(&home)?;
     let account = payer.account();
     let serving = payer.clone();
@@ -225,7 +227,7 @@ async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
     let end = async move {
         let socket = tombola_node::admin::socket_path(&home);
         let fields = json!({ "account": account, "socket": socket });
-        ready(output, &format!("payer {account}"), fields, &next);
+        ready(output, &format!("payer {account}"), fields, &next, None);
         stop.wait().await;
     };
     serve_socket(&lock, carry_out, end).await?;

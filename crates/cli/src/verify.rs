@@ -59,9 +59,9 @@ pub(crate) fn run(args: &Args, output: Output) -> Result<(), Failure> {
     let is_sound = checks.is_sound();
     let mut result = json!({ "valid": is_sound, "checks": checks.list, "refusal": refusal_json });
     let Some(winnings) = winnings.filter(|_| is_sound) else {
-        output.result(&result, || checks.text());
-        return Err(Failure::new(CHECK_FAILED, "this proves nothing: a check fails")
-            .next("look at the failing check; its code is explained in proto-spec.md"));
+        let failure = Failure::new(CHECK_FAILED, "this proves nothing: a check fails")
+            .next("look at the failing check; its code is explained in proto-spec.md");
+        return Err(output.found(result, || checks.text(), failure));
     };
     let statement = statement(&hold.body, &winnings, &mut result);
     output.result(&result, || {

@@ -22,7 +22,7 @@ fn run(args: &[&str]) -> Output {
 fn json(args: &[&str]) -> (i32, Value) {
     let output = tombola().arg("--json").args(args).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let value = serde_json::from_str(text.lines().next().unwrap_or("null"));
+    let value = serde_json::from_str(&text);
     let shown = String::from_utf8_lossy(&output.stderr);
     let value = value.unwrap_or_else(|error| panic!("{args:?}: {error}: {text:?} {shown}"));
     (output.status.code().unwrap(), value)
@@ -197,7 +197,8 @@ fn a_locked_home_names_the_process_that_has_it() {
     let node = Node::start(&["escrow", "run", "--home", &home]);
     let (code, error) = json(&["escrow", "run", "--home", &home]);
     assert_eq!((code, &error["error"]["pid"]), (5, &json!(node.child.id())));
-    assert!(text(&error["error"], "message").contains(&node.child.id().to_string()));
+    let running = format!("it runs already (pid {})", node.child.id());
+    assert_eq!(text(&error["error"], "message"), running);
     // Without its socket a node cannot be asked, and its store is still not touched.
     std::fs::remove_file(home.clone() + "/admin.sock").unwrap();
     let (code, error) = json(&["escrow", "audit", "--home", &home]);

@@ -13,7 +13,8 @@ fn run(args: &[&str]) -> (i32, Value) {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let value = serde_json::from_str(text.lines().next().unwrap_or("null")).unwrap();
+    // All of standard output is one object, also where a check fails.
+    let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text:?}"));
     (output.status.code().unwrap(), value)
 }
 
@@ -117,7 +118,8 @@ fn verify_names_the_check_that_fails() {
     };
     let failing = |args: [&str; 3]| {
         let (code, found) = run(&["verify", "claim", args[0], args[1], args[2]]);
-        assert_eq!(code, 6, "{found}");
+        assert_eq!((code, &found["error"]["code"]), (6, &json!("check_failed")), "{found}");
+        assert_eq!(found["valid"], json!(false), "the result comes with the error: {found}");
         let checks = found["checks"].as_array().unwrap().clone();
         let code_of = |check: &Value| check["code"].as_str().map(str::to_owned);
         checks.iter().filter_map(code_of).collect::<Vec<_>>()

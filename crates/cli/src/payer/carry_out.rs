@@ -180,6 +180,7 @@ fn order_json(order: &Order) -> Value {
         "exact": order.is_exact,
         "spend_max": show(order.spend_max),
         "hold": show(order.hold_cap),
+        "hold_left": show(order.hold_left),
         "hold_reused": order.hold_reused,
         "fee_flat": show(order.fee.flat),
         "fee_ppm": order.fee.ppm,

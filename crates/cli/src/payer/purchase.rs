@@ -77,9 +77,9 @@ async fn buy(node: &Node, home: &HomeArg, get: &GetArgs, file: PathBuf, output: 
             home.shown()
         )
     };
-    let done = pay(node, request, number(&plan, "size"))
+    let done = pay(node, home, request, number(&plan, "size"))
         .await
-        .map_err(|failure| match failure.0.code.as_str() {
+        .map_err(|failure| match failure.error.code.as_str() {
             CEILING | INTERRUPTED => failure.next(again()),
             _ => failure,
         })?;
@@ -93,12 +93,12 @@ async fn buy(node: &Node, home: &HomeArg, get: &GetArgs, file: PathBuf, output: 
 
 pub(crate) async fn send(home: &HomeArg, send: SendArgs, output: Output) -> Result<(), Failure> {
     let node = Node::open(home).await?;
-    let result = tip(&node, &send, output).await;
+    let result = tip(&node, home, &send, output).await;
     node.close().await;
     result
 }
 
-async fn tip(node: &Node, send: &SendArgs, output: Output) -> Result<(), Failure> {
+async fn tip(node: &Node, home: &HomeArg, send: &SendArgs, output: Output) -> Result<(), Failure> {
     let (url, amount) = (send.address.clone(), send.amount.to_string());
     let spend_max = send.limits.spend_max.as_ref().map(Money::to_string);
     let plan = Request::PlanSend {
@@ -115,7 +115,7 @@ async fn tip(node: &Node, send: &SendArgs, output: Output) -> Result<(), Failure
     }
     let spend_max = Some(text(&plan, "spend_max").to_owned());
     let request = Request::Send { url, amount, spend_max };
-    let done = pay(node, request, 0).await?;
+    let done = pay(node, home, request, 0).await?;
     output.result(&joined(&done, &plan), || {
         let amount = text(&done, "amount");
         match is_exact {
@@ -129,8 +129,26 @@ async fn tip(node: &Node, send: &SendArgs, output: Output) -> Result<(), Failure
 /// A purchase that was stopped by a signal.
 const INTERRUPTED: &str = "interrupted";
 
+/// The same where a payer node does the work: it does not hear the signal.
+const LEFT_TO_NODE: &str = "left_to_node";
+
+/// What a signal does to a purchase.
+fn interrupted(node: &Node, home: &HomeArg) -> Failure {
+    match node {
+        Node::Alone(_) => Failure::new(INTERRUPTED, "stopped; what has arrived is kept"),
+        Node::Running(_) => Failure::new(
+            LEFT_TO_NODE,
+            "not watched any longer: the payer node goes on with it, and the file appears when all of it is there",
+        )
+        .next(format!(
+            "tombola payer balance{} shows what is left in its holds; ending the node ends the purchase",
+            home.shown()
+        )),
+    }
+}
+
 /// Carries a purchase out, showing how far it is; Ctrl-C cuts it, and what was paid for is kept.
-async fn pay(node: &Node, request: Request, size: u64) -> Result<Value, Failure> {
+async fn pay(node: &Node, home: &HomeArg, request: Request, size: u64) -> Result<Value, Failure> {
     let bar = progress_bar(size);
     let on_progress = |progress: &Value| match text(progress, "event") {
         "received" => {
@@ -145,7 +163,7 @@ async fn pay(node: &Node, request: Request, size: u64) -> Result<Value, Failure>
     let mut stop = Stop::listen()?;
     let result = tokio::select! {
         result = node.request(request, &on_progress) => result,
-        () = stop.wait() => Err(Failure::new(INTERRUPTED, "stopped; what has arrived is kept")),
+        () = stop.wait() => Err(interrupted(node, home)),
     };
     bar.finish_and_clear();
     result
@@ -222,11 +240,14 @@ fn plan_text(plan: &Value) -> String {
             text(plan, "worst")
         ));
     }
-    let hold = match plan.get("hold_reused") {
-        Some(Value::Bool(true)) => "an open one, used again",
-        _ => "set aside for this payee; what is not spent comes back",
-    };
-    lines.push(format!("  hold           {}: {hold}", text(plan, "hold")));
+    let cap = text(plan, "hold");
+    lines.push(match plan.get("hold_reused") {
+        Some(Value::Bool(true)) => {
+            let left = text(plan, "hold_left");
+            format!("  hold           {left} left of {cap}: an open one, used again")
+        }
+        _ => format!("  hold           {cap}: set aside for this payee; what is not spent comes back"),
+    });
     let (flat, ppm) = (text(plan, "fee_flat"), number(plan, "fee_ppm"));
     lines.push(format!(
         "  escrow's fee   {flat} + {ppm} ppm of each winner; the payee bears it"
@@ -252,7 +273,7 @@ mod tests {
         let plan = json!({
             "url": "tombola://x", "asset": "USD", "units": 128, "units_done": 2, "price": "0.0001",
             "face_value": "0.025", "expected": "0.0128", "low_95": "0.00", "high_95": "0.05", "worst": "0.50",
-            "spend_max": "0.50", "hold": "0.50", "hold_reused": false, "fee_flat": "0.00", "fee_ppm": 7,
+            "spend_max": "0.50", "hold": "0.50", "hold_left": "0.30", "hold_reused": true, "fee_flat": "0.00", "fee_ppm": 7,
         });
         let text = plan_text(&plan);
         for part in [
@@ -261,6 +282,7 @@ mod tests {
             "0.0128",
             "0.00 to 0.05",
             "worst case     0.50",
+            "0.30 left of 0.50",
             "7 ppm",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
