@@ -12,6 +12,9 @@ pub(crate) const TESTS: Stage = ("tests", tests);
 /// Every example in the documentation.
 pub(crate) const DOCTESTS: Stage = ("doctests", doctests);
 
+/// The release of cargo-deny that is installed where there is none: its checks change between releases.
+const DENY_VERSION: &str = "0.20.2";
+
 /// All stages, cheap before dear.
 pub(crate) const ALL: &[Stage] = &[
     ("fmt", fmt),
@@ -138,7 +141,7 @@ fn doctests() -> Result<(), Failure> {
 fn deny() -> Result<(), Failure> {
     if !is_installed("deny") {
         println!("cargo-deny is not installed; installing it takes some minutes, once");
-        cargo(&["install", "cargo-deny", "--locked"])?;
+        cargo(&["install", "cargo-deny", "--version", DENY_VERSION, "--locked"])?;
     }
     // The advisory database is not reachable everywhere this runs; deny.toml records what is known.
     cargo(&["deny", "--locked", "check", "licenses", "bans", "sources"])
