@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use tombola_core::amount::{Amount, Asset, DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
 use tombola_core::book::{Anchor, Book, TICKET_BYTES, Ticket};
 use tombola_core::chain::{Preimage, step};
+use tombola_core::claim::{Head, Receipt};
 use tombola_core::draw::{Draw, Reveal};
 use tombola_core::hold::{Fee, Hold, HoldTerms};
 use tombola_core::key::{HoldId, QuoteId, SecretKey, Signed};
 use tombola_core::message::OpenBook;
 use tombola_core::odds::Threshold;
-use tombola_core::payee::{Payee, PayeeBook, PayeeTerms, Taken};
+use tombola_core::payee::{Payee, PayeeBook, PayeeTerms, Taken, WinnerRow};
 use tombola_core::payer::{PayerBook, Window};
 use tombola_core::quote::{EpochSecret, Escrows, Service};
 use tombola_core::reject::{Code, Reject};
@@ -33,7 +34,8 @@ enum Strategy {
     WithholdAndJump,
     /// A new anchor for every three tickets.
     Reopen,
-    /// Connects anew after its winners were redeemed, and never finishes a book.
+    /// Leaves a book some tickets after each winner, sees the claim and its receipt, and goes on with a new book on the
+    /// same hold.
     ReconnectAfterRedeem,
     /// Presents old and wrong tickets between the good ones, to have the same index drawn again.
     Replay,
@@ -59,6 +61,9 @@ struct Game {
     payer: SecretKey,
     payee: Payee,
     hold: Signed<Hold>,
+    /// What the escrow has paid from the hold, and in how many claims.
+    paid: Amount,
+    claims: u64,
     /// Units that the payee has drawn, and winners among them, of books that are over.
     drawn: u64,
     won: u64,
@@ -118,6 +123,8 @@ impl Game {
             dice,
             escrow,
             payer,
+            paid: Amount::ZERO,
+            claims: 0,
             drawn: 0,
             won: 0,
         }
@@ -159,16 +166,39 @@ impl Game {
         is_prompt
     }
 
-    fn close(&mut self, mut pair: Pair, code: Code) {
+    /// Closes a book; the claim of its winners, if there are any, is what its payer sees of them.
+    fn close(&mut self, mut pair: Pair, code: Code) -> Option<WinnerRow> {
         let closing = pair.payee.close(Reject::of(code));
         self.payee.closed(&closing, NOW);
         self.drawn += u64::from(pair.payee.through());
         self.won += u64::from(pair.payee.winners());
         // The claim shows the payer the reveal, so it must say what was drawn.
-        if let Some(row) = closing.winners {
-            let proved = row.claim.verify(&self.hold.body).unwrap();
-            assert_eq!((proved.winners, proved.book), (row.winners, pair.payer.id()));
-        }
+        let row = closing.winners?;
+        let proved = row.claim.verify(&self.hold.body).unwrap();
+        assert_eq!((proved.winners, proved.book), (row.winners, pair.payer.id()));
+        Some(row)
+    }
+
+    /// The escrow pays a claim, and the payee has its receipt.
+    fn redeem(&mut self, row: &WinnerRow) {
+        self.paid = Amount(self.paid.0 + row.gross().0);
+        self.claims += 1;
+        let receipt = Receipt {
+            escrow: self.escrow.account(),
+            writer: 0,
+            book: row.claim.book.body.id(),
+            through: row.claim.through,
+            winners: row.winners,
+            gross: row.gross(),
+            fee: Amount::ZERO,
+            hold_paid_after: self.paid,
+            at: NOW,
+            height: self.claims,
+            head: Head(self.dice.bytes()),
+        };
+        let receipt = Signed::new(receipt, &self.escrow);
+        assert_eq!(self.payee.receive(&receipt, NOW).unwrap().winners, row.winners);
+        assert_eq!(self.payee.hold(&self.hold.body.id()).unwrap().paid, self.paid);
     }
 
     fn top_up(&mut self) {
@@ -219,7 +249,8 @@ impl Game {
         pair.quiet = if is_prompt { pair.quiet + 1 } else { 0 };
         leaves
             || match strategy {
-                Strategy::AbortOnLateAck | Strategy::ReconnectAfterRedeem => !is_prompt,
+                Strategy::AbortOnLateAck => !is_prompt,
+                Strategy::ReconnectAfterRedeem => pair.payee.winners() > 0 && pair.quiet >= 3,
                 Strategy::AbortWhenDue => pair.quiet >= 80,
                 Strategy::Reopen => pair.payee.through() >= 3,
                 Strategy::Honest | Strategy::WithholdAndJump | Strategy::Replay | Strategy::Exhaust => false,
@@ -232,7 +263,13 @@ impl Game {
             let left = u32::try_from(UNITS - self.drawn).unwrap();
             let mut pair = self.open(left.min(500));
             while !self.play(strategy, &mut pair) && !pair.payee.is_complete() {}
-            self.close(pair, Code::BookFinished);
+            if matches!(strategy, Strategy::ReconnectAfterRedeem) {
+                if let Some(row) = self.close(pair, Code::BookRedeemed) {
+                    self.redeem(&row);
+                }
+            } else {
+                self.close(pair, Code::BookFinished);
+            }
         }
     }
 }
@@ -257,6 +294,10 @@ fn a_payer_that_adapts_to_all_it_sees_pays_its_expectation() {
         let mut game = Game::new(seed, cap);
         game.run(strategy);
         let z = z_thousandths(game.won, game.drawn, FACE.0 / PRICE.0);
+        if matches!(strategy, Strategy::ReconnectAfterRedeem) {
+            assert!(game.claims >= 50, "{} books were redeemed and followed", game.claims);
+            assert_eq!(game.paid.0, game.won * FACE.0);
+        }
         assert!(
             z.abs() <= 4_000,
             "{strategy:?}: {} of {} won, z {z}/1000",

@@ -1,13 +1,17 @@
 //! Properties 2, 3, 5, 6 and 8: what payer and payee may rely on between them.
 
 use crate::pair::{DiskState, Event, Kind, Options, World};
+use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
+use curve25519_dalek::scalar::{Scalar, clamp_integer};
+use sha2::{Digest, Sha512};
 use tombola_core::amount::{Amount, MINUTE_MS, SECOND_MS};
-use tombola_core::book::{Anchor, Book};
+use tombola_core::book::{Anchor, Book, TICKET_BYTES, Ticket};
 use tombola_core::chain::Preimage;
-use tombola_core::key::{QuoteId, Signed};
+use tombola_core::codec::tagged_bytes;
+use tombola_core::key::{QuoteId, SecretKey, Signature, Signed, Tagged};
 use tombola_core::message::OpenBook;
 use tombola_core::payee::Health;
-use tombola_core::payer::PayerBook;
+use tombola_core::payer::{PayerBook, Window};
 use tombola_core::quote::Service;
 use tombola_core::reject::Code;
 
@@ -102,22 +106,73 @@ fn a_commitment_meets_one_anchor_only() {
     assert_eq!(payee.open_book(open(2), now).unwrap_err().code, Code::CommitmentReused);
 }
 
-/// Property 3. Watches `core/book.rs::id`: the anchor is in the draw and signature bytes are not.
+/// A signature that RFC 8032 does not make and its verifiers accept: its nonce is the signer's choice.
+fn sign_with_another_nonce(book: &Book, key: &SecretKey) -> Signature {
+    let expanded: [u8; 64] = Sha512::digest(key.seed().as_slice()).into();
+    let secret = Scalar::from_bytes_mod_order(clamp_integer(std::array::from_fn(|i| expanded[i])));
+    let nonce = Scalar::from(7u64);
+    let r = (ED25519_BASEPOINT_POINT * nonce).compress().to_bytes();
+    let hash = Sha512::new()
+        .chain_update(r)
+        .chain_update(key.account().0)
+        .chain_update(tagged_bytes(Book::TAG, book));
+    let s = nonce + Scalar::from_bytes_mod_order_wide(&hash.finalize().into()) * secret;
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(&r);
+    signature[32..].copy_from_slice(&s.to_bytes());
+    Signature(signature)
+}
+
+/// Property 3. Watches `core/payee/opening.rs::open_book` (the signature is checked) and `core/book.rs::id` (the draw of
+/// a book has nothing of its signature in it): who may sign cannot try signatures until one draws well.
 #[test]
 fn a_second_signature_is_no_second_draw() {
-    let (mut world, other) = (World::funded(5, Options::default()), Anchor([1; 32]));
-    world.pay(1);
-    world.drive();
-    let opened = world.net.opened.values().next().unwrap();
-    let signed = Signed::new(opened.book, world.buyers[0].key());
-    let forged = Signed::new(opened.book, world.bank.key());
-    assert_ne!(signed.signature, forged.signature);
-    assert_eq!(signed.body.id(), forged.body.id());
-    let moved = Book {
-        anchor: other,
-        ..opened.book
+    let drawn = |shift: &dyn Fn(&mut Signed<Book>, &World)| {
+        let mut world = World::funded(5, Options::default());
+        let hold = world.open_hold();
+        let now = world.net.now;
+        let payee = &mut world.sellers[0].payee;
+        let service = Service::new("/units").unwrap();
+        let quote = payee.quote(&service, Amount(100), QuoteId([1; 16]), now).unwrap();
+        let key = world.buyers[0].key();
+        let mut payer = PayerBook::new(&hold.body, &quote, Amount(1_000), 200, Preimage([7; 32]), key).unwrap();
+        let mut book = *payer.signed();
+        shift(&mut book, &world);
+        let payee = &mut world.sellers[0].payee;
+        let mut opened = payee
+            .open_book(OpenBook { hold, quote, book }, now)
+            .map_err(|reject| reject.code)?
+            .book;
+        let mut window = Window::new(Amount(u64::MAX));
+        let mut records = Vec::new();
+        while payer.issue(u32::MAX, &mut window, &mut records) > 0 {
+            payer.acknowledge(payer.sent(), &mut window);
+        }
+        let mut winners = Vec::new();
+        for record in records.chunks(TICKET_BYTES) {
+            let ticket = Ticket::from_bytes(record.try_into().unwrap());
+            opened.take(&ticket, payee, now).unwrap();
+            winners.push(opened.winners());
+        }
+        Ok(winners)
     };
-    assert_ne!(moved.id(), opened.book.id());
+    let once = drawn(&|_, _| ()).unwrap();
+    assert!(*once.last().unwrap() > 0, "about 20 of 200 win");
+    // Signed once more by the one who may, with another nonce: another good signature, the same book, the same draws.
+    let again = drawn(&|book, world| {
+        let first = book.signature;
+        book.signature = sign_with_another_nonce(&book.body, world.buyers[0].key());
+        assert_ne!(book.signature, first);
+    });
+    assert_eq!(again, Ok(once));
+    // Other bytes in the place of the signature are no book at all.
+    let forged = drawn(&|book, world| *book = Signed::new(book.body, world.bank.key()));
+    assert_eq!(forged, Err(Code::BadSignature));
+    let flipped = drawn(&|book, _| book.signature.0[0] ^= 1);
+    assert_eq!(flipped, Err(Code::BadSignature));
+    // Another anchor, on the other hand, is another book: its signature is over other bytes.
+    let moved = drawn(&|book, _| book.body.anchor = Anchor([1; 32]));
+    assert_eq!(moved, Err(Code::BadSignature));
 }
 
 /// Property 5. Watches `core/payer/window.rs::allowance` and `lost`: a payee that takes and never answers gets one
