@@ -64,3 +64,6 @@ const _: () = assert!(HANDSHAKES_UNPROVEN_MAX < HANDSHAKES_MAX && HANDSHAKES_MAX
 const _: () = assert!(KEEP_ALIVE.as_millis() * 3 < IDLE_TIMEOUT.as_millis());
 // A whole message always fits the window of its stream, or its reader would wait for ever.
 const _: () = assert!(REQUEST_STREAM_BYTES_MAX as usize > tombola_core::codec::MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES);
+/// A frame's buffer grows by at most this much ahead of the bytes that have arrived, so that a length alone costs a peer's
+/// counterpart next to nothing.
+pub const FRAME_STEP_BYTES: usize = 4_096;

@@ -1,7 +1,7 @@
 //! Frames and bare bytes on one bidirectional stream. A frame is a u32 little-endian length and as many bytes.
 
 use crate::error::NetError;
-use crate::limits::FRAME_HEADER_BYTES;
+use crate::limits::{FRAME_HEADER_BYTES, FRAME_STEP_BYTES};
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
 
@@ -114,9 +114,10 @@ impl RecvHalf {
                 given: length,
             });
         }
-        self.frame.body.resize(length, 0);
         while self.frame.have - FRAME_HEADER_BYTES < length {
             let at = self.frame.have - FRAME_HEADER_BYTES;
+            // Memory follows the bytes that have come, not the length that was promised.
+            self.frame.body.resize(length.min(at + FRAME_STEP_BYTES), 0);
             match self.stream.read(&mut self.frame.body[at..]).await? {
                 Some(count) => self.frame.have += count,
                 None => return Err(NetError::FrameCut),

@@ -18,6 +18,11 @@ pub fn winners_95(tickets: u64, chance: f64) -> (f64, u64, u64) {
             ((mean + spread).ceil() as u64).min(tickets),
         );
     }
+    if chance > 0.5 {
+        // Losers are the rarer ones then, and counting what is rare is exact and short.
+        let (_, least, most) = winners_95(tickets, 1.0 - chance);
+        return (mean, tickets - most, tickets - least);
+    }
     // Exact binomial: each probability from the one before it.
     let odds = chance / (1.0 - chance);
     let mut probability = (draws * (-chance).ln_1p()).exp();
@@ -70,6 +75,10 @@ mod tests {
         assert_eq!((low, high), (0, 4));
         let (mean, low, high) = winners_95(1_000_000, 0.001);
         assert_eq!((mean.round() as u64, low, high), (1_000, 938, 1_062));
+        // The mirror image: as many losers as there were winners.
+        assert_eq!(winners_95(16, 0.9), (14.4, 12, 16));
+        let (_, low, high) = winners_95(100_000, 0.999);
+        assert!(99_870 < low && low < 99_900 && 99_900 < high && high < 99_930, "{low} {high}");
     }
 
     #[test]

@@ -40,12 +40,12 @@ use crate::config;
 use crate::disk::StoreError;
 use crate::escrow_client::{EscrowClient, EscrowError};
 use link::Link;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use store::PayerStore;
 use tombola_core::amount::Amount;
-use tombola_core::key::{AccountKey, SecretKey};
+use tombola_core::key::{AccountKey, HoldId, SecretKey};
 use tombola_core::message::{AccountState, EscrowAnswer, EscrowCommand, StatementPage};
 use tombola_core::payer::PlanError;
 use tombola_core::reject::Reject;
@@ -79,8 +79,8 @@ pub(crate) struct Inner {
     /// Payees are not shown who pays: holds and books authorise a payment.
     endpoint: Endpoint,
     links: Mutex<HashMap<AccountKey, Arc<Link>>>,
-    /// One purchase at a time chooses and tops up holds, so that two of them never count on the same room.
-    pub(crate) choosing: tokio::sync::Mutex<()>,
+    /// Holds that purchases are paying from now.
+    pub(crate) leased: Mutex<HashSet<HoldId>>,
 }
 
 /// What happens while a payer pays.
@@ -138,7 +138,7 @@ impl Payer {
             store,
             endpoint: Endpoint::client(None)?,
             links: Mutex::new(HashMap::new()),
-            choosing: tokio::sync::Mutex::new(()),
+            leased: Mutex::new(HashSet::new()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -266,6 +266,18 @@ pub enum PayerError {
     /// The other side answered what is no answer.
     #[error("the other side gave an answer that does not fit; is it a newer version?")]
     Unintelligible,
+    /// Another purchase is writing the same file.
+    #[error("{path} is being downloaded by another purchase; wait for it, or choose another name")]
+    InUse {
+        /// The partial file.
+        path: PathBuf,
+    },
+    /// The payee keeps closing books on tickets that it was given, or keeps none of them.
+    #[error("the payee closes books without drawing what it was given; {undrawn} atomic units' worth is undrawn")]
+    Undrawn {
+        /// Expected value of the tickets in question.
+        undrawn: u128,
+    },
     /// The file is already complete.
     #[error("{path} exists; remove it or choose another name")]
     Exists {

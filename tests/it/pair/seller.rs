@@ -456,7 +456,7 @@ impl Seller {
             },
             ClaimAnswer::Refusal(refusal) => {
                 net.refusals.push(refusal.body);
-                self.payee.refused(refusal).ok();
+                self.payee.refused(refusal, net.now).ok();
             }
         }
     }
@@ -501,7 +501,10 @@ impl Seller {
                     self.after_durable(&id, net);
                 }
             }
-            Write::Released(_, release) => self.send_release(release, net),
+            Write::Released(_, release) => {
+                self.payee.release_kept(&release.body.hold);
+                self.send_release(release, net);
+            }
             Write::Hold(_) | Write::Settled(_) | Write::Forget(_) => {}
         }
         self.run_tasks(net);

@@ -97,7 +97,7 @@ pub struct PayeeBook {
     unwritten: Option<u32>,
     writing: Option<u32>,
     served: u32,
-    given_back: u32,
+    resent: u32,
     lent: u32,
     closed: Option<Reject>,
 }
@@ -140,7 +140,7 @@ impl PayeeBook {
             unwritten: None,
             writing: None,
             served: 0,
-            given_back: 0,
+            resent: 0,
             lent: 0,
             closed: None,
         }
@@ -330,13 +330,19 @@ impl PayeeBook {
         true
     }
 
-    /// Puts units back that were taken and did not arrive; in all at most as many as tickets were drawn, so that nobody
-    /// makes the payee send for ever. Spec: D-03.
-    pub fn give_back(&mut self, units: u32) {
-        let allowed = self.through.saturating_sub(self.given_back).min(self.served);
-        let units = units.min(allowed);
-        self.given_back = self.given_back.saturating_add(units);
-        self.served = self.served.saturating_sub(units);
+    /// Whether a unit that this book has paid for and that was sent once may be sent again: in all at most as often as
+    /// tickets were drawn, so that nobody makes the payee send for ever. Spec: D-03.
+    pub fn resend(&mut self) -> bool {
+        let may = self.resent < self.ack_through();
+        if may {
+            self.resent = self.resent.saturating_add(1);
+        }
+        may
+    }
+
+    /// A unit that was taken could not be sent: it is in the pool again.
+    pub fn unserve(&mut self) {
+        self.served = self.served.saturating_sub(1);
     }
 
     /// Units lent that tickets have paid for since: the payer's credit is good for them again. Spec: D-03.
@@ -368,7 +374,7 @@ impl PayeeBook {
     /// No ticket for 60 s and no paid unit owed. Spec: B-13.
     #[must_use]
     pub fn is_idle(&self, now: Timestamp) -> bool {
-        self.pool() == 0 && self.kept.is_none() && now >= self.last_ticket_at.plus_ms(BOOK_IDLE_MS)
+        self.pool() == 0 && now >= self.last_ticket_at.plus_ms(BOOK_IDLE_MS)
     }
 
     /// The highest index drawn.

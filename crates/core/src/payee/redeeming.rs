@@ -3,7 +3,7 @@
 use super::book::WinnerRow;
 use super::exposure::{HoldAccount, HoldRow};
 use super::{Health, Payee};
-use crate::amount::{Amount, SECOND_MS, Timestamp};
+use crate::amount::{Amount, HOUR_MS, SECOND_MS, Timestamp};
 use crate::claim::{Claim, Receipt, Refusal};
 use crate::hold::{Hold, Release};
 use crate::key::{BookId, HoldId, Signed};
@@ -15,15 +15,24 @@ use crate::reject::{Code, Reject};
 pub(crate) struct Unclaimed {
     row: WinnerRow,
     deadline: Timestamp,
+    /// Refused claims wait longer each time, so that they neither flood the escrow nor keep others from being claimed.
+    refusals: u32,
+    next_try: Timestamp,
 }
 
 impl Unclaimed {
     pub(super) const fn new(row: WinnerRow, deadline: Timestamp) -> Self {
-        Self { row, deadline }
+        Self { row, deadline, refusals: 0, next_try: Timestamp(0) }
     }
 
     pub(super) const fn deadline(&self) -> Timestamp {
         self.deadline
+    }
+
+    fn postpone(&mut self, now: Timestamp) {
+        let pause = RETRY_FIRST_MS.saturating_mul(1u64.checked_shl(self.refusals).unwrap_or(u64::MAX));
+        self.next_try = now.plus_ms(pause.min(RETRY_LAST_MS));
+        self.refusals = self.refusals.saturating_add(1);
     }
 }
 
@@ -70,10 +79,11 @@ impl Payee {
         if self.is_redeeming_due(now) {
             tasks.extend(self.winning_books.keys().copied().map(Task::Close));
         }
-        let mut claims: Vec<&Claim> = self.unclaimed.values().map(|unclaimed| &unclaimed.row.claim).collect();
-        claims.truncate(CLAIMS_PER_BATCH_MAX);
-        if !claims.is_empty() {
-            tasks.push(Task::Claim(claims.into_iter().copied().collect()));
+        let mut due: Vec<&Unclaimed> = self.unclaimed.values().filter(|unclaimed| now >= unclaimed.next_try).collect();
+        due.sort_by_key(|unclaimed| unclaimed.next_try);
+        due.truncate(CLAIMS_PER_BATCH_MAX);
+        if !due.is_empty() {
+            tasks.push(Task::Claim(due.into_iter().map(|unclaimed| unclaimed.row.claim).collect()));
         }
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus_ms(HOUSEKEEPING_MS);
@@ -137,21 +147,41 @@ impl Payee {
         })
     }
 
-    /// A refusal: signed evidence, to be kept. After one for the cap the escrow is asked how the hold stands. Spec: B-06.
+    /// A refusal: signed evidence, to be kept. A hold that has ended ends the matter: the winner and the refusal stay in
+    /// the store for whoever judges it, and count no more. Any other claim is repeated after a growing pause, and after
+    /// a refusal for the cap the escrow is asked how the hold stands. Spec: B-15, H-06.
     ///
     /// # Errors
     /// `book_unknown`, `hold_unknown`, `bad_signature`.
-    pub fn refused(&mut self, refusal: &Signed<Refusal>) -> Result<(), Reject> {
+    pub fn refused(&mut self, refusal: &Signed<Refusal>, now: Timestamp) -> Result<(), Reject> {
+        let now = self.advance(now);
         let body = &refusal.body;
-        let unclaimed = self.unclaimed.get(&body.book).ok_or(Reject::of(Code::BookUnknown))?;
+        let unclaimed = self.unclaimed.get_mut(&body.book).ok_or(Reject::of(Code::BookUnknown))?;
         let id = unclaimed.row.claim.book.body.hold;
         let account = self.holds.get_mut(&id).ok_or(Reject::of(Code::HoldUnknown))?;
         refusal.verify(&account.terms().escrow.check()?)?;
-        if body.code == Code::ClaimOverCap {
-            account.is_unchecked = true;
-            self.to_check.insert(id, account.row.hold);
+        match body.code {
+            Code::HoldUnknown | Code::HoldReleased | Code::HoldExpired => {
+                account.settle(&body.book, Amount::ZERO, now);
+                account.ended = Some(body.code);
+                self.unclaimed.remove(&body.book);
+            }
+            Code::ClaimOverCap => {
+                unclaimed.postpone(now);
+                account.is_unchecked = true;
+                self.to_check.insert(id, account.row.hold);
+            }
+            _ => unclaimed.postpone(now),
         }
         Ok(())
+    }
+
+    /// A claim came to nothing, for instance because its receipt does not fit: it is repeated after a pause.
+    pub fn postpone(&mut self, book: &BookId, now: Timestamp) {
+        let now = self.advance(now);
+        if let Some(unclaimed) = self.unclaimed.get_mut(book) {
+            unclaimed.postpone(now);
+        }
     }
 
     /// The payee's last word on a hold, signed; from now on the hold takes nothing more. Once the row is durable the driver
@@ -214,6 +244,10 @@ impl Payee {
         Ok(())
     }
 }
+
+/// First pause after a refused claim; doubles up to the last.
+const RETRY_FIRST_MS: u64 = SECOND_MS;
+const RETRY_LAST_MS: u64 = HOUR_MS;
 
 /// Holds are gone through this often, not at each tick: there may be a million, and nothing about them is urgent.
 const HOUSEKEEPING_MS: u64 = SECOND_MS;

@@ -579,3 +579,74 @@ fn only_the_payer_can_name_a_closed_book() {
         assert!(!book.is_bearer(&Ticket { index, preimage }));
     }
 }
+
+fn refusal(w: &World, row: &WinnerRow, code: Code) -> Signed<crate::claim::Refusal> {
+    let body = crate::claim::Refusal {
+        escrow: w.escrow.account(),
+        writer: 0,
+        book: row.claim.book.body.id(),
+        claim_hash: row.claim.hash(),
+        code,
+        revision: 0,
+        cap: Amount(0),
+        paid: Amount(0),
+        at: NOW,
+    };
+    Signed::new(body, &w.escrow)
+}
+
+fn closed_winner(w: &mut World, hold: &Signed<Hold>) -> WinnerRow {
+    let (tickets, mut book) = w.open(hold, FACE.0, 1);
+    book.take(&tickets[0], &mut w.payee, NOW).unwrap();
+    let closing = book.close(Reject::of(Code::BookComplete));
+    w.payee.closed(&closing, NOW);
+    closing.winners.unwrap()
+}
+
+#[test]
+fn a_refused_claim_waits_longer_each_time_and_keeps_no_other_waiting() {
+    let mut w = World::new();
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let (bad, good) = (closed_winner(&mut w, &hold), closed_winner(&mut w, &hold));
+    let refused = refusal(&w, &bad, Code::Busy);
+    w.payee.refused(&refused, NOW).unwrap();
+    assert_eq!(w.payee.tick(NOW), [Task::Claim(vec![good.claim])]);
+    let claims = |w: &mut World, at: Timestamp| match w.payee.tick(at).first() {
+        Some(Task::Claim(claims)) => claims.len(),
+        _ => 0,
+    };
+    assert_eq!((claims(&mut w, NOW.plus_ms(999)), claims(&mut w, NOW.plus_ms(1_000))), (1, 2));
+    w.payee.refused(&refused, NOW.plus_ms(1_000)).unwrap();
+    assert_eq!((claims(&mut w, NOW.plus_ms(2_999)), claims(&mut w, NOW.plus_ms(3_000))), (1, 2));
+}
+
+#[test]
+fn a_refusal_by_a_hold_that_has_ended_is_final_and_selling_goes_on() {
+    for code in [Code::HoldUnknown, Code::HoldReleased, Code::HoldExpired] {
+        let mut w = World::new();
+        let hold = w.hold(100 * FACE.0, |_| ());
+        let row = closed_winner(&mut w, &hold);
+        let mut forged = refusal(&w, &row, code);
+        forged.signature.0[0] ^= 1;
+        assert_eq!(w.payee.refused(&forged, NOW).unwrap_err().code, Code::BadSignature);
+        let refused = refusal(&w, &row, code);
+        w.payee.refused(&refused, NOW).unwrap();
+        let (_, open) = w.issue(&hold, 10, 5);
+        assert_eq!(w.code(open), code);
+        assert_eq!(w.payee.tick(hold.body.claim_deadline()), []);
+        assert_eq!((w.payee.health(), w.payee.exposure().liabilities), (Health::Selling, Amount(0)));
+    }
+}
+
+#[test]
+fn what_was_sent_once_is_sent_again_only_as_often_as_tickets_were_drawn() {
+    let mut w = World::new();
+    let hold = w.hold(1_000_000, |_| ());
+    let (tickets, mut book) = w.open(&hold, 10, 5);
+    assert!(!book.resend());
+    book.take(&tickets[1], &mut w.payee, NOW).unwrap();
+    assert!(book.resend() && book.resend() && !book.resend());
+    assert!(book.serve(PaidBy::Tickets) && book.serve(PaidBy::Tickets) && !book.serve(PaidBy::Tickets));
+    book.unserve();
+    assert_eq!(book.pool(), 1);
+}

@@ -354,3 +354,37 @@ fn the_audit_names_what_does_not_hold() {
     let not_mine = audit_charge(&honest, &key(1).account(), &key(3).account(), None);
     assert_eq!(not_mine, Err(ChargeFault::Hold(Reject::of(Code::HoldMismatch))));
 }
+
+/// The check: `Window::distrust`.
+#[test]
+fn a_payee_that_draws_nothing_of_what_it_is_given_soon_gets_nothing_more() {
+    let price = Amount(10);
+    let mut window = Window::new(Amount(1_000));
+    for _ in 0..20 {
+        let sent = window.allowance(price, 100);
+        window.sent(sent, price);
+        window.undrawn(sent, price);
+        // One ticket acknowledged lets the window grow; what is undrawn is believed in proportion only.
+        let one = window.allowance(price, 100).min(1);
+        window.sent(one, price);
+        window.acknowledged(one, price, 100);
+    }
+    assert!(window.distrust().is_some());
+    assert_eq!(window.allowance(price, 100), 0);
+    assert!(window.distrust().unwrap() <= 20 * 10 + 3 * 1_000);
+}
+
+#[test]
+fn a_payee_that_draws_most_of_what_it_is_given_is_trusted_on() {
+    let price = Amount(10);
+    let mut window = Window::new(Amount(1_000));
+    for _ in 0..200 {
+        let sent = window.allowance(price, 100);
+        assert!(sent > 0);
+        window.sent(sent, price);
+        let drawn = sent.div_ceil(2);
+        window.acknowledged(drawn, price, 100);
+        window.undrawn(sent - drawn, price);
+    }
+    assert_eq!(window.distrust(), None);
+}

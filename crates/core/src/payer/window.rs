@@ -15,6 +15,8 @@ pub struct Window {
     in_flight: u64,
     in_flight_value: u128,
     lost_value: u128,
+    acknowledged_value: u128,
+    undrawn_value: u128,
 }
 
 impl Window {
@@ -27,6 +29,8 @@ impl Window {
             in_flight: 0,
             in_flight_value: 0,
             lost_value: 0,
+            acknowledged_value: 0,
+            undrawn_value: 0,
         }
     }
 
@@ -44,6 +48,9 @@ impl Window {
     /// How many more tickets of this price may be sent now.
     #[must_use]
     pub fn allowance(&self, price: Amount, jump_max: u32) -> u32 {
+        if self.distrust().is_some() {
+            return 0;
+        }
         let by_count = u64::from(self.tickets.min(jump_max)).saturating_sub(self.in_flight);
         let used = self.in_flight_value.saturating_add(self.lost_value);
         let room = u128::from(self.value_max.0).saturating_sub(used);
@@ -67,12 +74,23 @@ impl Window {
         }
         self.leave(tickets, price);
         self.tickets = self.tickets.saturating_mul(2).min(jump_max.max(1));
+        self.acknowledged_value = self.acknowledged_value.saturating_add(value(tickets, price));
         self.lost_value = self.lost_value.saturating_sub(value(tickets, price) >> 4);
     }
 
-    /// The payee said that these will never be drawn: its book is closed below them.
+    /// The payee said that these will never be drawn: its book is closed below them. Nobody can check that before the
+    /// statement comes, so it is believed only in proportion, see [`Self::distrust`].
     pub fn undrawn(&mut self, tickets: u32, price: Amount) {
         self.leave(tickets, price);
+        self.undrawn_value = self.undrawn_value.saturating_add(value(tickets, price));
+    }
+
+    /// The worth of what the payee claims not to have drawn, once that is over what it has acknowledged and two windows:
+    /// then nothing more is sent to it.
+    #[must_use]
+    pub fn distrust(&self) -> Option<u128> {
+        let allowed = self.acknowledged_value.saturating_add(u128::from(self.value_max.0).saturating_mul(2));
+        (self.undrawn_value > allowed).then_some(self.undrawn_value)
     }
 
     /// The connection went away with these in flight: nobody knows whether they were drawn.
@@ -81,9 +99,13 @@ impl Window {
         self.lost_value = self.lost_value.saturating_add(value(tickets, price));
     }
 
-    /// A lost book was found again: the payee says where it stands, so its tickets are not lost.
-    pub fn found(&mut self, tickets: u32, price: Amount) {
-        self.lost_value = self.lost_value.saturating_sub(value(tickets, price));
+    /// A lost book was found again: the payee says how many of its tickets in flight it drew, and that the rest never will be.
+    pub fn found(&mut self, in_flight: u32, drawn: u32, price: Amount) {
+        let drawn = drawn.min(in_flight);
+        self.lost_value = self.lost_value.saturating_sub(value(in_flight, price));
+        self.acknowledged_value = self.acknowledged_value.saturating_add(value(drawn, price));
+        let undrawn = in_flight.saturating_sub(drawn);
+        self.undrawn_value = self.undrawn_value.saturating_add(value(undrawn, price));
     }
 
     fn leave(&mut self, tickets: u32, price: Amount) {

@@ -68,39 +68,38 @@ async fn prepare(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(Content, Opti
     };
     let book = shared.book(&id).ok_or(Reject::of(Code::BookUnknown))?;
     let price = lock(&book.machine).price();
-    if book.service != wanted.service || price < content.price {
+    let is_open = lock(&book.machine).closed().is_none();
+    // What a closed book has paid for was paid at the price of its day.
+    if book.service != wanted.service || (is_open && price < content.price) {
         return Err(Reject::compared(Code::PriceMismatch, content.price.0, price.0));
     }
     admit(shared, &book, wanted)?;
     Ok((content, Some(book)))
 }
 
-/// Whose request is it? One on the book's own connection, or one that shows a ticket of the book.
+/// Whose request is it? One on the book's own connection, or one that shows a ticket of the book. Spec: D-04.
 fn admit(shared: &Arc<Shared>, book: &Arc<OpenedBook>, wanted: &Wanted) -> Result<(), Reject> {
-    let is_own = book.connection == wanted.connection;
-    let Some(ticket) = wanted.ticket else {
-        return if is_own {
-            Ok(())
-        } else {
-            Err(Reject::of(Code::Unauthorized))
-        };
-    };
     let mut room = shared.room();
     let mut machine = lock(&book.machine);
     // A repeat is not checked by taking it, so a stranger's ticket must be checked here.
-    if !is_own && !machine.is_bearer(&ticket) {
+    let is_bearer = || wanted.ticket.is_some_and(|ticket| machine.is_bearer(&ticket));
+    if book.connection != wanted.connection && !is_bearer() {
         return Err(Reject::of(Code::Unauthorized));
     }
-    if machine.closed().is_some() {
-        return Ok(());
-    }
+    let is_closed = machine.closed().is_some();
+    let Some(ticket) = wanted.ticket.filter(|_| !is_closed) else { return Ok(()) };
     let before = Drawn::of(&machine);
     let taken = machine.take(&ticket, &mut room, clock::now());
     shared.count_drawn(&machine, &before);
     drop(machine);
     shared.write_winners(book);
     book.changed.notify_one();
-    taken.map(|_| ())
+    match taken {
+        Ok(_) => Ok(()),
+        // A bad ticket costs hashes, so the book takes no second one; a pause of the payee's own is no fault of it.
+        Err(reject) if reject.code == Code::NotSelling => Err(reject),
+        Err(reject) => Err(shared.close(book, reject)),
+    }
 }
 
 /// Sends units while they are paid for, or lent; waits for tickets while the book is open.
@@ -113,25 +112,33 @@ async fn send_units(
 ) -> Result<(), NetError> {
     // In the order of their arrival: tokio's mutex is fair.
     let mut last = book.delivery.lock().await;
-    if let Some(cut) = last.take().filter(|sent| sent.content_hash == content.hash) {
-        // Whoever begins again inside of what was sent has not got the rest of it.
-        let lost = if cut.units.contains(&from_unit) { cut.units.end - from_unit } else { 0 };
-        lock(&book.machine).give_back(u32::try_from(lost).unwrap_or(u32::MAX));
-    }
     let content = Arc::new(content);
-    let sent = last.insert(SentUnits { content_hash: content.hash, units: from_unit..from_unit });
+    let is_same = last.as_ref().is_some_and(|sent| sent.content_hash == content.hash);
+    if !is_same {
+        *last = None;
+    }
+    let sent = last.get_or_insert(SentUnits { content_hash: content.hash, units: from_unit..from_unit });
     for unit in from_unit..content.units() {
-        if !wait_for_unit(shared, book).await {
+        // What this book paid for and was sent once may not have arrived: it is sent again, within bounds.
+        let is_again = sent.units.contains(&unit) && lock(&book.machine).resend();
+        if !is_again && !wait_for_unit(shared, book).await {
             return Ok(());
         }
         let source = Arc::clone(&content);
         match off_thread(move || source.read_unit(unit)).await {
             Ok(bytes) => {
-                sent.units.end = unit + 1;
+                if unit == sent.units.end {
+                    sent.units.end += 1;
+                } else if !sent.units.contains(&unit) {
+                    // Another part of the content: only one run of units is remembered, the latest.
+                    sent.units = unit..unit + 1;
+                }
                 send.write(&bytes).await?;
             }
             Err(reject) => {
-                lock(&book.machine).give_back(1);
+                if !is_again {
+                    lock(&book.machine).unserve();
+                }
                 send.reset(u32::from(reject.code.number()));
                 return Ok(());
             }

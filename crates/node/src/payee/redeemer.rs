@@ -114,7 +114,8 @@ impl Redeemer {
                 self.note(&result);
                 result?;
             }
-            if closing.is_empty() && round == before {
+            // Refusals are no progress: what was refused waits for its own pause.
+            if closing.is_empty() && round.receipts == before.receipts {
                 return Ok(round);
             }
         }
@@ -147,7 +148,7 @@ impl Redeemer {
             Task::Forget(hold) => {
                 self.shared.rules().forget(&hold);
                 // A row that stays is forgotten again after the next start.
-                let _ = self.shared.write(vec![Change::Forget(hold)]).await;
+                let _ = self.shared.durable(self.shared.store.enqueue(vec![Change::Forget(hold)])).await;
             }
         }
         Ok(())
@@ -170,8 +171,8 @@ impl Redeemer {
         let EscrowAnswer::Claimed { answers } = answer else {
             return Err(EscrowError::Unintelligible);
         };
-        let mut changes = Vec::new();
-        {
+        let queued = {
+            let mut changes = Vec::new();
             let mut rules = self.shared.rules();
             for answer in answers.as_slice() {
                 match answer {
@@ -180,19 +181,23 @@ impl Redeemer {
                             round.receipts += 1;
                             changes.push(Change::Settle(Box::new(settled)));
                         }
-                        Err(reject) => tracing::error!(%reject, "a receipt that does not fit its claim"),
+                        Err(reject) => {
+                            tracing::error!(%reject, book = %receipt.body.book, "a receipt that does not fit its claim");
+                            rules.postpone(&receipt.body.book, clock::now());
+                        }
                     },
                     ClaimAnswer::Refusal(refusal) => {
                         round.refusals += 1;
                         tracing::error!(code = %refusal.body.code, book = %refusal.body.book, "a claim was refused");
-                        if rules.refused(refusal).is_ok() {
+                        if rules.refused(refusal, clock::now()).is_ok() {
                             changes.push(Change::Refusal(Box::new(*refusal)));
                         }
                     }
                 }
             }
-        }
-        if let Err(error) = self.shared.write(changes).await {
+            self.shared.store.enqueue(changes)
+        };
+        if let Err(error) = self.shared.durable(queued).await {
             // The escrow repeats each receipt, so what was not written is only asked for again.
             tracing::warn!(%error, "receipts could not be written");
         }
@@ -203,11 +208,15 @@ impl Redeemer {
         let id = hold.body.id();
         match self.escrow.request(EscrowCommand::HoldStatus { hold: id }).await {
             Ok(EscrowAnswer::HoldStatus(status)) => {
-                let row = self.shared.rules().checked(&status, clock::now());
+                let queued = {
+                    let mut rules = self.shared.rules();
+                    let row = rules.checked(&status, clock::now());
+                    row.map(|row| self.shared.store.enqueue(vec![Change::Hold(Box::new(row))]))
+                };
                 self.shared.wake_granted();
-                if let Some(row) = row {
+                if let Some(queued) = queued {
                     // A check that is not kept is made again.
-                    let _ = self.shared.write(vec![Change::Hold(Box::new(row))]).await;
+                    let _ = self.shared.durable(queued).await;
                 }
                 Ok(())
             }
@@ -223,9 +232,17 @@ impl Redeemer {
 
     async fn release(&self, release: Release) -> Result<(), EscrowError> {
         let signed = Signed::new(release, &self.key);
-        let Ok(row) = self.shared.rules().released(signed) else { return Ok(()) };
+        // Paid units that were not delivered are still owed, and only an open hold keeps their book.
+        if self.shared.owes(&release.hold) {
+            return Ok(());
+        }
+        let queued = {
+            let mut rules = self.shared.rules();
+            let Ok(row) = rules.released(signed) else { return Ok(()) };
+            self.shared.store.enqueue(vec![Change::Hold(Box::new(row))])
+        };
         // Durable before it is sent: a payee that forgot its last word would go on taking tickets on it.
-        if self.shared.write(vec![Change::Hold(Box::new(row))]).await.is_err() {
+        if self.shared.durable(queued).await.is_err() {
             self.shared.rules().release_failed(&release.hold);
             return Ok(());
         }
@@ -245,10 +262,14 @@ impl Redeemer {
             }
             Err(EscrowError::Rejected(reject)) => {
                 tracing::error!(%reject, hold = %release.body.hold, "the escrow refuses a release");
-                let row = self.shared.rules().release_failed(&release.body.hold);
-                if let Some(row) = row {
+                let queued = {
+                    let mut rules = self.shared.rules();
+                    let row = rules.release_failed(&release.body.hold);
+                    row.map(|row| self.shared.store.enqueue(vec![Change::Hold(Box::new(row))]))
+                };
+                if let Some(queued) = queued {
                     // A row that stays says released: the next start sends that, is refused, and comes here again.
-                    let _ = self.shared.write(vec![Change::Hold(Box::new(row))]).await;
+                    let _ = self.shared.durable(queued).await;
                 }
                 Ok(())
             }

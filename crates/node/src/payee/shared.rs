@@ -1,7 +1,7 @@
 //! What all tasks of a payee share: the rules, the open books, the store, and what is for sale.
 
 use super::catalog::{Catalog, Content, Source};
-use super::store::{Change, PayeeStore};
+use super::store::{Change, PayeeStore, Queued};
 use crate::clock;
 use crate::disk::StoreError;
 use std::collections::HashMap;
@@ -18,6 +18,8 @@ use tombola_core::reject::{Code, Reject};
 
 /// An append that takes longer is a late one: the payee takes no ticket until a probe write is durable.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Closed books of one hold that are remembered for what they still owe; the oldest are forgotten first.
+const CLOSED_BOOKS_PER_HOLD_MAX: usize = 64;
 /// How long a failed winner waits before it is written again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,8 @@ pub(crate) struct Counters {
     pub(crate) expected: AtomicU64,
     /// Claims sent, repeats included.
     pub(crate) claims: AtomicU64,
+    /// Books opened.
+    pub(crate) books: AtomicU64,
     /// Units delivered.
     pub(crate) units: AtomicU64,
 }
@@ -65,7 +69,7 @@ impl Drawn {
     }
 }
 
-/// What the last delivery of a book sent, whether it arrived or not.
+/// The units that a book has paid for and that were sent, whether they arrived or not.
 #[derive(Debug)]
 pub(crate) struct SentUnits {
     pub(crate) content_hash: ContentHash,
@@ -75,6 +79,8 @@ pub(crate) struct SentUnits {
 /// A book that this process opened; kept after it is closed, for as long as its hold lives.
 pub(crate) struct OpenedBook {
     pub(crate) machine: Mutex<PayeeBook>,
+    /// In the order of opening.
+    pub(crate) number: u64,
     /// The connection of its stream: requests on it need not show a ticket.
     pub(crate) connection: u64,
     pub(crate) service: Service,
@@ -152,17 +158,48 @@ impl Shared {
         lock(&self.books).insert(id, book);
     }
 
-    /// Closed books whose hold takes nothing any more are of no use to anyone.
+    /// A number for the next book.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.counters.books.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Forgets closed books that can owe nothing: of holds that have ended, or that drew nothing; and the oldest of those
+    /// that a hold has too many of.
     pub(crate) fn prune_books(&self) {
+        let closed: Vec<_> = {
+            let books = lock(&self.books);
+            let facts = books.iter().filter_map(|(id, book)| {
+                let machine = lock(&book.machine);
+                let is_done = machine.closed().is_some() && book.handed_over.load(Ordering::Acquire);
+                is_done.then(|| (machine.book().hold, book.number, *id, machine.through()))
+            });
+            facts.collect()
+        };
+        let mut by_hold: HashMap<HoldId, Vec<(u64, BookId, u32)>> = HashMap::new();
+        for (hold, number, id, through) in closed {
+            by_hold.entry(hold).or_default().push((number, id, through));
+        }
+        let mut forgotten = Vec::new();
+        for (hold, mut books) in by_hold {
+            let is_live = self.rules().hold(&hold).is_some_and(|row| row.release.is_none());
+            books.sort_unstable();
+            let surplus = books.len().saturating_sub(CLOSED_BOOKS_PER_HOLD_MAX);
+            let is_owed = |at: usize, through: u32| is_live && through > 0 && at >= surplus;
+            forgotten.extend(books.iter().enumerate().filter(|(at, (_, _, t))| !is_owed(*at, *t)).map(|(_, b)| b.1));
+        }
         let mut books = lock(&self.books);
-        books.retain(|_, book| {
+        for id in forgotten {
+            books.remove(&id);
+        }
+    }
+
+    /// Whether a hold's books have paid for units that were not delivered: then it is not released.
+    pub(crate) fn owes(&self, hold: &HoldId) -> bool {
+        let books = lock(&self.books);
+        books.values().any(|book| {
             let machine = lock(&book.machine);
-            machine.closed().is_none()
-                || self
-                    .rules()
-                    .hold(&machine.book().hold)
-                    .is_some_and(|row| row.release.is_none())
-        });
+            machine.book().hold == *hold && machine.pool() > 0 && book.service.as_str() != TIP_SERVICE
+        })
     }
 
     /// Books with winners that are not handed over for claiming.
@@ -266,38 +303,38 @@ impl Shared {
 
     /// Writes a book's winners if there are new ones, in the background, and says so when they are durable.
     pub(crate) fn write_winners(self: &Arc<Self>, book: &Arc<OpenedBook>) {
-        let Some(row) = lock(&book.machine).begin_write() else {
-            return;
+        let begin = |machine: &mut PayeeBook| {
+            let change = Change::Winner(Box::new(machine.begin_write()?));
+            Some((self.store.enqueue(vec![change.clone()]), change))
         };
+        let Some((queued, change)) = begin(&mut lock(&book.machine)) else { return };
         let (shared, book) = (Arc::clone(self), Arc::clone(book));
         tokio::spawn(async move {
-            let mut row = row;
-            loop {
-                shared.write_until_durable(Change::Winner(Box::new(row))).await;
-                let next = {
-                    let mut machine = lock(&book.machine);
-                    machine.written();
-                    machine.begin_write()
-                };
-                shared.hand_over(&book);
-                book.changed.notify_one();
-                book.paid.notify_one();
-                let Some(next) = next else { return };
-                row = next;
-            }
+            shared.retry_until_durable(queued, change).await;
+            lock(&book.machine).written();
+            shared.hand_over(&book);
+            book.changed.notify_one();
+            book.paid.notify_one();
+            // What was won meanwhile is one more row of the same book.
+            shared.write_winners(&book);
         });
     }
 
-    async fn write_until_durable(&self, change: Change) {
-        while let Err(error) = self.write(vec![change.clone()]).await {
+    async fn retry_until_durable(&self, mut queued: Queued, change: Change) {
+        while let Err(error) = self.durable(queued).await {
             tracing::error!(%error, "a winner cannot be kept: no ticket is taken until the disk works again");
             tokio::time::sleep(WRITE_RETRY).await;
+            queued = self.store.enqueue(vec![change.clone()]);
         }
     }
 
-    /// Writes changes; a failed or late write stops the payee from taking tickets.
-    pub(crate) async fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let result = tokio::time::timeout(WRITE_TIMEOUT, self.store.write(changes)).await;
+    /// Waits until queued changes are durable; a failed or late write stops the payee from taking tickets.
+    ///
+    /// Rows are snapshots, so whoever takes one under a lock queues it under that lock: then no older row can come after
+    /// a newer one, and no winner before its hold.
+    pub(crate) async fn durable(&self, queued: Queued) -> Result<(), StoreError> {
+        let written = async { queued?.await.unwrap_or(Err(StoreError::Stopped)) };
+        let result = tokio::time::timeout(WRITE_TIMEOUT, written).await;
         let result = result.unwrap_or(Err(StoreError::Busy));
         if result.is_err() {
             self.rules().store_failed();

@@ -10,6 +10,7 @@
 use crate::disk::{Disk, Rows, StoreError, add};
 use redb::{TableDefinition, WriteTransaction};
 use std::path::Path;
+use tokio::sync::oneshot;
 use tombola_core::amount::Timestamp;
 use tombola_core::claim::Refusal;
 use tombola_core::codec::encode;
@@ -37,6 +38,9 @@ pub(crate) enum Change {
     /// Shows that writing works again.
     Probe,
 }
+
+/// Changes on their way to the disk.
+pub(crate) type Queued = Result<oneshot::Receiver<Result<(), StoreError>>, StoreError>;
 
 /// What has been earned so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,6 +80,11 @@ impl PayeeStore {
 
     pub(crate) async fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         self.0.write(changes).await
+    }
+
+    /// Queues changes at once, in the order of the calls.
+    pub(crate) fn enqueue(&self, changes: Vec<Change>) -> Queued {
+        self.0.enqueue(changes)
     }
 
     pub(crate) fn totals(&self) -> Result<Totals, StoreError> {

@@ -10,7 +10,6 @@ use tombola_core::book::{TICKET_BYTES, Ticket};
 use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::hold::Hold;
 use tombola_core::key::Signed;
-use tombola_core::limits::BOOK_IDLE_MS;
 use tombola_core::message::{BookFrame, OpenBook, PayeeAnswer, PayeeRequest};
 use tombola_core::payee::Taken;
 use tombola_core::quote::{Quote, Service};
@@ -107,12 +106,18 @@ pub(crate) async fn off_thread<T: Send + 'static>(
 }
 
 async fn present_hold(shared: &Arc<Shared>, hold: &Signed<Hold>) -> Result<PayeeAnswer, Reject> {
-    let (row, room) = shared.rules().present_hold(hold, clock::now())?;
-    // The cap backs winners, so the revision is durable before anyone counts on it.
-    shared
-        .write(vec![Change::Hold(Box::new(row))])
-        .await
-        .map_err(|_| Reject::of(Code::Unavailable))?;
+    let (row, room, queued) = {
+        let mut rules = shared.rules();
+        let before = rules.hold(&hold.body.id()).copied();
+        let (row, room) = rules.present_hold(hold, clock::now())?;
+        // What is known already need not be written again.
+        let is_news = before != Some(row);
+        (row, room, is_news.then(|| shared.store.enqueue(vec![Change::Hold(Box::new(row))])))
+    };
+    if let Some(queued) = queued {
+        // The cap backs winners, so the revision is durable before anyone counts on it.
+        shared.durable(queued).await.map_err(|_| Reject::of(Code::Unavailable))?;
+    }
     shared.wake_granted();
     Ok(PayeeAnswer::HoldState {
         revision: row.hold.body.revision,
@@ -161,9 +166,15 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
     let service = open.quote.terms.service.clone();
     let check = shared.rules().begin_open(&open, clock::now())?;
     let ready = check.verify(open)?;
-    let opened = shared.rules().finish_open(ready, clock::now())?;
+    let (opened, queued) = {
+        let mut rules = shared.rules();
+        let opened = rules.finish_open(ready, clock::now())?;
+        let queued = opened.hold_row.map(|row| shared.store.enqueue(vec![Change::Hold(Box::new(row))]));
+        (opened, queued)
+    };
     let book = Arc::new(OpenedBook {
         machine: std::sync::Mutex::new(opened.book),
+        number: shared.next_number(),
         connection,
         service,
         changed: tokio::sync::Notify::new(),
@@ -173,10 +184,10 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
         delivery: tokio::sync::Mutex::new(None),
     });
     shared.add_book(Arc::clone(&book));
-    if let Some(row) = opened.hold_row {
-        // Nobody waits for this row: before the first winner, which comes after it in the queue, nothing depends on it.
+    if let Some(queued) = queued {
+        // Nobody waits for this row: it is ahead of the first winner in the queue, and nothing else depends on it.
         let shared = Arc::clone(shared);
-        tokio::spawn(async move { shared.write(vec![Change::Hold(Box::new(row))]).await });
+        tokio::spawn(async move { shared.durable(queued).await });
     }
     Ok(book)
 }
@@ -256,7 +267,7 @@ impl BookStream {
                 return Reject::of(Code::BookComplete);
             }
             if machine.is_idle(clock::now()) {
-                return Reject::compared(Code::BookIdle, BOOK_IDLE_MS, BOOK_IDLE_MS);
+                return Reject::of(Code::BookIdle);
             }
         }
     }

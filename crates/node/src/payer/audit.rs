@@ -3,7 +3,8 @@
 use super::{Payer, PayerError};
 use crate::estimate::chance;
 use tombola_core::amount::Amount;
-use tombola_core::key::BookId;
+use std::collections::BTreeMap;
+use tombola_core::key::{BookId, HoldId};
 use tombola_core::message::{Charge, StatementKind};
 use tombola_core::payer::{Audited, ChargeFault, JournalRow, audit_charge};
 
@@ -30,7 +31,7 @@ pub struct AuditReport {
     pub beyond: Vec<AuditedCharge>,
     /// Charges whose journal line is missing or open: whether they go beyond is unknown.
     pub unknown: u64,
-    /// Whether the running balances of the statement add up.
+    /// Whether balances, holds and books of the statement add up, entry by entry.
     pub adds_up: bool,
 }
 
@@ -99,6 +100,10 @@ struct Tally {
     faults: Vec<AuditedCharge>,
     beyond: Vec<AuditedCharge>,
     unknown: u64,
+    /// Of each book, how far it was charged and what for.
+    books: BTreeMap<BookId, (u32, Amount)>,
+    /// Of each hold, what was set aside and what was charged.
+    holds: BTreeMap<HoldId, (u128, u128)>,
 }
 
 impl Default for Tally {
@@ -118,6 +123,8 @@ impl Default for Tally {
             faults: Vec::new(),
             beyond: Vec::new(),
             unknown: 0,
+            books: BTreeMap::new(),
+            holds: BTreeMap::new(),
         }
     }
 }
@@ -145,8 +152,33 @@ impl Tally {
                     .and_then(|sum| sum.checked_sub(fee.saturating_mul(winners)))
             }
         };
-        self.adds_up &= after == Some(balance);
+        self.adds_up &= after == Some(balance) && self.follow_hold(kind);
         self.balance = Some(balance);
+    }
+
+    /// What comes back from a hold is what was set aside less what was charged to it, and a book is charged for what its
+    /// receipts say, each further one for more than the one before.
+    fn follow_hold(&mut self, kind: &StatementKind) -> bool {
+        match kind {
+            StatementKind::Held { hold, amount } => {
+                self.holds.entry(hold.body.id()).or_default().0 += u128::from(amount.0);
+                true
+            }
+            StatementKind::Charged(charge) => {
+                self.holds.entry(charge.hold.body.id()).or_default().1 += u128::from(charge.amount.0);
+                let receipt = &charge.receipt.body;
+                let (through, gross) = self.books.insert(receipt.book, (receipt.through, receipt.gross)).unwrap_or_default();
+                receipt.through > through && gross.checked_add(charge.amount) == Some(receipt.gross)
+            }
+            StatementKind::Returned { hold, paid, amount, .. } => {
+                let (held, charged) = self.holds.remove(hold).unwrap_or_default();
+                charged == u128::from(paid.0) && held == charged + u128::from(amount.0)
+            }
+            StatementKind::Deposited { .. }
+            | StatementKind::Redeemed(_)
+            | StatementKind::Sent { .. }
+            | StatementKind::Received { .. } => true,
+        }
     }
 
     /// What the payee acknowledged is what it drew, winners and losers: luck is counted over all of it, as a claim

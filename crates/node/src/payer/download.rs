@@ -4,6 +4,7 @@ use super::link::Link;
 use super::order::{Order, OrderKind};
 use super::paying::{Bill, HoldInUse, Opened, Paid, Spender, lock_window};
 use super::{Payer, PayerError, PayerEvent};
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -16,9 +17,9 @@ use tombola_core::amount::Amount;
 use tombola_core::book::Ticket;
 use tombola_core::chain::Preimage;
 use tombola_core::key::BookId;
-use tombola_core::message::{ContentHash, ResponseHeader};
-use tombola_core::payer::PayerBook;
-use tombola_core::reject::Code;
+use tombola_core::message::{ContentHash, HoldState, ResponseHeader};
+use tombola_core::payer::{PayerBook, Purchase};
+use tombola_core::reject::{Code, Reject};
 use tombola_net::RecvHalf;
 
 /// How often a lost payee is looked for before the download ends, to be gone on with by a later command.
@@ -71,6 +72,7 @@ impl Payer {
             return Err(PayerError::Unintelligible);
         };
         let mut partial = Partial::load(output, &header).map_or_else(|| Partial::create(output, &header), Ok)?;
+        partial.lock()?;
         let link = self.inner.link(&order.address);
         let mut run = Run {
             payer: self,
@@ -81,6 +83,7 @@ impl Payer {
             tickets: 0,
         };
         let mut attempt = 0;
+        let mut has_replaced = false;
         loop {
             let done_before = partial.units_done();
             match run.attempt(&mut partial, on_event).await {
@@ -98,15 +101,12 @@ impl Payer {
                     on_event(PayerEvent::Reconnecting { attempt });
                     tokio::time::sleep(ATTEMPT_PAUSE * 2u32.saturating_pow(attempt - 1)).await;
                 }
-                // A hold that the payee has meanwhile given back is replaced, if nothing was paid from it yet.
+                // A hold that has ended meanwhile is replaced, if its escrow says so too, by what the ceiling has left.
                 Err(PayerError::PayeeRejected(reject))
-                    if matches!(reject.code, Code::HoldReleased | Code::HoldExpired)
-                        && run.tickets == 0
-                        && run
-                            .hold
-                            .is_some_and(|hold| order.hold.is_some_and(|old| old.hold == hold.hold)) =>
+                    if matches!(reject.code, Code::HoldReleased | Code::HoldExpired) && !has_replaced =>
                 {
-                    run.hold = Some(self.inner.open_hold(&order.quote.terms, &order.purchase).await?);
+                    has_replaced = true;
+                    run.replace_hold(reject).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -146,11 +146,11 @@ impl Run<'_> {
         if left == 0 {
             return Ok(());
         }
-        let hold = match self.hold {
+        let hold = match self.hold.clone() {
             Some(hold) => hold,
             None => self.payer.inner.hold_for(self.order, on_event).await?,
         };
-        self.hold = Some(hold);
+        self.hold = Some(hold.clone());
         let order = self.order;
         let bill = Bill {
             service: order.service.clone(),
@@ -171,7 +171,7 @@ impl Run<'_> {
         let deliveries = self.receive_all(partial, opened, allow, ahead, on_event);
         let (paid, received) = tokio::join!(spender.pay(allowed, on_event), deliveries);
         self.tickets += spender.acknowledged();
-        self.hold = Some(spender.hold);
+        self.hold = Some(spender.hold.clone());
         self.lost.append(&mut spender.lost);
         let is_whole = partial.units_done() == partial.units();
         match paid {
@@ -189,6 +189,21 @@ impl Run<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens another hold in place of one that has ended, with what the ceiling has left.
+    async fn replace_hold(&mut self, reject: Reject) -> Result<(), PayerError> {
+        let Some(hold) = self.hold.take() else { return Err(PayerError::PayeeRejected(reject)) };
+        let status = self.payer.inner.hold_status(hold.hold.body.id()).await?;
+        if status.state == HoldState::Open {
+            // The payee's word alone ends no hold: it could still claim from it.
+            return Err(PayerError::PayeeRejected(reject));
+        }
+        let spent = status.paid.saturating_sub(hold.paid);
+        let spend_max = self.order.spend_max.saturating_sub(spent);
+        let purchase = Purchase { spend_max, cap: self.order.purchase.cap.min(spend_max), ..self.order.purchase };
+        self.hold = Some(self.payer.inner.open_hold(&self.order.quote.terms, &purchase).await?);
+        Ok(())
     }
 
     /// Units to pay ahead of their delivery: what the window is worth, so that a payee that acknowledges and does not
@@ -218,8 +233,9 @@ impl Run<'_> {
                     self.find(&book, header.through);
                     partial.receive(recv, on_event, &|_| ()).await?;
                 }
-                // The payee has restarted, or the book's hold has ended: what it drew it drew.
-                Err(PayerError::PayeeRejected(_)) => {}
+                // The payee has restarted, or the book's hold has ended: what it drew it drew. Any other refusal may pass.
+                Err(PayerError::PayeeRejected(reject))
+                    if matches!(reject.code, Code::BookUnknown | Code::Unauthorized | Code::ServiceUnknown) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -363,6 +379,8 @@ impl Partial {
             .mode(0o600)
             .open(&path)
             .map_err(fault)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| PayerError::InUse { path: path.clone() })?;
         file.set_len(0).map_err(fault)?;
         let sidecar = Sidecar {
             version: SIDECAR_VERSION,
@@ -381,6 +399,12 @@ impl Partial {
         };
         partial.save_sidecar()?;
         Ok(partial)
+    }
+
+    /// Two purchases never write one file, in whatever processes they run. The lock ends with the file handle.
+    fn lock(&self) -> Result<(), PayerError> {
+        flock(&self.file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| PayerError::InUse { path: self.path.clone() })
     }
 
     fn fault(&self, error: &std::io::Error) -> PayerError {

@@ -5,7 +5,8 @@ use super::{Inner, PayerError};
 use crate::escrow_client::EscrowError;
 use tombola_core::amount::Amount;
 use tombola_core::hold::Hold;
-use tombola_core::key::{AccountKey, Signed};
+use std::sync::{Arc, PoisonError, Weak};
+use tombola_core::key::{AccountKey, HoldId, Signed};
 use tombola_core::limits::{BOOK_LENGTH_MAX, EXPIRY_MARGIN_MS};
 use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, HoldStatus};
 use tombola_core::payer::Purchase;
@@ -15,7 +16,37 @@ use tombola_core::reject::{Code, Reject};
 /// A hold that ends sooner is not used again: a purchase may take a while.
 const LIFE_LEFT_MIN_MS: u64 = 10 * EXPIRY_MARGIN_MS;
 
+/// A hold taken by one purchase; free again when the last copy is dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    _held: Arc<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    inner: Weak<Inner>,
+    hold: HoldId,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.hold);
+        }
+    }
+}
+
 impl Inner {
+    /// Takes a hold for one purchase, unless another has it.
+    pub(crate) fn lease(self: &Arc<Self>, hold: HoldId) -> Option<Lease> {
+        let is_free = self.leased.lock().unwrap_or_else(PoisonError::into_inner).insert(hold);
+        is_free.then(|| Lease { _held: Arc::new(Held { inner: Arc::downgrade(self), hold }) })
+    }
+
+    fn is_leased(&self, hold: &HoldId) -> bool {
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner).contains(hold)
+    }
+
     /// All open holds for a payee, oldest first.
     pub(crate) async fn open_holds(&self, payee: &AccountKey) -> Result<Vec<HoldStatus>, PayerError> {
         let mut holds = Vec::new();
@@ -51,13 +82,12 @@ impl Inner {
                 && terms.expires_at > now.plus_ms(LIFE_LEFT_MIN_MS)
                 && (terms.face_value_min..=terms.face_value_max).contains(&purchase.face_value)
                 && left <= purchase.spend_max
-                // Below one face value nothing could be drawn before a top-up that the ceiling may not allow.
-                && status.paid.0.saturating_add(purchase.spend_max.0) >= status.hold.body.cap.0
+                && !self.is_leased(&status.hold.body.id())
         }))
     }
 
     /// Sets the purchase's cap aside for the payee.
-    pub(crate) async fn open_hold(&self, quote: &QuoteTerms, purchase: &Purchase) -> Result<HoldInUse, PayerError> {
+    pub(crate) async fn open_hold(self: &Arc<Self>, quote: &QuoteTerms, purchase: &Purchase) -> Result<HoldInUse, PayerError> {
         let info = self.escrow.info().await?;
         let expires_at = info.time.plus_ms(self.terms.hold_life_ms);
         let hold = HoldRequest {
@@ -82,11 +112,9 @@ impl Inner {
             return Err(PayerError::Unintelligible);
         };
         self.check_hold(&signed, &hold)?;
-        Ok(HoldInUse {
-            hold: signed,
-            cap_max: purchase.spend_max,
-            room: signed.body.cap,
-        })
+        let lease = self.lease(signed.body.id()).ok_or(PayerError::Unintelligible)?;
+        let (cap_max, room) = (purchase.spend_max, signed.body.cap);
+        Ok(HoldInUse { hold: signed, cap_max, room, paid: Amount::ZERO, _lease: lease })
     }
 
     /// A hold must say what was asked for, or tickets on it would be worth something else.
@@ -112,7 +140,6 @@ impl Inner {
 
     /// Raises a hold's cap; goes on from the escrow's revision where ours is behind.
     pub(crate) async fn top_up(&self, hold: &Signed<Hold>, cap: Amount) -> Result<Signed<Hold>, PayerError> {
-        let _turn = self.choosing.lock().await;
         let id = hold.body.id();
         let mut current = *hold;
         for _ in 0..2 {
@@ -138,5 +165,13 @@ impl Inner {
         Err(PayerError::Escrow(EscrowError::Rejected(Reject::of(
             Code::RevisionStale,
         ))))
+    }
+
+    /// How a hold stands at the escrow.
+    pub(crate) async fn hold_status(&self, hold: HoldId) -> Result<HoldStatus, PayerError> {
+        match self.escrow.request(EscrowCommand::HoldStatus { hold }).await? {
+            EscrowAnswer::HoldStatus(status) if status.hold.body.id() == hold => Ok(status),
+            _ => Err(PayerError::Unintelligible),
+        }
     }
 }

@@ -9,6 +9,7 @@ use tombola_core::book::Ticket;
 use tombola_core::codec::{MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::hold::Hold;
 use tombola_core::key::{BookId, Signed};
+use tombola_core::limits::UNIT_BYTES_MAX;
 use tombola_core::message::{BookFrame, OpenBook, PayeeAnswer, PayeeRequest, ResponseHeader};
 use tombola_core::payer::Window;
 use tombola_core::quote::{Quote, Service};
@@ -116,7 +117,9 @@ impl Link {
             })
             .await?
         {
-            PayeeAnswer::Quote(quote) if quote.terms.payee == self.address().key => Ok(quote),
+            PayeeAnswer::Quote(quote) if quote.terms.payee == self.address().key && quote.terms.service == *service => {
+                Ok(quote)
+            }
             _ => Err(PayerError::Unintelligible),
         }
     }
@@ -141,7 +144,7 @@ impl Link {
             ticket,
         };
         match self.ask_stream(request).await? {
-            (PayeeAnswer::Response(header), recv) => Ok((header, recv)),
+            (PayeeAnswer::Response(header), recv) if is_consistent(&header) => Ok((header, recv)),
             _ => Err(PayerError::Unintelligible),
         }
     }
@@ -179,4 +182,11 @@ async fn read_frames(id: BookId, mut recv: RecvHalf, frames: mpsc::Sender<(BookI
         }
     }
     let _ = frames.send((id, Incoming::Ended)).await;
+}
+
+/// Sizes that a payee announces must agree with each other before anything is computed from them.
+fn is_consistent(header: &ResponseHeader) -> bool {
+    let unit_bytes = u64::from(header.unit_bytes);
+    let is_sized = header.unit_bytes <= UNIT_BYTES_MAX && (unit_bytes > 0 || header.size == 0);
+    is_sized && header.units == header.size.div_ceil(unit_bytes.max(1))
 }

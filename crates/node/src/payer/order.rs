@@ -12,6 +12,7 @@ use tombola_core::message::{HoldStatus, ResponseHeader};
 use tombola_core::payee::TIP_SERVICE;
 use tombola_core::payer::{HoldLimits, Purchase, Terms, plan};
 use tombola_core::quote::{Quote, Service};
+use tombola_core::reject::{Code, Reject};
 use tombola_net::Address;
 
 /// Without a ceiling of the user's, so many times the expected cost: the chance to reach it is below 1 in 10,000.
@@ -155,8 +156,12 @@ impl Payer {
         amount: Amount,
         spend_max: Option<Amount>,
     ) -> Result<Order, PayerError> {
-        let service = Service::new(TIP_SERVICE).map_err(tombola_core::reject::Reject::from)?;
+        let service = Service::new(TIP_SERVICE).map_err(Reject::from)?;
         let quote = self.inner.link(address).quote(&service, Some(amount)).await?;
+        // A tip costs what the payer says, never what the payee answers. Spec: D-05.
+        if quote.terms.ticket_price != amount {
+            return Err(Reject::compared(Code::PriceMismatch, amount.0, quote.terms.ticket_price.0).into());
+        }
         let (address, kind) = (address.clone(), OrderKind::Tip);
         let wanted = Wanted {
             address,
@@ -204,6 +209,10 @@ impl Payer {
             return Err(PayerError::NoCommonEscrow { escrow });
         }
         let info = self.inner.escrow.info().await?;
+        // Amounts mean something in one asset only: the payee's, the escrow's and the payer's own must be the same.
+        if quote.asset != info.asset || quote.asset != self.inner.terms.asset {
+            return Err(Reject::of(Code::WrongAsset).into());
+        }
         let terms = Terms {
             price: quote.ticket_price,
             face_value_min: quote.face_value_min,
@@ -288,21 +297,21 @@ impl Payer {
 impl Inner {
     /// The hold of an order: the one it named, or a new one.
     pub(super) async fn hold_for(
-        &self,
+        self: &Arc<Self>,
         order: &Order,
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
     ) -> Result<HoldInUse, PayerError> {
-        let _turn = self.choosing.lock().await;
         if let Some(status) = order.hold {
-            let left = status.hold.body.cap.saturating_sub(status.paid);
-            on_event(PayerEvent::HoldReused { left });
-            let cap_max = Amount(status.paid.0.saturating_add(order.spend_max.0));
-            return Ok(HoldInUse { hold: status.hold, cap_max, room: left });
+            // A hold serves one purchase at a time: what another adds to it would raise the ceiling of this one.
+            if let Some(lease) = self.lease(status.hold.body.id()) {
+                let left = status.hold.body.cap.saturating_sub(status.paid);
+                on_event(PayerEvent::HoldReused { left });
+                let cap_max = Amount(status.paid.0.saturating_add(order.spend_max.0));
+                return Ok(HoldInUse { hold: status.hold, cap_max, room: left, paid: status.paid, _lease: lease });
+            }
         }
         let hold = self.open_hold(&order.quote.terms, &order.purchase).await?;
-        on_event(PayerEvent::HoldOpened {
-            cap: hold.hold.body.cap,
-        });
+        on_event(PayerEvent::HoldOpened { cap: hold.hold.body.cap });
         Ok(hold)
     }
 }
@@ -334,5 +343,5 @@ fn purchase(wanted: &Wanted, terms: &Terms, limits: &HoldLimits) -> Result<Purch
 }
 
 fn service_of(address: &Address) -> Result<Service, PayerError> {
-    Ok(Service::new(format!("/{}", address.path)).map_err(tombola_core::reject::Reject::from)?)
+    Ok(Service::new(format!("/{}", address.path)).map_err(Reject::from)?)
 }

@@ -1,5 +1,6 @@
 //! Paying: books one after another on one hold, tickets as the window allows, top-ups within the ceiling.
 
+use super::holds::Lease;
 use super::link::{Incoming, Link};
 use super::{Inner, PayerError, PayerEvent};
 use crate::clock;
@@ -33,13 +34,17 @@ const GOODBYE_MAX: Duration = Duration::from_secs(5);
 const FACES_PER_TOP_UP: u64 = 20;
 
 /// The hold that a purchase pays from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct HoldInUse {
     pub(crate) hold: Signed<Hold>,
     /// No top-up goes beyond this: what had been paid before, plus the ceiling.
     pub(crate) cap_max: Amount,
     /// What was left in it when it was chosen.
     pub(crate) room: Amount,
+    /// What it had paid before this purchase.
+    pub(crate) paid: Amount,
+    /// Keeps other purchases off it.
+    pub(crate) _lease: Lease,
 }
 
 /// A hold with more room, and how much it has.
@@ -113,6 +118,7 @@ impl Spender {
         let value_max = inner.terms.window_value(bill.face_value, bill.price);
         lock_window(&link).allow(value_max);
         let (frames_in, frames) = mpsc::channel(1_024);
+        let room = hold.room;
         Self {
             inner,
             link,
@@ -125,7 +131,7 @@ impl Spender {
             retries: 0,
             acknowledged: 0,
             raising: None,
-            room_seen: (hold.room, 0),
+            room_seen: (room, 0),
             lost: Vec::new(),
             frames,
             frames_in,
@@ -161,6 +167,9 @@ impl Spender {
             self.have_book().await?;
             let limit = *allowed.borrow_and_update();
             self.issue(limit).await?;
+            if let Some(undrawn) = lock_window(&self.link).distrust().filter(|_| self.in_flight() == 0) {
+                return Err(PayerError::Undrawn { undrawn });
+            }
             let before = self.acknowledged;
             let is_waiting = self.in_flight() > 0 || self.books.values().any(|issuing| !issuing.is_open);
             tokio::select! {
@@ -246,11 +255,15 @@ impl Spender {
             .tickets
             .saturating_sub(self.acknowledged + self.in_flight() + self.unissued());
         let length = u32::try_from(left).unwrap_or(u32::MAX).max(1);
-        let (most, asked) = (self.bill.price, quote.terms.ticket_price);
+        let (asset, price) = (hold.terms.asset, self.bill.price);
         tokio::task::spawn_blocking(move || {
             // A quote that comes with an acknowledgement must not raise the price that was agreed to.
-            if asked > most {
-                return Err(Reject::compared(Code::PriceMismatch, most.0, asked.0));
+            let asked = quote.terms.ticket_price;
+            if asked > price {
+                return Err(Reject::compared(Code::PriceMismatch, price.0, asked.0));
+            }
+            if quote.terms.asset != asset {
+                return Err(Reject::of(Code::WrongAsset));
             }
             let secret = Preimage(clock::random());
             PayerBook::new(&hold, &quote, face_value, length, secret, &inner.key).map(|book| (book, quote))
@@ -397,6 +410,10 @@ impl Spender {
         match reject.code {
             Code::BookComplete | Code::BookFinished | Code::BookRedeemed | Code::BookIdle | Code::QuoteExpired => {
                 self.consider(next_quote);
+                if issuing.book.acknowledged() == 0 {
+                    // A book that comes to nothing is a try; too many in a row end the purchase.
+                    return self.pause(reject).await;
+                }
                 Ok(())
             }
             code if code.is_retryable() => self.pause(reject).await,
