@@ -123,6 +123,20 @@ pub struct Redeemed {
     pub unclaimed_books: u64,
 }
 
+impl Redeemed {
+    /// Receipts and refusals so far.
+    fn counts(shared: &Shared) -> (u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&shared.counters.receipts), count(&shared.counters.refusals))
+    }
+
+    fn since(before: (u64, u64), shared: &Shared) -> Self {
+        let (receipts, refusals) = Self::counts(shared);
+        let unclaimed_books = shared.rules().exposure().unclaimed_books;
+        Self { receipts: receipts - before.0, refusals: refusals - before.1, unclaimed_books }
+    }
+}
+
 impl Payee {
     /// Opens the store, listens, and sells.
     ///
@@ -171,18 +185,15 @@ impl Payee {
     /// # Errors
     /// [`PayeeError::Escrow`] if the escrow cannot be reached: the payee goes on trying by itself.
     pub async fn redeem(&self) -> Result<Redeemed, PayeeError> {
+        // The payee redeems by itself at the same time; whoever is first, it is counted here.
+        let before = Redeemed::counts(&self.shared);
         for book in self.shared.winning_books() {
             self.shared.close(&book, Reject::of(Code::BookRedeemed));
             // On a disk that hangs the rest is claimed when it works again.
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.shared.handed_over(&book)).await;
         }
-        let round = self.redeemer.lock().await.redeem_now().await?;
-        let unclaimed_books = self.shared.rules().exposure().unclaimed_books;
-        Ok(Redeemed {
-            receipts: round.receipts,
-            refusals: round.refusals,
-            unclaimed_books,
-        })
+        self.redeemer.lock().await.redeem_now().await?;
+        Ok(Redeemed::since(before, &self.shared))
     }
 
     /// Redeems what a stopped payee's store holds, without listening.
@@ -195,15 +206,10 @@ impl Payee {
         let shared = open(&key, &options.escrow, &options.terms, &options.store, catalog)?;
         let escrow = Arc::new(EscrowClient::new(options.escrow, &key)?);
         let mut redeemer = Redeemer::new(Arc::clone(&shared), Arc::clone(&escrow), key);
-        let round = redeemer.redeem_now().await;
+        let redeemed = redeemer.redeem_now().await;
         escrow.close().await;
-        let unclaimed_books = shared.rules().exposure().unclaimed_books;
-        let round = round?;
-        Ok(Redeemed {
-            receipts: round.receipts,
-            refusals: round.refusals,
-            unclaimed_books,
-        })
+        redeemed?;
+        Ok(Redeemed::since((0, 0), &shared))
     }
 
     /// How a stopped payee stands, from its store alone.

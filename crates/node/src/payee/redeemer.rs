@@ -31,15 +31,6 @@ pub(crate) struct Redeemer {
     next_try: Instant,
 }
 
-/// What one round of redeeming came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Round {
-    /// Claims that were paid.
-    pub(crate) receipts: u64,
-    /// Claims that were refused.
-    pub(crate) refusals: u64,
-}
-
 /// Works until the payee drains.
 pub(crate) async fn run(redeemer: Arc<tokio::sync::Mutex<Redeemer>>, shared: Arc<Shared>) {
     let mut drain = shared.drain.subscribe();
@@ -84,7 +75,7 @@ impl Redeemer {
     ///
     /// # Errors
     /// As [`Self::round`].
-    pub(crate) async fn redeem_now(&mut self) -> Result<Round, EscrowError> {
+    pub(crate) async fn redeem_now(&mut self) -> Result<(), EscrowError> {
         self.next_try = Instant::now();
         self.round().await
     }
@@ -93,8 +84,7 @@ impl Redeemer {
     ///
     /// # Errors
     /// [`EscrowError::Away`] if the escrow cannot be reached: what was due stays due.
-    pub(crate) async fn round(&mut self) -> Result<Round, EscrowError> {
-        let mut round = Round::default();
+    pub(crate) async fn round(&mut self) -> Result<(), EscrowError> {
         // Closing books makes claims due, and a full batch may leave more of them: go on while there is progress.
         loop {
             let tasks = self.shared.rules().tick(clock::now());
@@ -106,17 +96,17 @@ impl Redeemer {
                 }
             }
             if Instant::now() < self.next_try {
-                return Ok(round);
+                return Ok(());
             }
-            let before = round;
+            let before = self.shared.counters.receipts.load(Ordering::Relaxed);
             for task in others {
-                let result = self.carry_out(task, &mut round).await;
+                let result = self.carry_out(task).await;
                 self.note(&result);
                 result?;
             }
             // Refusals are no progress: what was refused waits for its own pause.
-            if closing.is_empty() && round.receipts == before.receipts {
-                return Ok(round);
+            if closing.is_empty() && before == self.shared.counters.receipts.load(Ordering::Relaxed) {
+                return Ok(());
             }
         }
     }
@@ -138,10 +128,10 @@ impl Redeemer {
         }
     }
 
-    async fn carry_out(&self, task: Task, round: &mut Round) -> Result<(), EscrowError> {
+    async fn carry_out(&self, task: Task) -> Result<(), EscrowError> {
         match task {
             Task::Close(book) => self.close(&book),
-            Task::Claim(claims) => self.claim(claims, round).await?,
+            Task::Claim(claims) => self.claim(claims).await?,
             Task::Check(hold) => self.check(&hold).await?,
             Task::Release(release) => self.release(release).await?,
             Task::SendRelease(release) => self.send_release(release).await?,
@@ -154,7 +144,7 @@ impl Redeemer {
         Ok(())
     }
 
-    async fn claim(&self, claims: Vec<Claim>, round: &mut Round) -> Result<(), EscrowError> {
+    async fn claim(&self, claims: Vec<Claim>) -> Result<(), EscrowError> {
         let escrow = self.escrow.address().key;
         let claims = List::new(claims).map_err(|_| EscrowError::Unintelligible)?;
         let count = u64::try_from(claims.as_slice().len()).unwrap_or(u64::MAX);
@@ -178,7 +168,7 @@ impl Redeemer {
                 match answer {
                     ClaimAnswer::Receipt(receipt) => match rules.receive(receipt, clock::now()) {
                         Ok(settled) => {
-                            round.receipts += 1;
+                            self.shared.counters.receipts.fetch_add(1, Ordering::Relaxed);
                             changes.push(Change::Settle(Box::new(settled)));
                         }
                         Err(reject) => {
@@ -187,7 +177,7 @@ impl Redeemer {
                         }
                     },
                     ClaimAnswer::Refusal(refusal) => {
-                        round.refusals += 1;
+                        self.shared.counters.refusals.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(code = %refusal.body.code, book = %refusal.body.book, "a claim was refused");
                         if rules.refused(refusal, clock::now()).is_ok() {
                             changes.push(Change::Refusal(Box::new(*refusal)));

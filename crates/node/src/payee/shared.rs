@@ -49,6 +49,10 @@ pub(crate) struct Counters {
     pub(crate) expected: AtomicU64,
     /// Claims sent, repeats included.
     pub(crate) claims: AtomicU64,
+    /// Claims that were paid.
+    pub(crate) receipts: AtomicU64,
+    /// Claims that were refused.
+    pub(crate) refusals: AtomicU64,
     /// Books opened.
     pub(crate) books: AtomicU64,
     /// Units delivered.
