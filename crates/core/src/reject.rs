@@ -86,7 +86,7 @@ codes! {
 
     /// This escrow or payee knows no such hold.
     40 HoldUnknown "hold_unknown" "check the escrow and the hold id";
-    /// The hold has expired or takes no tickets any more (now, expires_at).
+    /// The hold has expired or takes no tickets any more (now, last time it does).
     41 HoldExpired "hold_expired" "open a new hold";
     /// The hold was released.
     42 HoldReleased "hold_released" "open a new hold";

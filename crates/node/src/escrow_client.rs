@@ -58,7 +58,10 @@ impl EscrowClient {
     /// [`EscrowError::Rejected`] for its refusal, [`EscrowError::Away`] if it cannot be reached,
     /// [`EscrowError::Unintelligible`] if its answer is none.
     pub async fn request(&self, command: EscrowCommand) -> Result<EscrowAnswer, EscrowError> {
-        let request = encode(&EscrowRequest { account: self.account, command });
+        let request = encode(&EscrowRequest {
+            account: self.account,
+            command,
+        });
         let mut last = NetError::TimedOut;
         for _ in 0..2 {
             // An escrow that cannot even be connected to is away; only what was lost on the way is asked again.
@@ -112,7 +115,9 @@ impl EscrowClient {
     /// As [`Self::request`].
     pub async fn time(&self) -> Result<Timestamp, EscrowError> {
         let told = *self.told.lock().await;
-        let Some((time, at)) = told else { return Ok(self.info().await?.time) };
+        let Some((time, at)) = told else {
+            return Ok(self.info().await?.time);
+        };
         Ok(time.plus_ms(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)))
     }
 
@@ -140,7 +145,10 @@ async fn exchange(connection: &Connection, request: &[u8]) -> Result<EscrowAnswe
     let (mut send, mut recv) = connection.open().await?;
     send.send_frame(request).await?;
     send.finish()?;
-    let answer = recv.recv_frame(MESSAGE_BYTES_MAX).await?.ok_or(EscrowError::Unintelligible)?;
+    let answer = recv
+        .recv_frame(MESSAGE_BYTES_MAX)
+        .await?
+        .ok_or(EscrowError::Unintelligible)?;
     decode(&answer).map_err(|_| EscrowError::Unintelligible)
 }
 

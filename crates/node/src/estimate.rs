@@ -78,7 +78,10 @@ mod tests {
         // The mirror image: as many losers as there were winners.
         assert_eq!(winners_95(16, 0.9), (14.4, 12, 16));
         let (_, low, high) = winners_95(100_000, 0.999);
-        assert!(99_870 < low && low < 99_900 && 99_900 < high && high < 99_930, "{low} {high}");
+        assert!(
+            99_870 < low && low < 99_900 && 99_900 < high && high < 99_930,
+            "{low} {high}"
+        );
     }
 
     #[test]

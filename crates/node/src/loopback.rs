@@ -28,8 +28,14 @@ impl Default for LoopbackOptions {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             deposit: Amount(1_000_000_000_000),
-            escrow: EscrowConfig { listen: any_port, ..EscrowConfig::default() },
-            payee: PayeeConfig { listen: any_port, ..PayeeConfig::default() },
+            escrow: EscrowConfig {
+                listen: any_port,
+                ..EscrowConfig::default()
+            },
+            payee: PayeeConfig {
+                listen: any_port,
+                ..PayeeConfig::default()
+            },
             payer: PayerConfig::default(),
         }
     }

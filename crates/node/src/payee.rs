@@ -133,7 +133,11 @@ impl Redeemed {
     fn since(before: (u64, u64), shared: &Shared) -> Self {
         let (receipts, refusals) = Self::counts(shared);
         let unclaimed_books = shared.rules().exposure().unclaimed_books;
-        Self { receipts: receipts - before.0, refusals: refusals - before.1, unclaimed_books }
+        Self {
+            receipts: receipts - before.0,
+            refusals: refusals - before.1,
+            unclaimed_books,
+        }
     }
 }
 

@@ -34,10 +34,23 @@ pub(crate) enum Better {
 impl Figure {
     pub(crate) fn new(name: &str, unit: &'static str, better: Better, values: Vec<f64>, floors: Vec<f64>) -> Self {
         let (value, floor) = (median(&values), median(&floors));
-        let ratio = if better == Better::Less { value / floor } else { floor / value };
+        let ratio = if better == Better::Less {
+            value / floor
+        } else {
+            floor / value
+        };
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        Self { name: name.to_owned(), value, unit, floor, ratio, min, max, note: String::new() }
+        Self {
+            name: name.to_owned(),
+            value,
+            unit,
+            floor,
+            ratio,
+            min,
+            max,
+            note: String::new(),
+        }
     }
 
     pub(crate) fn with_note(mut self, note: impl Into<String>) -> Self {
@@ -60,10 +73,16 @@ pub(crate) const ALL: &[Bench] = &[("ticket-verify", ticket_verify::run), ("stre
 
 /// Runs all benches, or one, and prints its figures.
 pub(crate) fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
-    let chosen: Vec<_> = ALL.iter().filter(|(known, _)| name.is_none_or(|name| name == *known)).collect();
+    let chosen: Vec<_> = ALL
+        .iter()
+        .filter(|(known, _)| name.is_none_or(|name| name == *known))
+        .collect();
     if chosen.is_empty() {
         let known: Vec<_> = ALL.iter().map(|(known, _)| *known).collect();
-        return Err(Failure::Bench(format!("no such bench; there are: {}", known.join(", "))));
+        return Err(Failure::Bench(format!(
+            "no such bench; there are: {}",
+            known.join(", ")
+        )));
     }
     let mut figures = Vec::new();
     for (known, bench) in chosen {
@@ -73,12 +92,21 @@ pub(crate) fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
         figures.extend(bench().map_err(Failure::Bench)?);
     }
     if json {
-        println!("{}", serde_json::to_string_pretty(&figures).map_err(|error| Failure::Bench(error.to_string()))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&figures).map_err(|error| Failure::Bench(error.to_string()))?
+        );
         return Ok(());
     }
     for f in &figures {
-        println!("{:<16} {:>14.1} {:<12} [{:.1} .. {:.1}]", f.name, f.value, f.unit, f.min, f.max);
-        println!("{:<16} {:>14.1} {:<12} ratio {:.2}; {}", "  floor", f.floor, f.unit, f.ratio, f.note);
+        println!(
+            "{:<16} {:>14.1} {:<12} [{:.1} .. {:.1}]",
+            f.name, f.value, f.unit, f.min, f.max
+        );
+        println!(
+            "{:<16} {:>14.1} {:<12} ratio {:.2}; {}",
+            "  floor", f.floor, f.unit, f.ratio, f.note
+        );
     }
     Ok(())
 }

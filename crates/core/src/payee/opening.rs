@@ -98,7 +98,7 @@ impl Payee {
         }
         hold.check_shape()?;
         if now > takes_until(hold) {
-            return Err(Reject::compared(Code::HoldExpired, now.0, terms.expires_at.0));
+            return Err(Reject::compared(Code::HoldExpired, now.0, takes_until(hold).0));
         }
         let window = terms.redeem_by.0.saturating_sub(terms.expires_at.0);
         if window < self.terms.redeem_window_min_ms {

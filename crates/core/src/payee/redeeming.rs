@@ -22,7 +22,12 @@ pub(crate) struct Unclaimed {
 
 impl Unclaimed {
     pub(super) const fn new(row: WinnerRow, deadline: Timestamp) -> Self {
-        Self { row, deadline, refusals: 0, next_try: Timestamp(0) }
+        Self {
+            row,
+            deadline,
+            refusals: 0,
+            next_try: Timestamp(0),
+        }
     }
 
     pub(super) const fn deadline(&self) -> Timestamp {
@@ -79,15 +84,25 @@ impl Payee {
         if self.is_redeeming_due(now) {
             tasks.extend(self.winning_books.keys().copied().map(Task::Close));
         }
-        let mut due: Vec<&Unclaimed> = self.unclaimed.values().filter(|unclaimed| now >= unclaimed.next_try).collect();
+        let mut due: Vec<&Unclaimed> = self
+            .unclaimed
+            .values()
+            .filter(|unclaimed| now >= unclaimed.next_try)
+            .collect();
         due.sort_by_key(|unclaimed| unclaimed.next_try);
         due.truncate(CLAIMS_PER_BATCH_MAX);
         if !due.is_empty() {
-            tasks.push(Task::Claim(due.into_iter().map(|unclaimed| unclaimed.row.claim).collect()));
+            tasks.push(Task::Claim(
+                due.into_iter().map(|unclaimed| unclaimed.row.claim).collect(),
+            ));
         }
         if now >= self.next_housekeeping {
             self.next_housekeeping = now.plus_ms(HOUSEKEEPING_MS);
-            tasks.extend(self.holds.iter().filter_map(|(id, account)| task_of_hold(*id, account, now)));
+            tasks.extend(
+                self.holds
+                    .iter()
+                    .filter_map(|(id, account)| task_of_hold(*id, account, now)),
+            );
         }
         tasks
     }
@@ -104,7 +119,11 @@ impl Payee {
 
     /// Closed books are claimed anyway; open ones are closed for it when their winners are worth it, or it gets late.
     fn is_redeeming_due(&self, now: Timestamp) -> bool {
-        let winning = || self.winning_books.iter().filter_map(|(book, hold)| Some((book, self.holds.get(hold)?)));
+        let winning = || {
+            self.winning_books
+                .iter()
+                .filter_map(|(book, hold)| Some((book, self.holds.get(hold)?)))
+        };
         let owed = crate::amount::sum(winning().map(|(book, account)| account.liability(book)));
         let is_late = winning().any(|(_, account)| now >= account.terms().expires_at);
         owed >= u128::from(self.terms.redeem_at_value.0) || is_late
@@ -156,7 +175,10 @@ impl Payee {
     pub fn refused(&mut self, refusal: &Signed<Refusal>, now: Timestamp) -> Result<(), Reject> {
         let now = self.advance(now);
         let body = &refusal.body;
-        let unclaimed = self.unclaimed.get_mut(&body.book).ok_or(Reject::of(Code::BookUnknown))?;
+        let unclaimed = self
+            .unclaimed
+            .get_mut(&body.book)
+            .ok_or(Reject::of(Code::BookUnknown))?;
         let id = unclaimed.row.claim.book.body.hold;
         let account = self.holds.get_mut(&id).ok_or(Reject::of(Code::HoldUnknown))?;
         refusal.verify(&account.terms().escrow.check()?)?;
@@ -190,7 +212,10 @@ impl Payee {
     /// # Errors
     /// `hold_unknown`; `busy` if the hold has come into use again since the task was named.
     pub fn released(&mut self, release: Signed<Release>) -> Result<HoldRow, Reject> {
-        let account = self.holds.get_mut(&release.body.hold).ok_or(Reject::of(Code::HoldUnknown))?;
+        let account = self
+            .holds
+            .get_mut(&release.body.hold)
+            .ok_or(Reject::of(Code::HoldUnknown))?;
         if !account.is_settled() || account.row.release.is_some() {
             return Err(Reject::of(Code::Busy));
         }
@@ -269,10 +294,12 @@ fn task_of_hold(id: HoldId, account: &HoldAccount, now: Timestamp) -> Option<Tas
         _ if account.ended.is_some() => None,
         Some(release) if account.is_release_kept => Some(Task::SendRelease(release)),
         Some(_) => None,
-        None if !account.is_unchecked && now >= account.idle_since.plus_ms(HOLD_IDLE_MS) => Some(Task::Release(Release {
-            hold: id,
-            paid: account.row.paid,
-        })),
+        None if !account.is_unchecked && now >= account.idle_since.plus_ms(HOLD_IDLE_MS) => {
+            Some(Task::Release(Release {
+                hold: id,
+                paid: account.row.paid,
+            }))
+        }
         None => None,
     }
 }

@@ -615,9 +615,15 @@ fn a_refused_claim_waits_longer_each_time_and_keeps_no_other_waiting() {
         Some(Task::Claim(claims)) => claims.len(),
         _ => 0,
     };
-    assert_eq!((claims(&mut w, NOW.plus_ms(999)), claims(&mut w, NOW.plus_ms(1_000))), (1, 2));
+    assert_eq!(
+        (claims(&mut w, NOW.plus_ms(999)), claims(&mut w, NOW.plus_ms(1_000))),
+        (1, 2)
+    );
     w.payee.refused(&refused, NOW.plus_ms(1_000)).unwrap();
-    assert_eq!((claims(&mut w, NOW.plus_ms(2_999)), claims(&mut w, NOW.plus_ms(3_000))), (1, 2));
+    assert_eq!(
+        (claims(&mut w, NOW.plus_ms(2_999)), claims(&mut w, NOW.plus_ms(3_000))),
+        (1, 2)
+    );
 }
 
 #[test]
@@ -634,7 +640,10 @@ fn a_refusal_by_a_hold_that_has_ended_is_final_and_selling_goes_on() {
         let (_, open) = w.issue(&hold, 10, 5);
         assert_eq!(w.code(open), code);
         assert_eq!(w.payee.tick(hold.body.claim_deadline()), []);
-        assert_eq!((w.payee.health(), w.payee.exposure().liabilities), (Health::Selling, Amount(0)));
+        assert_eq!(
+            (w.payee.health(), w.payee.exposure().liabilities),
+            (Health::Selling, Amount(0))
+        );
     }
 }
 

@@ -89,7 +89,9 @@ impl Window {
     /// then nothing more is sent to it.
     #[must_use]
     pub fn distrust(&self) -> Option<u128> {
-        let allowed = self.acknowledged_value.saturating_add(u128::from(self.value_max.0).saturating_mul(2));
+        let allowed = self
+            .acknowledged_value
+            .saturating_add(u128::from(self.value_max.0).saturating_mul(2));
         (self.undrawn_value > allowed).then_some(self.undrawn_value)
     }
 

@@ -134,6 +134,10 @@ impl State {
         self.draining.send_replace(true);
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     pub(super) async fn drained(&self) {
         // An error would mean that the sender is gone, and it is a part of this.
         let _ = self.draining.subscribe().wait_for(|draining| *draining).await;

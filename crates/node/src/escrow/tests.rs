@@ -1,7 +1,7 @@
 use super::shared::REQUESTS_MAX;
 use super::*;
-use crate::config::EscrowConfig as Settings;
 use crate::clock;
+use crate::config::EscrowConfig as Settings;
 use crate::escrow_client::{EscrowClient, EscrowError};
 use tombola_core::amount::{Asset, DAY_MS};
 use tombola_core::book::{Anchor, Book};
@@ -20,7 +20,10 @@ use tombola_core::odds::Threshold;
 const FACE: Amount = Amount(1_000_000);
 
 fn request_header() -> RequestHeader {
-    RequestHeader { id: RequestId(clock::random()), issued_at: clock::now() }
+    RequestHeader {
+        id: RequestId(clock::random()),
+        issued_at: clock::now(),
+    }
 }
 
 fn key(n: u8) -> SecretKey {
@@ -351,7 +354,9 @@ async fn a_payee_beyond_its_hash_budget_is_told_both_numbers() {
     // Sent at once, so that nothing is worked off in between however slow the machine is.
     let (first, second) = tokio::join!(client.request(batch(claims.clone())), client.request(batch(claims)));
     let refused = [first, second].into_iter().filter_map(Result::err).collect::<Vec<_>>();
-    let [EscrowError::Rejected(reject)] = refused[..] else { panic!("any batch once, and one too many: {refused:?}") };
+    let [EscrowError::Rejected(reject)] = refused[..] else {
+        panic!("any batch once, and one too many: {refused:?}")
+    };
     assert_eq!((reject.code, reject.need), (Code::Busy, HASHES_PER_PAYEE_PER_SECOND));
     assert!(reject.has >= reject.need, "{reject}");
     assert_eq!(world.escrow.status().await.unwrap().turned_away, 1);

@@ -5,7 +5,7 @@ use crate::clock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tombola_core::limits::SERVED_GAP_MS;
-use tombola_core::message::EscrowCommand;
+use tombola_core::message::{EscrowCommand, Phase};
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault};
 use tombola_store::block_on::block_on;
 use tombola_store::redb_store::RedbStore;
@@ -29,6 +29,10 @@ pub(super) fn run(mut ledger: Ledger<RedbStore>, jobs: &Receiver<Job>, state: &S
 fn serve(ledger: &mut Ledger<RedbStore>, jobs: &Receiver<Job>, state: &State) -> Result<(), LedgerFault> {
     let mut next_tick = Instant::now();
     loop {
+        if state.is_draining() {
+            // What has begun is finished; nothing new is promised.
+            ledger.set_phase(Phase::Draining);
+        }
         let wait = next_tick.saturating_duration_since(Instant::now());
         match jobs.recv_timeout(wait) {
             Ok(first) => carry_out(ledger, gather(first, jobs))?,

@@ -87,7 +87,9 @@ fn admit(shared: &Arc<Shared>, book: &Arc<OpenedBook>, wanted: &Wanted) -> Resul
         return Err(Reject::of(Code::Unauthorized));
     }
     let is_closed = machine.closed().is_some();
-    let Some(ticket) = wanted.ticket.filter(|_| !is_closed) else { return Ok(()) };
+    let Some(ticket) = wanted.ticket.filter(|_| !is_closed) else {
+        return Ok(());
+    };
     let before = Drawn::of(&machine);
     let taken = machine.take(&ticket, &mut room, clock::now());
     shared.count_drawn(&machine, &before);
@@ -117,7 +119,10 @@ async fn send_units(
     if !is_same {
         *last = None;
     }
-    let sent = last.get_or_insert(SentUnits { content_hash: content.hash, units: from_unit..from_unit });
+    let sent = last.get_or_insert(SentUnits {
+        content_hash: content.hash,
+        units: from_unit..from_unit,
+    });
     for unit in from_unit..content.units() {
         // What this book paid for and was sent once may not have arrived: it is sent again, within bounds.
         let is_again = sent.units.contains(&unit) && lock(&book.machine).resend();

@@ -138,7 +138,10 @@ impl Redeemer {
             Task::Forget(hold) => {
                 self.shared.rules().forget(&hold);
                 // A row that stays is forgotten again after the next start.
-                let _ = self.shared.durable(self.shared.store.enqueue(vec![Change::Forget(hold)])).await;
+                let _ = self
+                    .shared
+                    .durable(self.shared.store.enqueue(vec![Change::Forget(hold)]))
+                    .await;
             }
         }
         Ok(())

@@ -69,7 +69,11 @@ pub(crate) struct Drawn {
 
 impl Drawn {
     pub(crate) fn of(book: &PayeeBook) -> Self {
-        Self { tickets: book.through(), records: book.records(), winners: book.winners() }
+        Self {
+            tickets: book.through(),
+            records: book.records(),
+            winners: book.winners(),
+        }
     }
 }
 
@@ -189,7 +193,13 @@ impl Shared {
             books.sort_unstable();
             let surplus = books.len().saturating_sub(CLOSED_BOOKS_PER_HOLD_MAX);
             let is_owed = |at: usize, through: u32| is_live && through > 0 && at >= surplus;
-            forgotten.extend(books.iter().enumerate().filter(|(at, (_, _, t))| !is_owed(*at, *t)).map(|(_, b)| b.1));
+            forgotten.extend(
+                books
+                    .iter()
+                    .enumerate()
+                    .filter(|(at, (_, _, t))| !is_owed(*at, *t))
+                    .map(|(_, b)| b.1),
+            );
         }
         let mut books = lock(&self.books);
         for id in forgotten {
@@ -208,10 +218,13 @@ impl Shared {
 
     /// Books with winners that are not handed over for claiming.
     pub(crate) fn winning_books(&self) -> Vec<Arc<OpenedBook>> {
-        let is_due = |book: &Arc<OpenedBook>| {
-            !book.handed_over.load(Ordering::Acquire) && lock(&book.machine).winners() > 0
-        };
-        lock(&self.books).values().filter(|book| is_due(book)).cloned().collect()
+        let is_due =
+            |book: &Arc<OpenedBook>| !book.handed_over.load(Ordering::Acquire) && lock(&book.machine).winners() > 0;
+        lock(&self.books)
+            .values()
+            .filter(|book| is_due(book))
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn open_books(&self) -> Vec<Arc<OpenedBook>> {
@@ -274,7 +287,9 @@ impl Shared {
     fn hand_over(&self, book: &OpenedBook) {
         {
             let mut machine = lock(&book.machine);
-            let Some(reject) = machine.closed().filter(|_| machine.is_durable()) else { return };
+            let Some(reject) = machine.closed().filter(|_| machine.is_durable()) else {
+                return;
+            };
             if book.handed_over.swap(true, Ordering::AcqRel) {
                 return;
             }
@@ -311,7 +326,9 @@ impl Shared {
             let change = Change::Winner(Box::new(machine.begin_write()?));
             Some((self.store.enqueue(vec![change.clone()]), change))
         };
-        let Some((queued, change)) = begin(&mut lock(&book.machine)) else { return };
+        let Some((queued, change)) = begin(&mut lock(&book.machine)) else {
+            return;
+        };
         let (shared, book) = (Arc::clone(self), Arc::clone(book));
         tokio::spawn(async move {
             shared.retry_until_durable(queued, change).await;

@@ -112,11 +112,18 @@ async fn present_hold(shared: &Arc<Shared>, hold: &Signed<Hold>) -> Result<Payee
         let (row, room) = rules.present_hold(hold, clock::now())?;
         // What is known already need not be written again.
         let is_news = before != Some(row);
-        (row, room, is_news.then(|| shared.store.enqueue(vec![Change::Hold(Box::new(row))])))
+        (
+            row,
+            room,
+            is_news.then(|| shared.store.enqueue(vec![Change::Hold(Box::new(row))])),
+        )
     };
     if let Some(queued) = queued {
         // The cap backs winners, so the revision is durable before anyone counts on it.
-        shared.durable(queued).await.map_err(|_| Reject::of(Code::Unavailable))?;
+        shared
+            .durable(queued)
+            .await
+            .map_err(|_| Reject::of(Code::Unavailable))?;
     }
     shared.wake_granted();
     Ok(PayeeAnswer::HoldState {
@@ -169,7 +176,9 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
     let (opened, queued) = {
         let mut rules = shared.rules();
         let opened = rules.finish_open(ready, clock::now())?;
-        let queued = opened.hold_row.map(|row| shared.store.enqueue(vec![Change::Hold(Box::new(row))]));
+        let queued = opened
+            .hold_row
+            .map(|row| shared.store.enqueue(vec![Change::Hold(Box::new(row))]));
         (opened, queued)
     };
     let book = Arc::new(OpenedBook {

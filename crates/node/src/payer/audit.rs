@@ -2,8 +2,8 @@
 
 use super::{Payer, PayerError};
 use crate::estimate::chance;
-use tombola_core::amount::Amount;
 use std::collections::BTreeMap;
+use tombola_core::amount::Amount;
 use tombola_core::key::{BookId, HoldId};
 use tombola_core::message::{Charge, StatementKind};
 use tombola_core::payer::{Audited, ChargeFault, JournalRow, audit_charge};
@@ -167,7 +167,10 @@ impl Tally {
             StatementKind::Charged(charge) => {
                 self.holds.entry(charge.hold.body.id()).or_default().1 += u128::from(charge.amount.0);
                 let receipt = &charge.receipt.body;
-                let (through, gross) = self.books.insert(receipt.book, (receipt.through, receipt.gross)).unwrap_or_default();
+                let (through, gross) = self
+                    .books
+                    .insert(receipt.book, (receipt.through, receipt.gross))
+                    .unwrap_or_default();
                 receipt.through > through && gross.checked_add(charge.amount) == Some(receipt.gross)
             }
             StatementKind::Returned { hold, paid, amount, .. } => {

@@ -193,7 +193,9 @@ impl Run<'_> {
 
     /// Opens another hold in place of one that has ended, with what the ceiling has left.
     async fn replace_hold(&mut self, reject: Reject) -> Result<(), PayerError> {
-        let Some(hold) = self.hold.take() else { return Err(PayerError::PayeeRejected(reject)) };
+        let Some(hold) = self.hold.take() else {
+            return Err(PayerError::PayeeRejected(reject));
+        };
         let status = self.payer.inner.hold_status(hold.hold.body.id()).await?;
         if status.state == HoldState::Open {
             // The payee's word alone ends no hold: it could still claim from it.
@@ -201,7 +203,11 @@ impl Run<'_> {
         }
         let spent = status.paid.saturating_sub(hold.paid);
         let spend_max = self.order.spend_max.saturating_sub(spent);
-        let purchase = Purchase { spend_max, cap: self.order.purchase.cap.min(spend_max), ..self.order.purchase };
+        let purchase = Purchase {
+            spend_max,
+            cap: self.order.purchase.cap.min(spend_max),
+            ..self.order.purchase
+        };
         self.hold = Some(self.payer.inner.open_hold(&self.order.quote.terms, &purchase).await?);
         Ok(())
     }
@@ -235,7 +241,10 @@ impl Run<'_> {
                 }
                 // The payee has restarted, or the book's hold has ended: what it drew it drew. Any other refusal may pass.
                 Err(PayerError::PayeeRejected(reject))
-                    if matches!(reject.code, Code::BookUnknown | Code::Unauthorized | Code::ServiceUnknown) => {}
+                    if matches!(
+                        reject.code,
+                        Code::BookUnknown | Code::Unauthorized | Code::ServiceUnknown
+                    ) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -379,8 +388,7 @@ impl Partial {
             .mode(0o600)
             .open(&path)
             .map_err(fault)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| PayerError::InUse { path: path.clone() })?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| PayerError::InUse { path: path.clone() })?;
         file.set_len(0).map_err(fault)?;
         let sidecar = Sidecar {
             version: SIDECAR_VERSION,
@@ -403,8 +411,9 @@ impl Partial {
 
     /// Two purchases never write one file, in whatever processes they run. The lock ends with the file handle.
     fn lock(&self) -> Result<(), PayerError> {
-        flock(&self.file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| PayerError::InUse { path: self.path.clone() })
+        flock(&self.file, FlockOperation::NonBlockingLockExclusive).map_err(|_| PayerError::InUse {
+            path: self.path.clone(),
+        })
     }
 
     fn fault(&self, error: &std::io::Error) -> PayerError {

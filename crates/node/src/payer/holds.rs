@@ -3,9 +3,9 @@
 use super::paying::HoldInUse;
 use super::{Inner, PayerError};
 use crate::escrow_client::EscrowError;
+use std::sync::{Arc, PoisonError, Weak};
 use tombola_core::amount::Amount;
 use tombola_core::hold::Hold;
-use std::sync::{Arc, PoisonError, Weak};
 use tombola_core::key::{AccountKey, HoldId, Signed};
 use tombola_core::limits::{BOOK_LENGTH_MAX, EXPIRY_MARGIN_MS};
 use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, HoldStatus};
@@ -31,7 +31,11 @@ struct Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.leased.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.hold);
+            inner
+                .leased
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&self.hold);
         }
     }
 }
@@ -40,11 +44,19 @@ impl Inner {
     /// Takes a hold for one purchase, unless another has it.
     pub(crate) fn lease(self: &Arc<Self>, hold: HoldId) -> Option<Lease> {
         let is_free = self.leased.lock().unwrap_or_else(PoisonError::into_inner).insert(hold);
-        is_free.then(|| Lease { _held: Arc::new(Held { inner: Arc::downgrade(self), hold }) })
+        is_free.then(|| Lease {
+            _held: Arc::new(Held {
+                inner: Arc::downgrade(self),
+                hold,
+            }),
+        })
     }
 
     fn is_leased(&self, hold: &HoldId) -> bool {
-        self.leased.lock().unwrap_or_else(PoisonError::into_inner).contains(hold)
+        self.leased
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(hold)
     }
 
     /// All open holds for a payee, oldest first.
@@ -87,7 +99,11 @@ impl Inner {
     }
 
     /// Sets the purchase's cap aside for the payee.
-    pub(crate) async fn open_hold(self: &Arc<Self>, quote: &QuoteTerms, purchase: &Purchase) -> Result<HoldInUse, PayerError> {
+    pub(crate) async fn open_hold(
+        self: &Arc<Self>,
+        quote: &QuoteTerms,
+        purchase: &Purchase,
+    ) -> Result<HoldInUse, PayerError> {
         let info = self.escrow.info().await?;
         let expires_at = info.time.plus_ms(self.terms.hold_life_ms);
         let hold = HoldRequest {
@@ -114,7 +130,13 @@ impl Inner {
         self.check_hold(&signed, &hold)?;
         let lease = self.lease(signed.body.id()).ok_or(PayerError::Unintelligible)?;
         let (cap_max, room) = (purchase.spend_max, signed.body.cap);
-        Ok(HoldInUse { hold: signed, cap_max, room, paid: Amount::ZERO, _lease: lease })
+        Ok(HoldInUse {
+            hold: signed,
+            cap_max,
+            room,
+            paid: Amount::ZERO,
+            _lease: lease,
+        })
     }
 
     /// A hold must say what was asked for, or tickets on it would be worth something else.

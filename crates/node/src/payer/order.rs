@@ -307,11 +307,19 @@ impl Inner {
                 let left = status.hold.body.cap.saturating_sub(status.paid);
                 on_event(PayerEvent::HoldReused { left });
                 let cap_max = Amount(status.paid.0.saturating_add(order.spend_max.0));
-                return Ok(HoldInUse { hold: status.hold, cap_max, room: left, paid: status.paid, _lease: lease });
+                return Ok(HoldInUse {
+                    hold: status.hold,
+                    cap_max,
+                    room: left,
+                    paid: status.paid,
+                    _lease: lease,
+                });
             }
         }
         let hold = self.open_hold(&order.quote.terms, &order.purchase).await?;
-        on_event(PayerEvent::HoldOpened { cap: hold.hold.body.cap });
+        on_event(PayerEvent::HoldOpened {
+            cap: hold.hold.body.cap,
+        });
         Ok(hold)
     }
 }
@@ -338,7 +346,9 @@ fn purchase(wanted: &Wanted, terms: &Terms, limits: &HoldLimits) -> Result<Purch
     // A single ticket that always wins costs its price and no more; what is drawn for needs room for bad luck.
     let is_exact = wanted.units == 1 && terms.price >= terms.face_value_min.max(limits.face_value_min);
     let factor = if is_exact { 1 } else { CEILING_FACTOR };
-    let ceiling = wanted.spend_max.unwrap_or_else(|| total.saturating_mul(factor).max(smallest));
+    let ceiling = wanted
+        .spend_max
+        .unwrap_or_else(|| total.saturating_mul(factor).max(smallest));
     Ok(plan(wanted.units, terms, limits, ceiling)?)
 }
 

@@ -365,14 +365,18 @@ impl Spender {
                 Ok(None)
             }
             BookFrame::Exhausted { need, .. } => self.top_up(need, on_event).await,
-            BookFrame::Closed { through, reject, next_quote } => {
-                self.closed(id, through, reject, next_quote).await.map(|()| None)
-            }
+            BookFrame::Closed {
+                through,
+                reject,
+                next_quote,
+            } => self.closed(id, through, reject, next_quote).await.map(|()| None),
         }
     }
 
     fn stream_lost(&mut self, id: BookId) -> Result<Option<Paid>, PayerError> {
-        let Some(mut issuing) = self.books.remove(&id) else { return Ok(None) };
+        let Some(mut issuing) = self.books.remove(&id) else {
+            return Ok(None);
+        };
         issuing.book.lost(&mut lock_window(&self.link));
         self.lost.push(issuing.book);
         Err(PayerError::Net(NetError::Lost))
@@ -440,7 +444,9 @@ impl Spender {
     /// The cap of the next top-up, within the ceiling.
     fn raised_cap(&self) -> Amount {
         let cap = self.hold.hold.body.cap;
-        let wished = cap.0.saturating_add(self.bill.face_value.saturating_mul(FACES_PER_TOP_UP).0);
+        let wished = cap
+            .0
+            .saturating_add(self.bill.face_value.saturating_mul(FACES_PER_TOP_UP).0);
         Amount(wished).min(self.hold.cap_max)
     }
 
@@ -523,7 +529,9 @@ impl Spender {
                 BookFrame::Exhausted { .. } => 0,
                 BookFrame::Closed { through, reject, .. } => {
                     let news = issuing.book.closed_by_payee(through, reject, window);
-                    self.inner.store.note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
+                    self.inner
+                        .store
+                        .note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
                     self.books.remove(&id);
                     news
                 }

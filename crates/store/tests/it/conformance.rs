@@ -8,10 +8,10 @@ use tombola_core::hold::{Hold, Release};
 use tombola_core::key::{HoldId, RequestId, Signed};
 use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, RequestHeader};
 use tombola_core::odds::Threshold;
-use tombola_store::block_on::block_on;
 use tombola_ledger::ledger::{Command, Outcome};
 use tombola_ledger::store::{Range, Store, Stored};
 use tombola_ledger::{key::Key, row::Table};
+use tombola_store::block_on::block_on;
 use tombola_store::model::ModelStore;
 use tombola_store::redb_store::RedbStore;
 

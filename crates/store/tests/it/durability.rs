@@ -11,11 +11,11 @@ use tombola_core::amount::{Amount, Asset};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::message::HoldState;
 use tombola_ledger::audit::Finding;
-use tombola_store::block_on::block_on;
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::{Ledger, LedgerFault};
 use tombola_ledger::row::{AccountRow, FORMAT, Row, Table};
 use tombola_ledger::store::{Change, Store, StoreFault, Stored};
+use tombola_store::block_on::block_on;
 use tombola_store::model::ModelStore;
 use tombola_store::redb_store::RedbStore;
 

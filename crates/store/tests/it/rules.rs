@@ -9,9 +9,9 @@ use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, HoldState,
 use tombola_core::odds::Threshold;
 use tombola_core::reject::Code;
 use tombola_ledger::audit::{AuditReport, audit};
-use tombola_store::block_on::block_on;
 use tombola_ledger::ledger::{Command, Outcome};
 use tombola_ledger::store::Store;
+use tombola_store::block_on::block_on;
 use tombola_store::model::ModelStore;
 use tombola_store::redb_store::RedbStore;
 

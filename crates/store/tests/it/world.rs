@@ -17,10 +17,10 @@ use tombola_core::message::{
 };
 use tombola_core::odds::Threshold;
 use tombola_core::reject::Code;
-use tombola_store::block_on::block_on;
 use tombola_ledger::holds::HoldCache;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::store::Store;
+use tombola_store::block_on::block_on;
 
 pub(crate) const START: Timestamp = Timestamp(1_800_000_000_000);
 pub(crate) const FACE: Amount = Amount(1_000);

@@ -34,7 +34,9 @@ async fn measure() -> Result<Vec<Figure>, String> {
     let content = Content::from_bytes(price, 1, Vec::new());
     let service = Service::new("/stream").map_err(|error| error.to_string())?;
     let catalog = MemoryCatalog::default().with(service, content);
-    let nodes = Loopback::start(directory.path(), &options()?, catalog).await.map_err(|error| error.to_string())?;
+    let nodes = Loopback::start(directory.path(), &options()?, catalog)
+        .await
+        .map_err(|error| error.to_string())?;
     let (mut rates, mut bytes, mut floors) = (Vec::new(), Vec::new(), Vec::new());
     pay(&nodes, PAYMENTS / 10).await?;
     for _ in 0..RUNS {
@@ -44,7 +46,8 @@ async fn measure() -> Result<Vec<Figure>, String> {
         bytes.push(per_payment);
     }
     nodes.stop().await;
-    let note = format!("window {WINDOW} = 4,000 tickets; floor: the same bytes over one stream, counted and not looked at");
+    let note =
+        format!("window {WINDOW} = 4,000 tickets; floor: the same bytes over one stream, counted and not looked at");
     let rate = Figure::new("stream", "payments/s", Better::More, rates, floors).with_note(note);
     let least = vec![TICKET_BYTES as f64; RUNS];
     let note = "all UDP payload both ways; floor: the bare record";
@@ -61,25 +64,43 @@ fn options() -> Result<LoopbackOptions, String> {
         face_value_max: money(FACE)?,
         ..defaults.payee
     };
-    let payer = PayerConfig { window_value: Some(money(WINDOW)?), ..defaults.payer };
-    Ok(LoopbackOptions { deposit: Amount(1_000_000_000_000_000), payee, payer, ..defaults })
+    let payer = PayerConfig {
+        window_value: Some(money(WINDOW)?),
+        ..defaults.payer
+    };
+    Ok(LoopbackOptions {
+        deposit: Amount(1_000_000_000_000_000),
+        payee,
+        payer,
+        ..defaults
+    })
 }
 
 /// Pays; returns payments per second and bytes per payment.
 async fn pay(nodes: &Loopback, payments: u64) -> Result<(f64, f64), String> {
     let address = nodes.payee.address().clone().with_path("stream");
     let ceiling = Amount::parse("1000000", DECIMALS).map_err(|error| error.to_string())?;
-    let order = nodes.payer.plan_payments(&address, payments, Some(ceiling)).await.map_err(|error| error.to_string())?;
+    let order = nodes
+        .payer
+        .plan_payments(&address, payments, Some(ceiling))
+        .await
+        .map_err(|error| error.to_string())?;
     let before = nodes.payee.status().map_err(|error| error.to_string())?;
     let (sent, received) = nodes.payer.udp_bytes(&address).await;
     let start = Instant::now();
-    nodes.payer.send(&order, &|_| ()).await.map_err(|error| error.to_string())?;
+    nodes
+        .payer
+        .send(&order, &|_| ())
+        .await
+        .map_err(|error| error.to_string())?;
     let seconds = start.elapsed().as_secs_f64();
     let (sent_after, received_after) = nodes.payer.udp_bytes(&address).await;
     let after = nodes.payee.status().map_err(|error| error.to_string())?;
     let records = after.records - before.records;
     if records != payments || after.tickets - before.tickets != payments {
-        return Err(format!("{payments} payments, {records} records: a figure that does not add up is none"));
+        return Err(format!(
+            "{payments} payments, {records} records: a figure that does not add up is none"
+        ));
     }
     let bytes = (sent_after - sent) + (received_after - received);
     Ok((payments as f64 / seconds, bytes as f64 / payments as f64))
@@ -94,7 +115,13 @@ async fn floor() -> Result<f64, String> {
     let total = PAYMENTS * 36;
     let accepting = server.clone();
     let counting = tokio::spawn(async move {
-        let connection = accepting.accept().await.ok_or("closed")?.establish().await.map_err(text)?;
+        let connection = accepting
+            .accept()
+            .await
+            .ok_or("closed")?
+            .establish()
+            .await
+            .map_err(text)?;
         let (mut send, mut recv) = connection.accept().await.map_err(text)?;
         let mut count = 0u64;
         while let Some(bytes) = recv.read_chunk(65_536).await.map_err(text)? {
@@ -105,7 +132,10 @@ async fn floor() -> Result<f64, String> {
         connection.closed().await;
         Ok::<(), String>(())
     });
-    let connection = client.connect(&Address::new(key.account(), "127.0.0.1", port)).await.map_err(text)?;
+    let connection = client
+        .connect(&Address::new(key.account(), "127.0.0.1", port))
+        .await
+        .map_err(text)?;
     let (mut send, mut recv) = connection.open().await.map_err(text)?;
     let piece = vec![7u8; 65_536 - 65_536 % TICKET_BYTES];
     let start = Instant::now();

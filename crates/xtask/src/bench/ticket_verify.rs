@@ -28,7 +28,9 @@ pub(super) fn run() -> Result<Vec<Figure>, String> {
         values.push(ticket_nanoseconds(run).map_err(|reject| reject.to_string())?);
     }
     let note = "floor: two one-block SHA-256 compressions of sha2, inputs and outputs through memory";
-    Ok(vec![Figure::new("ticket-verify", "ns/ticket", Better::Less, values, floors).with_note(note)])
+    Ok(vec![
+        Figure::new("ticket-verify", "ns/ticket", Better::Less, values, floors).with_note(note),
+    ])
 }
 
 /// What a ticket must cost: one compression for the chain, one for the draw.
@@ -67,7 +69,11 @@ fn ticket_nanoseconds(run: usize) -> Result<f64, tombola_core::reject::Reject> {
         while book.issue(BOOK_LENGTH_DEFAULT, &mut window, &mut records) > 0 {
             book.acknowledge(book.sent(), &mut window);
         }
-        let open = OpenBook { hold, quote, book: *book.signed() };
+        let open = OpenBook {
+            hold,
+            quote,
+            book: *book.signed(),
+        };
         let start = Instant::now();
         let mut opened = rules.open_book(open, NOW)?.book;
         for record in records.chunks_exact(36) {
@@ -77,7 +83,9 @@ fn ticket_nanoseconds(run: usize) -> Result<f64, tombola_core::reject::Reject> {
         }
         spent += start.elapsed().as_nanos();
         assert!(opened.is_complete(), "every ticket is drawn");
-        let closing = opened.close(tombola_core::reject::Reject::of(tombola_core::reject::Code::BookComplete));
+        let closing = opened.close(tombola_core::reject::Reject::of(
+            tombola_core::reject::Code::BookComplete,
+        ));
         rules.closed(&closing, NOW);
     }
     Ok(spent as f64 / f64::from(BOOKS) / f64::from(BOOK_LENGTH_DEFAULT))
@@ -122,5 +130,12 @@ fn hold(escrow: &SecretKey, payer: &SecretKey, payee: &SecretKey) -> Signed<Hold
         expires_at: NOW.plus_ms(DAY_MS),
         redeem_by: NOW.plus_ms(8 * DAY_MS),
     };
-    Signed::new(Hold { terms, revision: 0, cap: Amount(u64::MAX / 2) }, escrow)
+    Signed::new(
+        Hold {
+            terms,
+            revision: 0,
+            cap: Amount(u64::MAX / 2),
+        },
+        escrow,
+    )
 }
