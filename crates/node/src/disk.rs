@@ -6,6 +6,7 @@
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tombola_core::amount::Timestamp;
 use tombola_core::codec::decode;
@@ -39,7 +40,8 @@ struct Write<C> {
 }
 
 impl<C: Send + 'static> Disk<C> {
-    /// Opens or makes a file of one format version with these tables.
+    /// Opens or makes a file of one format version with these tables. Commits begin at least `interval` apart: zero where
+    /// somebody waits for each.
     ///
     /// # Errors
     /// [`StoreError`] if the file is held by another process, foreign, newer, or cannot be read.
@@ -48,6 +50,7 @@ impl<C: Send + 'static> Disk<C> {
         version: u64,
         tables: &[Rows],
         apply: Apply<C>,
+        interval: Duration,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let database = Arc::new(Database::create(path).map_err(|error| StoreError::open(error, version))?);
@@ -56,7 +59,7 @@ impl<C: Send + 'static> Disk<C> {
         let writer = Arc::clone(&database);
         std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || write_loop(&writer, &writes, apply))
+            .spawn(move || write_loop(&writer, &writes, apply, interval))
             .map_err(|error| StoreError::Io(error.kind()))?;
         Ok(Self { queue, database, since })
     }
@@ -144,8 +147,12 @@ fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     Ok(write)
 }
 
-fn write_loop<C>(database: &Database, writes: &mpsc::Receiver<Write<C>>, apply: Apply<C>) {
+fn write_loop<C>(database: &Database, writes: &mpsc::Receiver<Write<C>>, apply: Apply<C>, interval: Duration) {
+    let mut next = Instant::now();
     while let Ok(first) = writes.recv() {
+        // A lone write goes at once; in a rush, what comes within the interval shares one commit.
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        next = Instant::now() + interval;
         let mut size = first.changes.len();
         let mut group = vec![first];
         while size < GROUP_MAX {

@@ -10,6 +10,7 @@
 use crate::disk::{Disk, Rows, StoreError, add};
 use redb::{TableDefinition, WriteTransaction};
 use std::path::Path;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tombola_core::amount::Timestamp;
 use tombola_core::claim::Refusal;
@@ -68,7 +69,7 @@ pub(crate) struct PayeeStore(Disk<Change>);
 
 impl PayeeStore {
     pub(crate) fn open(path: &Path, now: Timestamp) -> Result<(Self, Loaded), StoreError> {
-        let disk = Disk::open(path, VERSION, &[HOLD, WINNER, REFUSAL], apply, now)?;
+        let disk = Disk::open(path, VERSION, &[HOLD, WINNER, REFUSAL], apply, Duration::ZERO, now)?;
         let (holds, winners) = (disk.read_all(HOLD, "hold")?, disk.read_all(WINNER, "winner")?);
         let loaded = Loaded {
             since: disk.since(),

@@ -272,7 +272,6 @@ impl Spender {
 
     async fn open(&mut self, book: PayerBook, quote: Quote) -> Result<BookId, PayerError> {
         let id = book.id();
-        self.inner.store.note(book.journal_row(None));
         let open = OpenBook {
             hold: self.hold.hold,
             quote,

@@ -9,6 +9,7 @@ use crate::disk::{Disk, Rows, StoreError};
 use redb::{TableDefinition, WriteTransaction};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 use tombola_core::amount::Timestamp;
 use tombola_core::codec::encode;
 use tombola_core::key::BookId;
@@ -17,13 +18,23 @@ use tombola_core::payer::JournalRow;
 const VERSION: u64 = 1;
 const JOURNAL: Rows = TableDefinition::new("journal");
 
+/// Nobody waits for a journal line, so an fsync for each would only take time from the tickets.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The payer's store.
 #[derive(Debug)]
 pub(crate) struct PayerStore(Disk<JournalRow>);
 
 impl PayerStore {
     pub(crate) fn open(path: &Path, now: Timestamp) -> Result<Self, StoreError> {
-        Ok(Self(Disk::open(path, VERSION, &[JOURNAL], apply, now)?))
+        Ok(Self(Disk::open(
+            path,
+            VERSION,
+            &[JOURNAL],
+            apply,
+            COMMIT_INTERVAL,
+            now,
+        )?))
     }
 
     /// Queues a line; nobody waits for it, as a missing one only makes the audit say "unknown".
