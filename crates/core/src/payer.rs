@@ -1,8 +1,8 @@
 //! The payer's rules: what a purchase may cost, issuing books, the window of unacknowledged tickets, and the audit.
 //!
 //! A payer's money leaves it only through its holds, which its escrow enforces. What is left to it is to choose a hold
-//! and a book ([`plan`]), to pay no further ahead than it wants to trust a payee ([`Window`]), and to check
-//! afterwards that every draw it was charged for really won ([`audit`]).
+//! and a book ([`plan()`]), to pay no further ahead than it wants to trust a payee ([`Window`]), and to check
+//! afterwards that every draw it was charged for really won ([`audit_charge`]).
 
 mod audit;
 mod issuer;
