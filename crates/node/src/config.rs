@@ -20,7 +20,7 @@ use tombola_core::amount::{Amount, Asset, HOUR_MS};
 use tombola_core::hold::Fee;
 use tombola_core::limits::{
     BOOK_LENGTH_DEFAULT, BOOK_LENGTH_MAX, HOLD_LIFE_DEFAULT_MS, HOLD_LIFE_MAX_MS, JUMP_DEFAULT, OPENS_PER_SECOND_MAX,
-    REDEEM_WINDOW_DEFAULT_MS, REDEEM_WINDOW_MIN_MS, UNIT_BYTES_MAX, WINDOW_PRICES_DEFAULT,
+    REDEEM_WINDOW_DEFAULT_MS, REDEEM_WINDOW_MIN_MS, UNIT_BYTES_MAX,
 };
 use tombola_net::Address;
 
@@ -281,8 +281,8 @@ impl PayerTerms {
     /// default the larger of one face value and 64 prices.
     #[must_use]
     pub fn window_value(&self, face_value: Amount, price: Amount) -> Amount {
-        self.window_value
-            .unwrap_or_else(|| face_value.max(price.saturating_mul(WINDOW_PRICES_DEFAULT)))
+        let default = || tombola_core::payer::Window::value_default(price, face_value);
+        self.window_value.unwrap_or_else(default)
     }
 }
 
