@@ -10,6 +10,7 @@ use crate::limits::{
     REQUEST_CONNECTION_BYTES_MAX, REQUEST_STREAM_BYTES_MAX, SERVER_SEND_BYTES_MAX, STREAMS_MAX,
     TICKET_CONNECTION_BYTES_MAX, TICKET_STREAM_BYTES_MAX,
 };
+use crate::reset;
 use crate::tls::{self, Identity};
 use quinn::{EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -63,7 +64,7 @@ impl Endpoint {
         // Tokens for later connections are a kind of resumption, and would let a peer be recognised.
         config.validation_token.sent(0);
         Ok(Self {
-            sockets: vec![socket(bind, Some(config))?],
+            sockets: vec![server_socket(bind, config, key)?],
             identity: Some(identity),
             transport: Arc::new(client_transport()),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
@@ -77,8 +78,8 @@ impl Endpoint {
     /// [`NetError::Bind`] if neither an IPv4 nor an IPv6 socket can be had.
     pub fn client(key: Option<&SecretKey>) -> Result<Self, NetError> {
         let identity = key.map(tls::identity).transpose()?;
-        let v4 = socket((Ipv4Addr::UNSPECIFIED, 0).into(), None);
-        let v6 = socket((Ipv6Addr::UNSPECIFIED, 0).into(), None);
+        let v4 = client_socket((Ipv4Addr::UNSPECIFIED, 0).into());
+        let v6 = client_socket((Ipv6Addr::UNSPECIFIED, 0).into());
         let sockets = match (v4, v6) {
             (Err(error), Err(_)) => return Err(error),
             (v4, v6) => v4.into_iter().chain(v6).collect(),
@@ -279,9 +280,21 @@ fn more_telling(first: NetError, second: NetError) -> NetError {
     }
 }
 
-fn socket(bind: SocketAddr, config: Option<quinn::ServerConfig>) -> Result<quinn::Endpoint, NetError> {
+fn server_socket(bind: SocketAddr, config: quinn::ServerConfig, key: &SecretKey) -> Result<quinn::Endpoint, NetError> {
+    let failed = |error: std::io::Error| NetError::Bind {
+        at: bind,
+        kind: error.kind(),
+    };
+    let udp = UdpSocket::bind(bind).map_err(failed)?;
+    // Known only now where the system picks the port.
+    let endpoint = reset::endpoint_config(key, udp.local_addr().map_err(failed)?);
+    quinn::Endpoint::new(endpoint, Some(config), udp, Arc::new(TokioRuntime)).map_err(failed)
+}
+
+/// Its port is another one each time, so no peer of before finds it, and its reset key is random.
+fn client_socket(bind: SocketAddr) -> Result<quinn::Endpoint, NetError> {
     UdpSocket::bind(bind)
-        .and_then(|udp| quinn::Endpoint::new(EndpointConfig::default(), config, udp, Arc::new(TokioRuntime)))
+        .and_then(|udp| quinn::Endpoint::new(EndpointConfig::default(), None, udp, Arc::new(TokioRuntime)))
         .map_err(|error| NetError::Bind {
             at: bind,
             kind: error.kind(),

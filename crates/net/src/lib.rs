@@ -38,6 +38,7 @@ pub mod connection;
 pub mod endpoint;
 pub mod error;
 pub mod limits;
+mod reset;
 pub mod stream;
 mod tls;
 

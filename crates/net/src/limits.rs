@@ -7,6 +7,9 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Clients ping this often, so that an idle but wanted connection survives three lost pings. Servers never ping: whoever
 /// wants a connection pays for it.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Packets of unknown connections are answered at most this often: 1,024 peers of a process that was killed are told within
+/// about a second, and a flood is answered with fewer and smaller packets than it has.
+pub const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// A handshake takes two round trips; whoever needs longer holds a place that others want.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The next address of a host is tried after this long, while earlier ones go on (RFC 8305 recommends 250 ms).

@@ -212,3 +212,30 @@ async fn a_host_that_does_not_exist_is_named() {
         error => panic!("{error}"),
     }
 }
+
+/// Spec: N-09.
+#[test]
+fn a_server_that_is_killed_and_restarted_tells_its_old_peers_at_once() {
+    // The server has a runtime of its own: dropped, nothing of it says goodbye, as after a kill.
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let (at_client, at_server) = (runtime(), runtime());
+    let (listening, address) = at_server.block_on(async { server(ClientKey::NotAsked) });
+    let bound = listening.local_addr().unwrap();
+    let accepting = at_server.spawn({
+        let listening = listening.clone();
+        async move { accept(&listening).await.unwrap() }
+    });
+    let client = at_client.block_on(async { Endpoint::client(None).unwrap() });
+    let connection = at_client.block_on(client.connect(&address)).unwrap();
+    let accepted = at_server.block_on(accepting).unwrap();
+    drop(at_server);
+    drop((listening, accepted));
+
+    at_client.block_on(async {
+        let _again = Endpoint::server(bound, &key(1), ClientKey::NotAsked).unwrap();
+        let (mut send, _recv) = connection.open().await.unwrap();
+        send.send_frame(b"still there?").await.unwrap();
+        // Without the reset it would be `TimedOut`, when the idle timeout is over.
+        assert_eq!(connection.closed().await, NetError::Lost);
+    });
+}
