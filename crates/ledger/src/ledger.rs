@@ -6,7 +6,7 @@ use crate::key::Key;
 use crate::query;
 use crate::request::VerifiedRequest;
 use crate::row::{AnswerAge, FORMAT, Header, MAGIC, Record, Row, Table, Totals};
-use crate::store::{Change, Range, Store, StoreFault, Stored};
+use crate::store::{Change, Commit, Range, Store, StoreFault, Stored};
 use crate::view::{Stop, View};
 use tombola_core::amount::{Amount, Asset, Timestamp};
 use tombola_core::codec::List;
@@ -179,7 +179,8 @@ impl<S: Store> Ledger<S> {
                 bytes: Row::Totals(totals).encode(),
             }),
         });
-        self.store.commit(changes).await?;
+        changes.sort_unstable_by_key(|change| change.key);
+        self.store.commit(commit_of(changes)).await?;
         self.totals = totals;
         self.totals_version = version;
         Ok(())
@@ -242,7 +243,7 @@ impl<S: Store> Ledger<S> {
             }
         }
         if !changes.is_empty()
-            && let Err(fault) = self.store.commit(changes).await
+            && let Err(fault) = self.store.commit(commit_of(changes)).await
         {
             self.health = Health::Stopped;
             return Err(fault.into());
@@ -401,7 +402,16 @@ async fn write_header<S: Store>(store: &S, config: &EscrowConfig) -> Result<(), 
             bytes: row.encode(),
         }),
     };
-    store.commit(rows.into_iter().map(first).collect()).await
+    store.commit(commit_of(rows.into_iter().map(first).collect())).await
+}
+
+/// Changes of the only writer, by the row of totals.
+fn commit_of(changes: Vec<Change>) -> Commit {
+    Commit {
+        changes,
+        reads: Vec::new(),
+        mark: Key::totals(),
+    }
 }
 
 fn decode_as<T: Record + Clone>(table: Table, stored: &Stored) -> Result<T, StoreFault> {

@@ -3,6 +3,7 @@
 use crate::key::Key;
 use crate::row::Table;
 use std::future::Future;
+use tombola_core::amount::Timestamp;
 
 /// A row as a store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,19 +45,55 @@ pub trait Reader: Send + Sync {
     fn scan(&self, range: &Range) -> impl Future<Output = Result<Vec<(Key, Stored)>, StoreFault>> + Send;
 }
 
+/// Rows to be changed together, and what they were decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// In key order, each key once.
+    pub changes: Vec<Change>,
+    /// Rows that were read and stay as they are, with the version that was loaded (0 for none), in key order. Given
+    /// only where several writers share a store; it refuses the whole commit if one has another version.
+    pub reads: Vec<(Key, u64)>,
+    /// One of the changes, whose row after it is the row of no other commit: a store that lost touch with its server
+    /// while it committed reads this row to learn what became of it.
+    pub mark: Key,
+}
+
+/// How many processes write to a store at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// One; the store locks out all others.
+    Sole,
+    /// Several, each under its own writer number.
+    Shared,
+}
+
 /// Keeps rows. Clones share one store; each load of it sees the last commit.
 pub trait Store: Reader + Clone + 'static {
     /// A reader for which time stands still.
     type Snapshot: Reader + 'static;
 
+    /// How many processes write to it.
+    fn sharing(&self) -> Sharing;
+
+    /// The store's own clock, where it has one that is not this machine's.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    fn clock(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreFault>> + Send;
+
     /// Everything as of the last commit, undisturbed by later ones.
     ///
     /// # Errors
     /// [`StoreFault`].
-    fn snapshot(&self) -> Result<Self::Snapshot, StoreFault>;
+    fn snapshot(&self) -> impl Future<Output = Result<Self::Snapshot, StoreFault>> + Send;
 
     /// Makes all changes durable, or none. After any fault but a conflict the store refuses all further commits.
-    fn commit(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreFault>> + Send;
+    ///
+    /// # Errors
+    /// [`StoreFault::Conflict`]: another writer changed a row that was read or is to be changed; nothing was changed,
+    /// and the caller loads and decides anew. Any other [`StoreFault`]: what became of the commit is unknown until the
+    /// store is opened again.
+    fn commit(&self, commit: Commit) -> impl Future<Output = Result<(), StoreFault>> + Send;
 }
 
 /// What went wrong with a store: the environment's fault, or another writer.

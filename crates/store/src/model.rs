@@ -3,19 +3,34 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
 use tombola_ledger::row::Table;
-use tombola_ledger::store::{Change, Range, Reader, Store, StoreFault, Stored};
+use tombola_ledger::store::{Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
 
 type Rows = BTreeMap<Key, Stored>;
 
 /// Rows in memory; clones share them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ModelStore {
     rows: Arc<Mutex<Arc<Rows>>>,
+    sharing: Sharing,
+}
+
+impl Default for ModelStore {
+    fn default() -> Self {
+        Self::new(Sharing::Sole)
+    }
 }
 
 impl ModelStore {
+    /// An empty store for one writer or for several.
+    #[must_use]
+    pub fn new(sharing: Sharing) -> Self {
+        let rows = Arc::default();
+        Self { rows, sharing }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Arc<Rows>> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,16 +58,26 @@ impl Reader for ModelStore {
 impl Store for ModelStore {
     type Snapshot = ModelSnapshot;
 
-    fn snapshot(&self) -> Result<ModelSnapshot, StoreFault> {
+    fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreFault> {
+        Ok(None)
+    }
+
+    async fn snapshot(&self) -> Result<ModelSnapshot, StoreFault> {
         Ok(ModelSnapshot(Arc::clone(&self.lock())))
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreFault> {
+    async fn commit(&self, commit: Commit) -> Result<(), StoreFault> {
+        let Commit { changes, reads, .. } = commit;
         let mut rows = self.lock();
-        for change in &changes {
-            let version = rows.get(&change.key).map_or(0, |stored| stored.version);
-            if version != change.before {
-                return Err(StoreFault::Conflict(change.key.table()));
+        let changed = changes.iter().map(|change| (&change.key, change.before));
+        for (key, before) in changed.chain(reads.iter().map(|(key, version)| (key, *version))) {
+            let version = rows.get(key).map_or(0, |stored| stored.version);
+            if version != before {
+                return Err(StoreFault::Conflict(key.table()));
             }
         }
         // Copied only while a snapshot holds on to the rows as they were.

@@ -51,9 +51,10 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
 use tombola_ledger::row::Table;
-use tombola_ledger::store::{Change, Range, Reader, Store, StoreFault, Stored};
+use tombola_ledger::store::{Change, Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -150,15 +151,24 @@ impl Reader for RedbStore {
 impl Store for RedbStore {
     type Snapshot = RedbSnapshot;
 
-    fn snapshot(&self) -> Result<RedbSnapshot, StoreFault> {
+    fn sharing(&self) -> Sharing {
+        Sharing::Sole
+    }
+
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreFault> {
+        Ok(None)
+    }
+
+    async fn snapshot(&self) -> Result<RedbSnapshot, StoreFault> {
         Ok(RedbSnapshot(begin(&self.shared)?))
     }
 
-    async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreFault> {
+    async fn commit(&self, commit: Commit) -> Result<(), StoreFault> {
         if self.shared.is_stopped.load(Ordering::Acquire) {
             return Err(StoreFault::Stopped);
         }
-        match self.write(changes) {
+        // `reads` are empty: nobody else writes to a file that is locked.
+        match self.write(commit.changes) {
             Ok(()) => Ok(()),
             Err(Failure::Conflict(table)) => Err(StoreFault::Conflict(table)),
             Err(Failure::Redb(error)) => {

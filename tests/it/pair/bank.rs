@@ -172,6 +172,6 @@ impl Bank {
     }
 
     pub(crate) fn audit(&self) -> AuditReport {
-        block_on(audit(&self.store.snapshot().unwrap(), &self.config)).unwrap()
+        block_on(audit(&block_on(self.store.snapshot()).unwrap(), &self.config)).unwrap()
     }
 }

@@ -172,7 +172,7 @@ pub(super) fn accounts(
 }
 
 pub(super) fn audit(store: &RedbStore, config: &EscrowConfig) -> Result<AuditReport, StoreFault> {
-    let snapshot = store.snapshot()?;
+    let snapshot = block_on(store.snapshot())?;
     block_on(audit::audit(&snapshot, config))
 }
 

@@ -14,7 +14,7 @@ use tombola_ledger::audit::Finding;
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::{Ledger, LedgerFault};
 use tombola_ledger::row::{AccountRow, FORMAT, Row, Table};
-use tombola_ledger::store::{Change, Store, StoreFault, Stored};
+use tombola_ledger::store::{Change, Commit, Store, StoreFault, Stored};
 use tombola_store::block_on::block_on;
 use tombola_store::model::ModelStore;
 use tombola_store::redb_store::RedbStore;
@@ -109,7 +109,12 @@ fn tamper<S: Store>(store: &S, key: Key, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = stored.bytes;
     change(&mut bytes);
     let after = Some(Stored { version: before, bytes });
-    block_on(store.commit(vec![Change { key, before, after }])).unwrap();
+    let commit = Commit {
+        changes: vec![Change { key, before, after }],
+        reads: Vec::new(),
+        mark: key,
+    };
+    block_on(store.commit(commit)).unwrap();
 }
 
 #[test]
@@ -239,7 +244,14 @@ fn after_a_failed_sync_nothing_is_committed_even_if_the_disk_recovers() {
         block_on(world.ledger.execute(batch(), START)),
         Err(LedgerFault::Stopped)
     );
-    assert_eq!(block_on(store.commit(Vec::new())), Err(StoreFault::Stopped));
+    assert_eq!(
+        block_on(store.commit(Commit {
+            changes: Vec::new(),
+            reads: Vec::new(),
+            mark: Key::totals(),
+        })),
+        Err(StoreFault::Stopped)
+    );
 }
 
 /// A disk in memory that loses what was not synced: it keeps an image of each sync.

@@ -51,7 +51,7 @@ on_each_store! {
 }
 
 pub(crate) fn audited<S: Store>(world: &World<S>) -> AuditReport {
-    let snapshot = world.ledger.store().snapshot().unwrap();
+    let snapshot = block_on(world.ledger.store().snapshot()).unwrap();
     block_on(audit(&snapshot, &config())).unwrap()
 }
 
