@@ -131,7 +131,10 @@ impl<'a> Work<'a> {
             EscrowCommand::Claim { .. }
             | EscrowCommand::Delegate { .. }
             | EscrowCommand::Withdraw { .. }
-            | EscrowCommand::Subscribe { .. } => Err(Reject::of(Code::NotOffered).into()),
+            | EscrowCommand::Subscribe { .. }
+            | EscrowCommand::SetPayout { .. }
+            | EscrowCommand::SetSplit { .. }
+            | EscrowCommand::Resubmit { .. } => Err(Reject::of(Code::NotOffered).into()),
         }
     }
 
@@ -352,6 +355,9 @@ mod tests {
             face_value_min: Amount(1),
             cap_min: Amount(1),
             writer: 0,
+            payout_fee: Amount::ZERO,
+            payout_min: Amount::ZERO,
+            epoch: 0,
         };
         let now = Timestamp(1);
         let mut work = Work::new(&config, Totals::EMPTY, now, Served::starting(now), Phase::Open);

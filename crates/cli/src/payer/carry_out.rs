@@ -287,7 +287,7 @@ fn entry_json(entry: &StatementEntry, asset: Asset) -> Value {
             state,
         } => json!({ "kind": "returned", "amount": show(amount), "hold": hold, "paid": show(paid), "state": state }),
         StatementKind::Charged(charge) => charge_json("charged", charge, asset),
-        StatementKind::Redeemed(charge) => charge_json("redeemed", charge, asset),
+        StatementKind::Redeemed(redemption) => charge_json("redeemed", &redemption.charge, asset),
         StatementKind::Sent { to, amount, reference } => {
             json!({ "kind": "sent", "amount": show(amount), "to": to, "reference": reference })
         }
@@ -297,6 +297,19 @@ fn entry_json(entry: &StatementEntry, asset: Asset) -> Value {
             reference,
             book,
         } => json!({ "kind": "received", "amount": show(amount), "from": from, "reference": reference, "book": book }),
+        StatementKind::Withdrawn { withdrawal, amount, .. } => {
+            json!({ "kind": "withdrawn", "amount": show(amount), "withdrawal": withdrawal })
+        }
+        StatementKind::WithdrawalPaid { withdrawal, reference } => {
+            json!({ "kind": "withdrawal_paid", "withdrawal": withdrawal, "reference": reference })
+        }
+        StatementKind::WithdrawalFailed { withdrawal, amount, .. } => {
+            json!({ "kind": "withdrawal_failed", "amount": show(amount), "withdrawal": withdrawal })
+        }
+        StatementKind::Shared { payee, book, amount } => {
+            json!({ "kind": "shared", "amount": show(amount), "payee": payee, "book": book })
+        }
+        StatementKind::Private => json!({ "kind": "private" }),
     };
     if let Some(object) = json.as_object_mut() {
         object.insert("sequence".to_owned(), entry.sequence.into());
