@@ -1,20 +1,30 @@
 //! A redb file with one writer thread and group commit, and what can go wrong with it: shared by payee and payer.
 //!
-//! All that waits is written in one transaction, and nobody is answered before it is durable. Commits are two-phase,
-//! because rows hold bytes that peers chose, and redb's one-phase commit rests on a checksum that is not cryptographic.
+//! All that waits is written together, and nobody is answered before it is durable. Commits are two-phase, because rows
+//! hold bytes that peers chose, and redb's one-phase commit rests on a checksum that is not cryptographic. Where somebody
+//! waits for each write it goes to a log first, which is durable in a third of the time, and into the file later with
+//! many others.
 
+mod log;
+#[cfg(test)]
+mod tests;
+
+use log::{Appended, Log};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tombola_core::amount::Timestamp;
-use tombola_core::codec::decode;
+use tombola_core::codec::{decode, encode};
 
 /// Writes that may wait; more mean that the disk is far behind.
 const QUEUE_MAX: usize = 65_536;
 /// Changes of one transaction: more would make the first of them wait too long.
 const GROUP_MAX: usize = 4_096;
+/// What is durable in the log goes into the file within this.
+const FOLD_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Numbers by name: `version` of the format, `since` when the file was made or restored, and counters.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -25,12 +35,30 @@ pub(crate) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 /// How changes of one kind are written inside a transaction.
 pub(crate) type Apply<C> = fn(&WriteTransaction, &mut dyn Iterator<Item = &C>) -> Result<(), StoreError>;
 
+/// When a write is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Commits {
+    /// At once, in a log beside the file: somebody waits for each write.
+    Logged,
+    /// With a commit of the file; these begin at least so far apart, as nobody waits.
+    Apart(Duration),
+}
+
 /// A redb file and its writer thread.
 #[derive(Debug)]
 pub(crate) struct Disk<C> {
-    queue: mpsc::SyncSender<Write<C>>,
+    /// Taken when it is closed.
+    queue: Option<mpsc::SyncSender<Message<C>>>,
+    writer: Option<JoinHandle<()>>,
     database: Arc<Database>,
     since: Timestamp,
+}
+
+#[derive(Debug)]
+enum Message<C> {
+    Write(Write<C>),
+    /// Puts all that is durable into the file, so that reading it finds all.
+    Fold(mpsc::SyncSender<Result<(), StoreError>>),
 }
 
 #[derive(Debug)]
@@ -39,9 +67,8 @@ struct Write<C> {
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-impl<C: Send + 'static> Disk<C> {
-    /// Opens or makes a file of one format version with these tables. Commits begin at least `interval` apart: zero where
-    /// somebody waits for each.
+impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
+    /// Opens or makes a file of one format version with these tables, and its log if it has one.
     ///
     /// # Errors
     /// [`StoreError`] if the file is held by another process, foreign, newer, or cannot be read.
@@ -50,18 +77,37 @@ impl<C: Send + 'static> Disk<C> {
         version: u64,
         tables: &[Rows],
         apply: Apply<C>,
-        interval: Duration,
+        commits: Commits,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let database = Arc::new(Database::create(path).map_err(|error| StoreError::open(error, version))?);
         let since = prepare(&database, version, tables, now)?;
-        let (queue, writes) = mpsc::sync_channel(QUEUE_MAX);
-        let writer = Arc::clone(&database);
-        std::thread::Builder::new()
+        let keeping = match commits {
+            Commits::Logged => Keeping::Logged(open_log(&database, path, apply)?),
+            Commits::Apart(interval) => Keeping::Apart {
+                interval,
+                next: Instant::now(),
+            },
+        };
+        let (queue, messages) = mpsc::sync_channel(QUEUE_MAX);
+        let writer = Writer {
+            database: Arc::clone(&database),
+            apply,
+            keeping,
+            pending: Vec::new(),
+            due: Instant::now(),
+            fault: None,
+        };
+        let writer = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || write_loop(&writer, &writes, apply, interval))
+            .spawn(move || writer.run(&messages))
             .map_err(|error| StoreError::Io(error.kind()))?;
-        Ok(Self { queue, database, since })
+        Ok(Self {
+            queue: Some(queue),
+            writer: Some(writer),
+            database,
+            since,
+        })
     }
 
     /// When the file was made or restored.
@@ -83,10 +129,19 @@ impl<C: Send + 'static> Disk<C> {
     /// [`StoreError::Busy`] when too many wait already.
     pub(crate) fn enqueue(&self, changes: Vec<C>) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         let (done, written) = oneshot::channel();
-        self.queue
-            .try_send(Write { changes, done })
+        let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
+        queue
+            .try_send(Message::Write(Write { changes, done }))
             .map_err(|_| StoreError::Busy)?;
         Ok(written)
+    }
+
+    /// Waits until the file has all that is durable.
+    fn fold(&self) -> Result<(), StoreError> {
+        let (done, folded) = mpsc::sync_channel(1);
+        let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
+        queue.send(Message::Fold(done)).map_err(|_| StoreError::Stopped)?;
+        folded.recv().unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Every row of a table, in the order of its keys.
@@ -98,6 +153,7 @@ impl<C: Send + 'static> Disk<C> {
         table: Rows,
         what: &'static str,
     ) -> Result<Vec<T>, StoreError> {
+        self.fold()?;
         let read = self.database.begin_read()?;
         let table = read.open_table(table)?;
         let mut rows = Vec::new();
@@ -112,10 +168,26 @@ impl<C: Send + 'static> Disk<C> {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub(crate) fn number(&self, name: &str) -> Result<u64, StoreError> {
-        let read = self.database.begin_read()?;
-        let value = read.open_table(META)?.get(name)?.map_or(0, |row| row.value());
-        Ok(value)
+        self.fold()?;
+        number(&self.database, name)
     }
+}
+
+impl<C> Drop for Disk<C> {
+    /// Closes the file: what is in the log goes into it, and then it can be opened again.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            // A writer that has panicked has said so.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn number(database: &Database, name: &str) -> Result<u64, StoreError> {
+    let read = database.begin_read()?;
+    let value = read.open_table(META)?.get(name)?.map_or(0, |row| row.value());
+    Ok(value)
 }
 
 fn prepare(database: &Database, version: u64, tables: &[Rows], now: Timestamp) -> Result<Timestamp, StoreError> {
@@ -128,7 +200,10 @@ fn prepare(database: &Database, version: u64, tables: &[Rows], now: Timestamp) -
                 meta.insert("version", version)?;
                 meta.insert("since", now.0)?;
             }
-            Some(found) if found == version => {}
+            // Every older format has the same tables; what it lacks is made when it is missed.
+            Some(found) if found <= version => {
+                meta.insert("version", version)?;
+            }
             Some(found) => return Err(StoreError::Version { found, known: version }),
         }
         for table in tables {
@@ -147,30 +222,204 @@ fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     Ok(write)
 }
 
-fn write_loop<C>(database: &Database, writes: &mpsc::Receiver<Write<C>>, apply: Apply<C>, interval: Duration) {
-    let mut next = Instant::now();
-    while let Ok(first) = writes.recv() {
-        // A lone write goes at once; in a rush, what comes within the interval shares one commit.
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
-        next = Instant::now() + interval;
-        let mut size = first.changes.len();
-        let mut group = vec![first];
-        while size < GROUP_MAX {
-            let Ok(next) = writes.try_recv() else { break };
-            size += next.changes.len();
-            group.push(next);
+/// Opens the log of a file, or makes it, and puts what only the log has into the file.
+fn open_log<C: bincode::Decode<()>>(database: &Database, path: &Path, apply: Apply<C>) -> Result<Log, StoreError> {
+    let path = path.with_extension("log");
+    let (id, applied) = (number(database, "log")?, number(database, "applied")?);
+    if id == 0 {
+        let log = Log::create(&path, applied)?;
+        let write = begin(database)?;
+        write.open_table(META)?.insert("log", log.id())?;
+        write.commit()?;
+        return Ok(log);
+    }
+    let (mut log, missing) = Log::open(&path, id, applied)?;
+    let mut changes = Vec::new();
+    for entry in &missing {
+        parse(entry, &mut changes).ok_or(StoreError::Corrupted { what: "log entry" })?;
+    }
+    if !missing.is_empty() {
+        commit(database, &mut changes.iter(), apply, Some(log.sequence()))?;
+    }
+    log.rewind();
+    Ok(log)
+}
+
+/// The changes of a log entry, each with its length ahead.
+fn spell<'a, C: bincode::Encode + 'a>(changes: impl Iterator<Item = &'a C>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for change in changes {
+        let bytes = encode(change);
+        body.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+        body.extend_from_slice(&bytes);
+    }
+    body
+}
+
+fn parse<C: bincode::Decode<()>>(mut body: &[u8], changes: &mut Vec<C>) -> Option<()> {
+    while let Some((length, rest)) = body.split_first_chunk() {
+        let (change, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        changes.push(decode(change).ok()?);
+        body = rest;
+    }
+    body.is_empty().then_some(())
+}
+
+/// The writer thread.
+struct Writer<C> {
+    database: Arc<Database>,
+    apply: Apply<C>,
+    keeping: Keeping,
+    /// Durable in the log and not yet in the file; they go there when it is `due`.
+    pending: Vec<C>,
+    due: Instant,
+    /// After an error nobody knows what the disk has, until a restart reads it.
+    fault: Option<StoreError>,
+}
+
+enum Keeping {
+    Logged(Log),
+    Apart { interval: Duration, next: Instant },
+}
+
+impl<C: bincode::Encode> Writer<C> {
+    fn run(mut self, messages: &mpsc::Receiver<Message<C>>) {
+        loop {
+            let message = if self.pending.is_empty() {
+                messages.recv().map_err(mpsc::RecvTimeoutError::from)
+            } else {
+                messages.recv_timeout(self.due.saturating_duration_since(Instant::now()))
+            };
+            match message {
+                Ok(Message::Write(first)) => self.write(first, messages),
+                Ok(Message::Fold(done)) => {
+                    // Who no longer waits has been cancelled.
+                    let _ = done.send(self.fold());
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => self.fold_by_itself(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return self.fold_by_itself(),
+            }
+            if !self.pending.is_empty() && Instant::now() >= self.due {
+                self.fold_by_itself();
+            }
         }
-        let result = commit(database, &group, apply);
-        for write in group {
+    }
+
+    /// Writes one message with all that wait, and answers them.
+    fn write(&mut self, first: Write<C>, messages: &mpsc::Receiver<Message<C>>) {
+        if let Keeping::Apart { interval, next } = &mut self.keeping {
+            // A lone write goes at once; in a rush, what comes within the interval shares one commit.
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
+            *next = Instant::now() + *interval;
+        }
+        let mut changes = first.changes;
+        let mut waiting = vec![first.done];
+        let mut folding = None;
+        while changes.len() < GROUP_MAX && folding.is_none() {
+            match messages.try_recv() {
+                Ok(Message::Write(more)) => {
+                    changes.extend(more.changes);
+                    waiting.push(more.done);
+                }
+                Ok(Message::Fold(done)) => folding = Some(done),
+                Err(_) => break,
+            }
+        }
+        let result = self.keep(changes);
+        for done in waiting {
             // Who no longer waits has been cancelled; its change is durable all the same.
-            let _ = write.done.send(result.clone());
+            let _ = done.send(result.clone());
+        }
+        if let Some(done) = folding {
+            let _ = done.send(self.fold());
+        }
+    }
+
+    /// Makes changes durable.
+    fn keep(&mut self, changes: Vec<C>) -> Result<(), StoreError> {
+        if self.fault.is_some() {
+            return Err(StoreError::AfterFault);
+        }
+        let result = self.keep_all(changes);
+        if let (Err(error), Keeping::Logged(_)) = (&result, &self.keeping) {
+            self.fault = Some(error.clone());
+        }
+        result
+    }
+
+    fn keep_all(&mut self, changes: Vec<C>) -> Result<(), StoreError> {
+        let Keeping::Logged(log) = &mut self.keeping else {
+            return commit(&self.database, &mut changes.iter(), self.apply, None);
+        };
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let body = spell(changes.iter());
+        let mut appended = log.append(&body)?;
+        if appended == Appended::Full {
+            self.fold()?;
+            let Keeping::Logged(log) = &mut self.keeping else {
+                return Ok(());
+            };
+            appended = log.append(&body)?;
+        }
+        if self.pending.is_empty() {
+            self.due = Instant::now() + FOLD_INTERVAL;
+        }
+        self.pending.extend(changes);
+        match appended {
+            Appended::Durable => Ok(()),
+            // Too much for the whole log: it goes where the log would have brought it.
+            Appended::Full => self.fold(),
+        }
+    }
+
+    /// Puts what the log has into the file, after which the log may begin at its front again.
+    fn fold(&mut self) -> Result<(), StoreError> {
+        if self.fault.is_some() {
+            return Err(StoreError::AfterFault);
+        }
+        let Keeping::Logged(log) = &mut self.keeping else {
+            return Ok(());
+        };
+        if !self.pending.is_empty() {
+            let folded = commit(
+                &self.database,
+                &mut self.pending.iter(),
+                self.apply,
+                Some(log.sequence()),
+            );
+            if let Err(error) = folded {
+                self.fault = Some(error.clone());
+                return Err(error);
+            }
+            self.pending.clear();
+        }
+        log.rewind();
+        Ok(())
+    }
+
+    /// As [`Self::fold`], when nobody asked.
+    fn fold_by_itself(&mut self) {
+        if let Err(error) = self.fold() {
+            tracing::error!(%error, "the log cannot be put into the store; both are kept and read at the next start");
+            // What is durable in the log stays there; nothing more is taken, and nothing is tried again.
+            self.pending.clear();
         }
     }
 }
 
-fn commit<C>(database: &Database, group: &[Write<C>], apply: Apply<C>) -> Result<(), StoreError> {
+fn commit<C>(
+    database: &Database,
+    changes: &mut dyn Iterator<Item = &C>,
+    apply: Apply<C>,
+    applied: Option<u64>,
+) -> Result<(), StoreError> {
     let write = begin(database)?;
-    apply(&write, &mut group.iter().flat_map(|write| &write.changes))?;
+    apply(&write, changes)?;
+    if let Some(sequence) = applied {
+        write.open_table(META)?.insert("applied", sequence)?;
+    }
     write.commit()?;
     Ok(())
 }
@@ -229,6 +478,12 @@ impl StoreError {
             redb::DatabaseError::Storage(storage) => storage.into(),
             _ => Self::Corrupted { what: "file header" },
         }
+    }
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error.kind())
     }
 }
 

@@ -59,7 +59,7 @@ pub enum Task {
 }
 
 /// What a receipt settles: to be written in one transaction. Spec: B-15.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct Settled {
     /// The hold, with what it has paid now.
     pub hold: HoldRow,

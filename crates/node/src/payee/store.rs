@@ -1,16 +1,17 @@
 //! What a payee must not lose: holds, winners that wait for a receipt, and the evidence of refusals.
 //!
+//! Someone waits for most changes, so each is durable in a log beside the file first ([`crate::disk`]): `payee.log`.
+//!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | u64: `version` of this format (1), `since`, `probe`, `winners` and `net` redeemed |
+//! | `meta` | name | u64: `version` of this format (2), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed |
 //! | `hold` | hold id, 32 bytes | [`HoldRow`], encoded as in the spec |
 //! | `winner` | book id, 32 bytes | [`WinnerRow`], one a book |
 //! | `refusal` | book id, 32 bytes | the last signed refusal of a claim on it |
 
-use crate::disk::{Disk, Rows, StoreError, add};
-use redb::{TableDefinition, WriteTransaction};
+use crate::disk::{Commits, Disk, Rows, StoreError, add};
+use redb::{Table, TableDefinition, WriteTransaction};
 use std::path::Path;
-use std::time::Duration;
 use tokio::sync::oneshot;
 use tombola_core::amount::Timestamp;
 use tombola_core::claim::Refusal;
@@ -18,13 +19,14 @@ use tombola_core::codec::encode;
 use tombola_core::key::{HoldId, Signed};
 use tombola_core::payee::{HoldRow, Settled, WinnerRow};
 
-const VERSION: u64 = 1;
+/// Version 1 had no log: a program that knows only that would miss what is in it.
+const VERSION: u64 = 2;
 const HOLD: Rows = TableDefinition::new("hold");
 const WINNER: Rows = TableDefinition::new("winner");
 const REFUSAL: Rows = TableDefinition::new("refusal");
 
 /// One change to the store.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, bincode::Encode, bincode::Decode)]
 pub(crate) enum Change {
     /// A hold is new or has changed.
     Hold(Box<HoldRow>),
@@ -69,7 +71,7 @@ pub(crate) struct PayeeStore(Disk<Change>);
 
 impl PayeeStore {
     pub(crate) fn open(path: &Path, now: Timestamp) -> Result<(Self, Loaded), StoreError> {
-        let disk = Disk::open(path, VERSION, &[HOLD, WINNER, REFUSAL], apply, Duration::ZERO, now)?;
+        let disk = Disk::open(path, VERSION, &[HOLD, WINNER, REFUSAL], apply, Commits::Logged, now)?;
         let (holds, winners) = (disk.read_all(HOLD, "hold")?, disk.read_all(WINNER, "winner")?);
         let loaded = Loaded {
             since: disk.since(),
@@ -101,31 +103,44 @@ impl PayeeStore {
 }
 
 fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -> Result<(), StoreError> {
-    for change in changes {
-        match change {
-            Change::Hold(row) => put(write, HOLD, &row.hold.body.id().0, row.as_ref())?,
-            Change::Forget(hold) => remove(write, HOLD, &hold.0)?,
-            Change::Winner(row) => put(write, WINNER, &row.claim.book.body.id().0, row.as_ref())?,
-            Change::Settle(settled) => {
-                remove(write, WINNER, &settled.book.0)?;
-                remove(write, REFUSAL, &settled.book.0)?;
-                put(write, HOLD, &settled.hold.hold.body.id().0, &settled.hold)?;
-                add(write, "winners", u64::from(settled.winners))?;
-                add(write, "net", settled.net.0)?;
+    let (mut probes, mut totals) = (0, Totals::default());
+    {
+        let mut holds = write.open_table(HOLD)?;
+        let mut winners = write.open_table(WINNER)?;
+        let mut refusals = write.open_table(REFUSAL)?;
+        for change in changes {
+            match change {
+                Change::Hold(row) => put(&mut holds, &row.hold.body.id().0, row.as_ref())?,
+                Change::Forget(hold) => remove(&mut holds, &hold.0)?,
+                Change::Winner(row) => put(&mut winners, &row.claim.book.body.id().0, row.as_ref())?,
+                Change::Settle(settled) => {
+                    remove(&mut winners, &settled.book.0)?;
+                    remove(&mut refusals, &settled.book.0)?;
+                    put(&mut holds, &settled.hold.hold.body.id().0, &settled.hold)?;
+                    totals.winners = totals.winners.saturating_add(u64::from(settled.winners));
+                    totals.net = totals.net.saturating_add(settled.net.0);
+                }
+                Change::Refusal(refusal) => put(&mut refusals, &refusal.body.book.0, refusal.as_ref())?,
+                Change::Probe => probes += 1,
             }
-            Change::Refusal(refusal) => put(write, REFUSAL, &refusal.body.book.0, refusal.as_ref())?,
-            Change::Probe => add(write, "probe", 1)?,
+        }
+    }
+    for (name, value) in [("probe", probes), ("winners", totals.winners), ("net", totals.net)] {
+        if value > 0 {
+            add(write, name, value)?;
         }
     }
     Ok(())
 }
 
-fn put<T: bincode::Encode>(write: &WriteTransaction, table: Rows, key: &[u8], row: &T) -> Result<(), StoreError> {
-    write.open_table(table)?.insert(key, encode(row).as_slice())?;
+type Opened<'a> = Table<'a, &'static [u8], &'static [u8]>;
+
+fn put<T: bincode::Encode>(table: &mut Opened<'_>, key: &[u8], row: &T) -> Result<(), StoreError> {
+    table.insert(key, encode(row).as_slice())?;
     Ok(())
 }
 
-fn remove(write: &WriteTransaction, table: Rows, key: &[u8]) -> Result<(), StoreError> {
-    write.open_table(table)?.remove(key)?;
+fn remove(table: &mut Opened<'_>, key: &[u8]) -> Result<(), StoreError> {
+    table.remove(key)?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! | `meta` | name | u64: `version` of this format (1), `since` |
 //! | `journal` | book id, 32 bytes | [`JournalRow`] |
 
-use crate::disk::{Disk, Rows, StoreError};
+use crate::disk::{Commits, Disk, Rows, StoreError};
 use redb::{TableDefinition, WriteTransaction};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,7 +32,7 @@ impl PayerStore {
             VERSION,
             &[JOURNAL],
             apply,
-            COMMIT_INTERVAL,
+            Commits::Apart(COMMIT_INTERVAL),
             now,
         )?))
     }
