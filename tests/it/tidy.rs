@@ -125,7 +125,7 @@ fn only_in(allowed: &[&str], crates: &[&str], words: &[&str]) {
     }
 }
 
-const CRATES: [&str; 6] = ["core", "ledger", "store", "net", "node", "cli"];
+const CRATES: [&str; 7] = ["lanes", "core", "ledger", "store", "net", "node", "cli"];
 
 /// Others may derive and implement its traits; how it is set up and called is one module's business.
 #[test]
@@ -140,6 +140,30 @@ fn only_the_clock_module_reads_time_and_randomness() {
     only_in(&["node/src/clock.rs"], &CRATES, &["SystemTime"]);
     let sources = ["SysRng", "OsRng", "getrandom", "rand::"];
     only_in(&["node/src/clock.rs", "node/src/key_file.rs"], &CRATES, &sources);
+}
+
+/// Vector instructions need it; the rest of the workspace must not even be able to ask for it.
+#[test]
+fn only_lanes_has_unsafe_code() {
+    let forbids = |manifest: &str| {
+        let own = manifest.contains("unsafe_code = \"forbid\"");
+        own || manifest.contains("[lints]\nworkspace = true")
+    };
+    for (path, text) in sources(&["toml"]) {
+        let is_manifest = path.file_name().is_some_and(|name| name == "Cargo.toml");
+        let is_lanes = path.parent().is_some_and(|parent| parent.ends_with("crates/lanes"));
+        if is_manifest {
+            assert_eq!(forbids(&text), !is_lanes, "{}", path.display());
+        }
+    }
+    let word = word("uns", "afe ");
+    for (path, text) in sources(&["rs"]) {
+        let is_lanes = path.starts_with(workspace().join("crates").join("lanes"));
+        for (line, number) in text.lines().zip(1..).filter(|_| !is_lanes) {
+            let is_comment = line.trim_start().starts_with("//");
+            assert!(is_comment || !line.contains(&word), "{}:{number}", path.display());
+        }
+    }
 }
 
 #[test]
@@ -167,11 +191,12 @@ fn the_ledger_decides_without_signatures() {
 
 /// Tests of a store run on servers that the harness starts, and the harness depends on core alone.
 ///
-/// `core <- ledger <- store`, `{core, ledger, store, net} <- node <- {gateway, cli}`, and nothing back.
+/// `lanes <- core <- ledger <- store`, `{core, ledger, store, net} <- node <- {gateway, cli}`, and nothing back.
 #[test]
 fn crates_depend_in_one_direction() {
-    let allowed: [(&str, &[&str]); 7] = [
-        ("core", &[]),
+    let allowed: [(&str, &[&str]); 8] = [
+        ("lanes", &[]),
+        ("core", &["lanes"]),
         ("ledger", &["core"]),
         ("store", &["core", "ledger", "tests"]),
         ("net", &["core"]),
