@@ -13,8 +13,8 @@ use tombola_core::escrow::EscrowConfig;
 use tombola_core::key::{AccountKey, HoldId};
 use tombola_core::limits::PAGE_ITEMS_MAX;
 use tombola_core::message::{
-    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, HoldStatus, Phase,
-    Redemption, STATEMENT_ITEMS_MAX, StatementEntry, StatementKind, StatementPage,
+    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, HoldStatus, Phase, Redemption,
+    STATEMENT_ITEMS_MAX, StatementEntry, StatementKind, StatementPage,
 };
 use tombola_core::reject::{Code, Reject};
 
