@@ -10,9 +10,8 @@ use tombola_core::hold::{Delegation, Hold, HoldTerms, Release};
 use tombola_core::key::{AccountKey, Signature, Signed, Tagged};
 use tombola_core::message::{
     AccountState, BookFrame, Charge, ClaimAnswer, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, Evidence,
-    HoldRequest,
-    HoldStatus, OpenBook, PayeeAnswer, PayeeRequest, ResponseHeader, ServiceOffer, StatementEntry, StatementKind,
-    StatementPage, TransferReceipt,
+    HoldRequest, HoldStatus, OpenBook, PayeeAnswer, PayeeRequest, ResponseHeader, ServiceOffer, StatementEntry,
+    StatementKind, StatementPage, TransferReceipt,
 };
 use tombola_core::quote::{Quote, QuoteTerms};
 use tombola_core::reject::Reject;
