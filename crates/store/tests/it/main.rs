@@ -13,3 +13,4 @@ mod durability;
 mod requests;
 mod rules;
 mod world;
+mod writers;
