@@ -3,6 +3,7 @@
 //! The library stands on core alone; what drives nodes is in `it/`.
 
 pub mod codes;
+pub mod postgres;
 pub mod process;
 pub mod spec;
 pub mod vectors;

@@ -1,8 +1,8 @@
 //! Claims, receipts and refusals: how winners become money, and what each side can show afterwards.
 
 use crate::amount::{Amount, Timestamp};
-use crate::book::Book;
-use crate::chain::{Preimage, step};
+use crate::book::{Book, Ticket};
+use crate::chain::Preimage;
 use crate::codec::{List, Tag, hex_bytes, tagged_hash};
 use crate::draw::{Draw, Reveal};
 use crate::hold::Hold;
@@ -108,10 +108,11 @@ impl Claim {
         let mut at = self.preimage;
         let mut winners = 0u32;
         for index in (1..=self.through).rev() {
-            if draw.wins(index, &at) {
+            let hashes = draw.hash(&Ticket { index, preimage: at });
+            if draw.is_win(hashes.number) {
                 winners = winners.saturating_add(1);
             }
-            at = step(&at, index);
+            at = hashes.below;
         }
         if at.0 != self.book.body.anchor.0 {
             return Err(Reject::of(Code::ChainBroken));

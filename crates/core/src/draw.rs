@@ -4,12 +4,13 @@
 //! book's threshold. The payer fixed `w[i]` by the anchor before it could know the reveal; the payee fixed the reveal by
 //! its commitment before the payer signed; no signature bytes are in it. So neither side can bias it.
 
-use crate::chain::{Preimage, SHA256_INITIAL, fill, last_block};
+use crate::book::Ticket;
+use crate::chain::{Preimage, STEP_BLOCK, digest, fill, last_block};
 use crate::codec::{Tag, hex_bytes, tagged_hash};
 use crate::key::BookId;
 use crate::odds::Threshold;
 use bincode::{Decode, Encode};
-use sha2::block_api::compress256;
+use tombola_lanes::{INITIAL, compress_each};
 use zeroize::Zeroize;
 
 /// A payee's secret half of a book's draws, until the book is claimed. Spec: Q-03.
@@ -57,9 +58,10 @@ impl Draw {
         let (left, right) = first.split_at_mut(32);
         left.copy_from_slice(&book.0);
         right.copy_from_slice(&reveal.0);
-        let mut midstate = SHA256_INITIAL;
-        compress256(&mut midstate, &[first]);
+        let mut midstate = [INITIAL];
+        compress_each(&mut midstate, &[first]);
         first.zeroize();
+        let [midstate] = midstate;
         Self { midstate, threshold }
     }
 
@@ -69,20 +71,101 @@ impl Draw {
     pub fn number(&self, index: u32, preimage: &Preimage) -> u64 {
         let mut block = LAST_BLOCK;
         fill(&mut block, &preimage.0, index);
-        let mut state = self.midstate;
-        compress256(&mut state, &[block]);
-        let [first, second, ..] = state;
-        let [a, b, c, d] = first.to_be_bytes();
-        let [e, f, g, h] = second.to_be_bytes();
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        let mut states = [self.midstate];
+        compress_each(&mut states, &[block]);
+        let [state] = states;
+        number_of(&state)
     }
 
     /// Whether a ticket wins: its number is at most the threshold. Spec: T-04.
     #[must_use]
     #[inline]
     pub fn wins(&self, index: u32, preimage: &Preimage) -> bool {
-        self.number(index, preimage) <= self.threshold.0
+        self.is_win(self.number(index, preimage))
     }
+
+    /// Whether a ticket that draws this number wins. Spec: T-04.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn is_win(&self, number: u64) -> bool {
+        number <= self.threshold.0
+    }
+
+    /// Both hashes of a ticket, side by side: they take hardly longer than one.
+    #[must_use]
+    #[inline]
+    pub(crate) fn hash(&self, ticket: &Ticket) -> Hashes {
+        let mut states = [INITIAL, self.midstate];
+        compress_each(&mut states, &both_blocks(ticket));
+        Hashes::of(&states)
+    }
+
+    /// Both hashes of each of some tickets, all side by side. Of more than [`RUN_MAX`] only those of the first are made.
+    #[inline]
+    pub(crate) fn hash_run(&self, tickets: &[Ticket], hashes: &mut [Hashes; RUN_MAX]) {
+        let mut states = [[INITIAL, self.midstate]; RUN_MAX];
+        let mut blocks = [[STEP_BLOCK, LAST_BLOCK]; RUN_MAX];
+        let mut count = 0usize;
+        for (blocks, ticket) in blocks.iter_mut().zip(tickets) {
+            for block in blocks {
+                fill(block, &ticket.preimage.0, ticket.index);
+            }
+            count = count.saturating_add(1);
+        }
+        let (states, blocks) = (states.get_mut(..count), blocks.get(..count));
+        let (states, blocks) = (states.unwrap_or_default(), blocks.unwrap_or_default());
+        compress_each(states.as_flattened_mut(), blocks.as_flattened());
+        for (hashes, states) in hashes.iter_mut().zip(states) {
+            *hashes = Hashes::of(states);
+        }
+    }
+}
+
+/// Tickets whose hashes are made at once: enough to fill all lanes, few enough for the stack.
+pub(crate) const RUN_MAX: usize = 16;
+
+#[inline]
+fn both_blocks(ticket: &Ticket) -> [[u8; 64]; 2] {
+    let mut blocks = [STEP_BLOCK, LAST_BLOCK];
+    for block in &mut blocks {
+        fill(block, &ticket.preimage.0, ticket.index);
+    }
+    blocks
+}
+
+/// What the two hashes of a ticket say. They depend on the ticket and its book only, so they may be made ahead of
+/// knowing whether the ticket will be drawn; a draw that is not asked for is not looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hashes {
+    /// `w[index - 1]`, if the ticket is good.
+    pub(crate) below: Preimage,
+    /// What the ticket draws.
+    pub(crate) number: u64,
+}
+
+impl Hashes {
+    /// A place for hashes that are not made yet.
+    pub(crate) const BLANK: Self = Self {
+        below: Preimage([0; 32]),
+        number: u64::MAX,
+    };
+
+    #[inline]
+    fn of([step, draw]: &[[u32; 8]; 2]) -> Self {
+        Self {
+            below: Preimage(digest(step)),
+            number: number_of(draw),
+        }
+    }
+}
+
+/// The first 8 bytes of a digest, little-endian.
+#[inline]
+fn number_of(state: &[u32; 8]) -> u64 {
+    let [first, second, ..] = *state;
+    let [a, b, c, d] = first.to_be_bytes();
+    let [e, f, g, h] = second.to_be_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl std::fmt::Debug for Draw {
@@ -120,5 +203,27 @@ mod tests {
         assert_eq!(Draw::new(&book, &reveal, Threshold(0)).number(9, &w), number);
         assert!(Draw::new(&book, &reveal, Threshold(number)).wins(9, &w));
         assert!(!Draw::new(&book, &reveal, Threshold(number - 1)).wins(9, &w));
+    }
+
+    #[test]
+    fn hashes_side_by_side_are_the_step_and_the_draw_of_each_ticket() {
+        let draw = Draw::new(&BookId([1; 32]), &Reveal([2; 32]), Threshold(7));
+        let tickets: Vec<Ticket> = (0..=u8::try_from(RUN_MAX).unwrap())
+            .map(|n| Ticket {
+                index: u32::from(n) * 77 + 1,
+                preimage: Preimage([n; 32]),
+            })
+            .collect();
+        for count in 0..=RUN_MAX + 1 {
+            let mut hashes = [Hashes::BLANK; RUN_MAX];
+            draw.hash_run(&tickets[..count], &mut hashes);
+            for (n, hashes) in hashes.iter().enumerate().take(count) {
+                let Ticket { index, preimage } = tickets[n];
+                assert_eq!(hashes.below, crate::chain::step(&preimage, index));
+                assert_eq!(hashes.number, draw.number(index, &preimage));
+                assert_eq!(draw.hash(&tickets[n]).number, hashes.number);
+                assert_eq!(draw.hash(&tickets[n]).below, hashes.below);
+            }
+        }
     }
 }

@@ -100,6 +100,9 @@ pub trait Store: Reader + Clone + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreFault {
+    /// An address that no database can be reached by.
+    #[error("no database can be reached by this address; check its form, user, password and sslmode")]
+    Address,
     /// Another process has it open.
     #[error("the store is locked by another process")]
     Locked,
@@ -112,6 +115,18 @@ pub enum StoreFault {
     /// A row has another version than the one that was loaded: another writer was there. Nothing was changed.
     #[error("a row of {} was changed by another writer", .0.name())]
     Conflict(Table),
+    /// The server may acknowledge what it could lose.
+    #[error("the database server runs with fsync = off and would lose commits; set fsync = on")]
+    NotDurable,
+    /// A database server refused a statement.
+    #[error("the database server refused with SQLSTATE {}", .0.escape_ascii())]
+    Server([u8; 5]),
+    /// A database server cannot be reached, or was not within the time that a store waits for it.
+    #[error("the database server cannot be reached; look after the server and open the store again")]
+    Unreachable,
+    /// A database server's certificate is not one that we trust.
+    #[error("the database server's certificate is not trusted; name its root by sslrootcert= in the address")]
+    Untrusted,
     /// Reading or writing failed.
     #[error("the disk failed: {0}")]
     Io(std::io::ErrorKind),

@@ -1,4 +1,4 @@
-//! Runs a future on a thread of its own, for a writer whose store is embedded: its futures are ready at once.
+//! Runs a future on a thread of its own, for a writer: what its store waits for happens elsewhere, or at once.
 
 use std::future::Future;
 use std::pin::pin;

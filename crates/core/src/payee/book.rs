@@ -11,9 +11,9 @@
 
 use crate::amount::{Amount, Timestamp};
 use crate::book::{Book, Ticket};
-use crate::chain::{Preimage, step, walk};
+use crate::chain::{Preimage, walk};
 use crate::claim::Claim;
-use crate::draw::{Draw, Reveal};
+use crate::draw::{Draw, Hashes, RUN_MAX, Reveal};
 use crate::key::{AccountKey, BookId, HoldId, Signed};
 use crate::limits::BOOK_IDLE_MS;
 use crate::reject::{Code, Reject};
@@ -152,6 +152,64 @@ impl PayeeBook {
     /// A typed reject, upon which the driver closes the book with it; `not_selling` alone is a pause: the ticket is
     /// not taken and may be presented again.
     pub fn take(&mut self, ticket: &Ticket, room: &mut impl Room, now: Timestamp) -> Result<Taken, Reject> {
+        let mut answer = Taken::Repeat;
+        self.take_all(std::slice::from_ref(ticket), room, now, |taken| answer = taken)?;
+        Ok(answer)
+    }
+
+    /// Takes tickets one after another, as they were sent, and tells what became of each that was taken.
+    ///
+    /// Hashes of tickets that follow on each other are made side by side, ahead of the rules; a ticket costs a third then.
+    ///
+    /// # Errors
+    /// As [`Self::take`], for the first ticket of which nothing was told.
+    pub fn take_all(
+        &mut self,
+        tickets: &[Ticket],
+        room: &mut impl Room,
+        now: Timestamp,
+        mut tell: impl FnMut(Taken),
+    ) -> Result<(), Reject> {
+        let mut hashes = [Hashes::BLANK; RUN_MAX];
+        let mut left = tickets;
+        while let Some((first, after_first)) = left.split_first() {
+            match self.run(left) {
+                // One alone is hashed where it is judged, and only if it gets that far.
+                [] | [_] => {
+                    tell(self.take_hashed(first, None, room, now)?);
+                    left = after_first;
+                }
+                run => {
+                    self.draw.hash_run(run, &mut hashes);
+                    for (ticket, hashes) in run.iter().zip(&hashes) {
+                        tell(self.take_hashed(ticket, Some(hashes), room, now)?);
+                    }
+                    left = left.get(run.len()..).unwrap_or_default();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The tickets at the front that both hashes will be wanted of, if all goes well: the next ones of an open book.
+    fn run<'a>(&self, tickets: &'a [Ticket]) -> &'a [Ticket] {
+        if self.kept.is_some() || self.closed.is_some() {
+            return &[];
+        }
+        let next = self.through.saturating_add(1)..=self.book.body.length;
+        let is_next = |(ticket, index): &(&Ticket, u32)| ticket.index == *index;
+        let count = tickets.iter().zip(next).take(RUN_MAX).take_while(is_next).count();
+        tickets.get(..count).unwrap_or_default()
+    }
+
+    /// Takes one ticket, whose hashes may have been made already. The only place that says what becomes of a ticket.
+    fn take_hashed(
+        &mut self,
+        ticket: &Ticket,
+        hashes: Option<&Hashes>,
+        room: &mut impl Room,
+        now: Timestamp,
+    ) -> Result<Taken, Reject> {
         if let Some(closed) = self.closed {
             return Err(closed);
         }
@@ -183,18 +241,19 @@ impl PayeeBook {
         self.last_ticket_at = self.last_ticket_at.max(now);
         // The common case: the very next ticket, of a book with room. One step and one draw, nothing allocated.
         if self.kept.is_none() && jump == 1 {
-            if step(&ticket.preimage, ticket.index) != known {
+            let hashes = hashes.copied().unwrap_or_else(|| self.draw.hash(ticket));
+            if hashes.below != known {
                 return Err(Reject::of(Code::ChainBroken));
             }
-            if let Err(full) = self.draw_next(ticket, room) {
+            if let Err(full) = self.draw_next(ticket, hashes.number, room) {
                 self.kept_count = 1;
                 return Ok(self.keep(*ticket, full));
             }
             self.records = self.records.saturating_add(1);
             return Ok(Taken::Drawn);
         }
-        let values = values_between(ticket, known_index);
-        if values.first().map(|lowest| step(&lowest.preimage, lowest.index)) != Some(known) {
+        let (values, below) = self.values_above(known_index, ticket);
+        if below != known {
             return Err(Reject::of(Code::ChainBroken));
         }
         self.kept_count = self.kept_count.saturating_add(1);
@@ -214,13 +273,15 @@ impl PayeeBook {
             return self.keep(kept, full);
         }
         self.kept = None;
-        let values = values_between(&kept, self.through);
+        let (values, _) = self.values_above(self.through, &kept);
         self.draw_all(&values, kept, room)
     }
 
-    fn draw_all(&mut self, values: &[Ticket], highest: Ticket, room: &mut impl Room) -> Taken {
+    fn draw_all(&mut self, values: &[(Ticket, u64)], highest: Ticket, room: &mut impl Room) -> Taken {
         let before = self.through;
-        let full = values.iter().find_map(|ticket| self.draw_next(ticket, room).err());
+        let full = values
+            .iter()
+            .find_map(|(ticket, number)| self.draw_next(ticket, *number, room).err());
         let drawn = self.through.saturating_sub(before).min(self.kept_count);
         self.records = self.records.saturating_add(drawn);
         self.kept_count = self.kept_count.saturating_sub(drawn);
@@ -233,10 +294,10 @@ impl PayeeBook {
         }
     }
 
-    /// Draws the index after `through`. A draw needs a reservation first, so that a winner is always paid.
-    fn draw_next(&mut self, ticket: &Ticket, room: &mut impl Room) -> Result<(), Reject> {
+    /// Lets the index after `through` draw its number. A draw needs a reservation first, so that a winner is always paid.
+    fn draw_next(&mut self, ticket: &Ticket, number: u64, room: &mut impl Room) -> Result<(), Reject> {
         self.reserve(room)?;
-        if self.draw.wins(ticket.index, &ticket.preimage) {
+        if self.draw.is_win(number) {
             room.win(&self.book.body.hold, &self.id);
             self.has_reservation = Reservation::None;
             self.winners = self.winners.saturating_add(1);
@@ -246,6 +307,23 @@ impl PayeeBook {
         self.through = ticket.index;
         self.top = ticket.preimage;
         Ok(())
+    }
+
+    /// The tickets above a known index up to the given one, ascending, each with the number it draws, and the chain value
+    /// at the known index: all from the one preimage, which may not be good.
+    fn values_above(&self, known_index: u32, highest: &Ticket) -> (Vec<(Ticket, u64)>, Preimage) {
+        let mut values = Vec::new();
+        let mut at = *highest;
+        while at.index > known_index {
+            let hashes = self.draw.hash(&at);
+            values.push((at, hashes.number));
+            at = Ticket {
+                index: at.index.saturating_sub(1),
+                preimage: hashes.below,
+            };
+        }
+        values.reverse();
+        (values, at.preimage)
     }
 
     fn reserve(&mut self, room: &mut impl Room) -> Result<(), Reject> {
@@ -458,19 +536,4 @@ pub struct Closing {
     pub reject: Reject,
     /// What is to be claimed.
     pub winners: Option<WinnerRow>,
-}
-
-/// The tickets above `known_index` up to the given one, ascending, from the one preimage.
-fn values_between(ticket: &Ticket, known_index: u32) -> Vec<Ticket> {
-    let mut values = vec![*ticket];
-    let mut at = *ticket;
-    while at.index > known_index.saturating_add(1) {
-        at = Ticket {
-            index: at.index.saturating_sub(1),
-            preimage: step(&at.preimage, at.index),
-        };
-        values.push(at);
-    }
-    values.reverse();
-    values
 }

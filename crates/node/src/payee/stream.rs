@@ -161,6 +161,7 @@ async fn open_book(
         send,
         acked: 0,
         next_quote_sent: false,
+        tickets: Vec::new(),
     };
     let end = stream.run(recv).await;
     stream.say_closed(end).await
@@ -208,6 +209,8 @@ struct BookStream {
     send: SendHalf,
     acked: u32,
     next_quote_sent: bool,
+    /// The records of one read; kept for its memory.
+    tickets: Vec<Ticket>,
 }
 
 /// What became of the tickets of one read.
@@ -299,22 +302,15 @@ impl BookStream {
         if machine.is_exhausted() {
             batch.note(machine.resume(&mut room));
         }
+        let (records, _) = buffer.as_chunks::<TICKET_BYTES>();
+        self.tickets.clear();
+        self.tickets.extend(records.iter().map(Ticket::from_bytes));
         let mut used = 0;
-        let mut fault = None;
-        for record in buffer.chunks_exact(TICKET_BYTES) {
-            let Ok(record) = <&[u8; TICKET_BYTES]>::try_from(record) else {
-                break;
-            };
-            match machine.take(&Ticket::from_bytes(record), &mut room, now) {
-                Ok(taken) => batch.note(taken),
-                Err(reject) if reject.code == Code::NotSelling => break,
-                Err(reject) => {
-                    fault = Some(reject);
-                    break;
-                }
-            }
+        let result = machine.take_all(&self.tickets, &mut room, now, |taken| {
+            batch.note(taken);
             used += TICKET_BYTES;
-        }
+        });
+        let fault = result.err().filter(|reject| reject.code != Code::NotSelling);
         self.shared.count_drawn(&machine, &before);
         let has_advanced = Drawn::of(&machine) != before;
         drop(machine);

@@ -10,6 +10,7 @@
 
 mod conformance;
 mod durability;
+mod postgres;
 mod requests;
 mod rules;
 mod world;

@@ -1,9 +1,11 @@
 //! Verify and draw, per ticket of a 4,096-ticket book, on one core: opening, both signatures, and every draw.
+//!
+//! Tickets are taken as a node takes them, all records of a read at once, and one by one as well.
 
 use super::{Better, Figure, RUNS};
-use sha2::block_api::compress256;
 use std::hint::black_box;
 use std::time::Instant;
+use tombola_core::book::TICKET_BYTES;
 use tombola_core::amount::{Amount, Asset, DAY_MS, Timestamp};
 use tombola_core::book::Ticket;
 use tombola_core::chain::Preimage;
@@ -11,47 +13,51 @@ use tombola_core::hold::{Fee, Hold, HoldTerms};
 use tombola_core::key::{QuoteId, SecretKey, Signed};
 use tombola_core::limits::BOOK_LENGTH_DEFAULT;
 use tombola_core::message::OpenBook;
-use tombola_core::payee::{Payee, PayeeTerms};
+use tombola_core::payee::{Payee, PayeeTerms, Taken};
 use tombola_core::payer::{PayerBook, Window};
 use tombola_core::quote::{EpochSecret, Escrows, Service};
+use tombola_lanes::compress_each;
 
 const NOW: Timestamp = Timestamp(20_000 * DAY_MS);
 const PRICE: Amount = Amount(100_000);
 const FACE: Amount = Amount(100_000_000);
 /// Books of one run: 0.4 s of work, so that a run is long against what disturbs it.
 const BOOKS: u32 = 800;
+/// Records of one full read of a node.
+const READ_TICKETS: usize = 1_820;
+/// Tickets whose compressions the floor does at once; more would only measure memory.
+const FLOOR_TICKETS: usize = 16;
 
 pub(super) fn run() -> Result<Vec<Figure>, String> {
-    let (mut values, mut floors) = (Vec::new(), Vec::new());
-    for run in 0..RUNS {
-        floors.push(floor());
-        values.push(ticket_nanoseconds(run).map_err(|reject| reject.to_string())?);
-    }
-    let note = "floor: two one-block SHA-256 compressions of sha2, inputs and outputs through memory";
-    Ok(vec![
-        Figure::new("ticket-verify", "ns/ticket", Better::Less, values, floors).with_note(note),
-    ])
-}
-
-/// What a ticket must cost: one compression for the chain, one for the draw.
-fn floor() -> f64 {
-    const TICKETS: u32 = 2_000_000;
-    let mut state = [7u32; 8];
-    let mut block = [3u8; 64];
-    let start = Instant::now();
-    for index in 0..TICKETS {
-        block[32..36].copy_from_slice(&index.to_le_bytes());
-        for _ in 0..2 {
-            let mut out = black_box([9u32; 8]);
-            compress256(&mut out, &[block]);
-            state = black_box(out);
+    let mut figures = Vec::new();
+    for (name, tickets, note) in [
+        ("ticket-verify", READ_TICKETS, "in runs, as a node takes all records of a read"),
+        ("ticket-verify-single", 1, "each record taken alone"),
+    ] {
+        let (mut values, mut floors) = (Vec::new(), Vec::new());
+        for run in 0..RUNS {
+            floors.push(floor(tickets.min(FLOOR_TICKETS)));
+            values.push(ticket_nanoseconds(run, tickets).map_err(|reject| reject.to_string())?);
         }
+        let note = format!("{note}; floor: two SHA-256 compressions a ticket, as many side by side, through memory");
+        figures.push(Figure::new(name, "ns/ticket", Better::Less, values, floors).with_note(note));
     }
-    black_box(state);
-    start.elapsed().as_nanos() as f64 / f64::from(TICKETS)
+    Ok(figures)
 }
 
-fn ticket_nanoseconds(run: usize) -> Result<f64, tombola_core::reject::Reject> {
+/// What tickets must cost: one compression for the chain, one for the draw, all of `tickets` side by side.
+fn floor(tickets: usize) -> f64 {
+    const TICKETS: usize = 2_000_000;
+    let mut states = vec![[9u32; 8]; 2 * tickets];
+    let blocks = vec![[3u8; 64]; 2 * tickets];
+    let start = Instant::now();
+    for _ in 0..TICKETS / tickets {
+        compress_each(black_box(&mut states), black_box(&blocks));
+    }
+    start.elapsed().as_nanos() as f64 / TICKETS as f64
+}
+
+fn ticket_nanoseconds(run: usize, read: usize) -> Result<f64, tombola_core::reject::Reject> {
     let (escrow, payer, payee) = (key(1), key(2), key(3));
     let mut rules = payee_rules(&escrow, &payee)?;
     let hold = hold(&escrow, &payer, &payee);
@@ -74,12 +80,14 @@ fn ticket_nanoseconds(run: usize) -> Result<f64, tombola_core::reject::Reject> {
             quote,
             book: *book.signed(),
         };
+        let (records, _) = records.as_chunks::<TICKET_BYTES>();
+        let mut tickets = Vec::with_capacity(read);
         let start = Instant::now();
         let mut opened = rules.open_book(open, NOW)?.book;
-        for record in records.chunks_exact(36) {
-            if let Ok(record) = record.try_into() {
-                opened.take(&Ticket::from_bytes(record), &mut rules, NOW)?;
-            }
+        for records in records.chunks(read) {
+            tickets.clear();
+            tickets.extend(records.iter().map(Ticket::from_bytes));
+            opened.take_all(&tickets, &mut rules, NOW, |taken| assert_eq!(taken, Taken::Drawn))?;
         }
         spent += start.elapsed().as_nanos();
         assert!(opened.is_complete(), "every ticket is drawn");

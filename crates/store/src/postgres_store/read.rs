@@ -1,0 +1,213 @@
+//! Reading: a few connections that are lent out, and snapshots.
+
+use super::session::{Moment, Session};
+use super::statement::Plain;
+use super::trouble::Trouble;
+use super::{Pauses, Shared, spawned};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tombola_core::amount::Timestamp;
+use tombola_ledger::key::Key;
+use tombola_ledger::store::{Range, Reader, StoreFault, Stored};
+
+/// Reads at once. A server has some hundred connections for all of its clients.
+const READERS_MAX: usize = 4;
+/// Snapshots at once; the next one waits.
+const SNAPSHOTS_MAX: usize = 8;
+
+/// Connections that read, and how many there may be.
+#[derive(Debug)]
+pub(super) struct Readers {
+    idle: Mutex<Vec<Session>>,
+    readers: Semaphore,
+    snapshots: Arc<Semaphore>,
+}
+
+impl Default for Readers {
+    fn default() -> Self {
+        Self {
+            idle: Mutex::default(),
+            readers: Semaphore::new(READERS_MAX),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+        }
+    }
+}
+
+impl Readers {
+    fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Session> {
+        let mut idle = self.lock();
+        idle.retain(|session| !session.is_closed());
+        idle.pop()
+    }
+
+    /// Keeps a session that is in no transaction.
+    fn keep(&self, session: Session) {
+        let mut idle = self.lock();
+        if idle.len() < READERS_MAX {
+            idle.push(session);
+        }
+    }
+}
+
+/// A question that can be asked again when a connection is lost.
+pub(super) trait Question: Sync {
+    type Answer: Send;
+
+    fn ask(&self, session: &Session) -> impl Future<Output = Result<Self::Answer, Trouble>> + Send;
+}
+
+/// The rows of these keys.
+pub(super) struct WhichRows(pub(super) Vec<Key>);
+/// The rows of a range.
+pub(super) struct WhichRange(pub(super) Range);
+/// The server's time.
+pub(super) struct WhatTime;
+
+impl Question for WhichRows {
+    type Answer = Vec<Option<Stored>>;
+
+    async fn ask(&self, session: &Session) -> Result<Self::Answer, Trouble> {
+        session.load(&self.0, Moment::Own).await
+    }
+}
+
+impl Question for WhichRange {
+    type Answer = Vec<(Key, Stored)>;
+
+    async fn ask(&self, session: &Session) -> Result<Self::Answer, Trouble> {
+        session.scan(&self.0).await
+    }
+}
+
+impl Question for WhatTime {
+    type Answer = Timestamp;
+
+    async fn ask(&self, session: &Session) -> Result<Self::Answer, Trouble> {
+        session.clock().await
+    }
+}
+
+impl Shared {
+    /// Asks until there is an answer or patience ends.
+    pub(super) async fn read<Q: Question>(&self, question: &Q) -> Result<Q::Answer, StoreFault> {
+        let deadline = self.deadline();
+        let permit = timeout_at(deadline, self.readers.readers.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(StoreFault::Unreachable);
+        };
+        let mut pauses = Pauses::new(deadline);
+        loop {
+            let session = match self.readers.take() {
+                Some(session) => session,
+                None => self.connect(deadline).await?,
+            };
+            match timeout_at(deadline, question.ask(&session)).await {
+                Ok(Ok(answer)) => {
+                    self.readers.keep(session);
+                    return Ok(answer);
+                }
+                Ok(Err(Trouble::Lost | Trouble::Again)) => pauses.next().await?,
+                Ok(Err(trouble)) => return Err(trouble.fault()),
+                Err(_) => return Err(StoreFault::Unreachable),
+            }
+        }
+    }
+}
+
+/// The rows of one moment, on a connection of its own while it lives.
+pub struct PostgresSnapshot {
+    session: Option<Arc<Session>>,
+    shared: Arc<Shared>,
+    runtime: Handle,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl PostgresSnapshot {
+    pub(super) async fn begin(shared: Arc<Shared>, runtime: Handle) -> Result<Self, StoreFault> {
+        let deadline = shared.deadline();
+        let permit = timeout_at(deadline, Arc::clone(&shared.readers.snapshots).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(StoreFault::Unreachable);
+        };
+        let mut pauses = Pauses::new(deadline);
+        loop {
+            let session = match shared.readers.take() {
+                Some(session) => session,
+                None => shared.connect(deadline).await?,
+            };
+            match timeout_at(deadline, stand_still(&session)).await {
+                Ok(Ok(())) => {
+                    return Ok(Self {
+                        session: Some(Arc::new(session)),
+                        shared,
+                        runtime,
+                        permit: Some(permit),
+                    });
+                }
+                Ok(Err(Trouble::Lost | Trouble::Again)) => pauses.next().await?,
+                Ok(Err(trouble)) => return Err(trouble.fault()),
+                Err(_) => return Err(StoreFault::Unreachable),
+            }
+        }
+    }
+
+    fn session(&self) -> Result<Arc<Session>, StoreFault> {
+        self.session.clone().ok_or(StoreFault::Stopped)
+    }
+}
+
+/// Begins to read as of now: it is the first statement after `BEGIN` that fixes the moment.
+async fn stand_still(session: &Session) -> Result<(), Trouble> {
+    session.run_plain(Plain::BeginRead).await?;
+    session.clock().await.map(drop)
+}
+
+impl Reader for PostgresSnapshot {
+    async fn load(&self, keys: &[Key]) -> Result<Vec<Option<Stored>>, StoreFault> {
+        let (session, deadline, keys) = (self.session()?, self.shared.deadline(), keys.to_vec());
+        let load = async move { once(deadline, session.load(&keys, Moment::Enclosing)).await };
+        spawned(&self.runtime, load).await
+    }
+
+    async fn scan(&self, range: &Range) -> Result<Vec<(Key, Stored)>, StoreFault> {
+        let (session, deadline, range) = (self.session()?, self.shared.deadline(), *range);
+        let scan = async move { once(deadline, session.scan(&range)).await };
+        spawned(&self.runtime, scan).await
+    }
+}
+
+/// What only this connection knows cannot be asked again on another.
+async fn once<T>(deadline: Instant, answer: impl Future<Output = Result<T, Trouble>>) -> Result<T, StoreFault> {
+    let answer = timeout_at(deadline, answer).await;
+    answer.unwrap_or(Err(Trouble::Lost)).map_err(Trouble::fault)
+}
+
+impl Drop for PostgresSnapshot {
+    fn drop(&mut self) {
+        // A session that somebody still reads from is closed by the last who lets go of it.
+        let session = self.session.take().and_then(Arc::into_inner);
+        let (Some(session), permit) = (session, self.permit.take()) else {
+            return;
+        };
+        let shared = Arc::clone(&self.shared);
+        drop(self.runtime.spawn(async move {
+            if session.run_plain(Plain::Rollback).await.is_ok() {
+                shared.readers.keep(session);
+            }
+            drop(permit);
+        }));
+    }
+}
+
+impl std::fmt::Debug for PostgresSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PostgresSnapshot")
+    }
+}

@@ -1,0 +1,125 @@
+//! Several stores on one database.
+
+use super::{account, at, change, commit, event, get, mark, open, put, row};
+use std::thread;
+use tombola_ledger::row::Table;
+use tombola_ledger::store::{Change, Reader, StoreFault};
+use tombola_store::block_on::block_on;
+use tombola_tests::postgres::Server;
+
+#[test]
+fn a_commit_from_another_version_changes_nothing() {
+    let Some(store) = super::empty_store() else { return };
+    put(&store, commit(0, b"1", vec![change(event(1), 0, b"a")])).unwrap();
+    let gone = |before: u64| Change {
+        key: event(1),
+        before,
+        after: None,
+    };
+    for wrong in [
+        change(event(1), 0, b"b"),
+        change(event(1), 2, b"b"),
+        change(event(2), 1, b"b"),
+        gone(0),
+        gone(2),
+    ] {
+        let attempt = commit(1, b"2", vec![change(account(1), 0, b"c"), wrong.clone()]);
+        assert_eq!(
+            put(&store, attempt),
+            Err(StoreFault::Conflict(Table::Events)),
+            "{wrong:?}"
+        );
+        assert_eq!(get(&store, mark()), Some(row(1, b"1")));
+        assert_eq!(get(&store, event(1)), Some(row(1, b"a")));
+        assert_eq!(get(&store, account(1)), None);
+    }
+    put(&store, commit(1, b"2", vec![gone(1)])).unwrap();
+    assert_eq!(get(&store, event(1)), None);
+}
+
+#[test]
+fn a_commit_on_reads_that_changed_changes_nothing() {
+    let Some(store) = super::empty_store() else { return };
+    put(&store, commit(0, b"1", vec![change(event(1), 0, b"a")])).unwrap();
+    for (key, version) in [(event(1), 0), (event(1), 2), (event(2), 1)] {
+        let mut attempt = commit(1, b"2", Vec::new());
+        attempt.reads = vec![(key, version)];
+        assert_eq!(
+            put(&store, attempt),
+            Err(StoreFault::Conflict(Table::Events)),
+            "{key:?}"
+        );
+        assert_eq!(get(&store, mark()), Some(row(1, b"1")));
+    }
+    let mut attempt = commit(1, b"2", Vec::new());
+    attempt.reads = vec![(event(1), 1), (event(2), 0)];
+    assert_eq!(put(&store, attempt), Ok(()));
+}
+
+/// One row, several processes: each addition is made from what the last one left.
+#[test]
+fn racing_stores_lose_no_change_of_a_shared_row() {
+    const STORES: u64 = 4;
+    const EACH: u64 = 40;
+    let Some(server) = Server::shared() else { return };
+    let address = server.database();
+    let shared = account(9);
+    thread::scope(|scope| {
+        for store in 0..STORES {
+            let address = &address;
+            scope.spawn(move || {
+                let store_number = store;
+                let store = open(address).unwrap();
+                let mine = at(Table::Totals, &[store_number + 1]);
+                for done in 0..EACH {
+                    loop {
+                        let rows = block_on(store.load(&[shared])).unwrap();
+                        let (before, sum) = rows[0].as_ref().map_or((0, 0), |row| (row.version, row.bytes[0]));
+                        let mut attempt = commit(0, &[], Vec::new());
+                        attempt.changes = vec![change(mine, done, &[]), change(shared, before, &[sum + 1])];
+                        attempt.mark = mine;
+                        match put(&store, attempt) {
+                            Ok(()) => break,
+                            Err(StoreFault::Conflict(_)) => {}
+                            Err(fault) => panic!("{fault}"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let store = open(&address).unwrap();
+    let total = STORES * EACH;
+    assert_eq!(get(&store, shared), Some(row(total, &[u8::try_from(total).unwrap()])));
+}
+
+/// Each reads what the other writes. One at a time both may, both together never: that is what `reads` are for.
+#[test]
+fn two_stores_never_decide_on_what_the_other_is_changing() {
+    let Some(server) = Server::shared() else { return };
+    let address = server.database();
+    let stores = [open(&address).unwrap(), open(&address).unwrap()];
+    for round in 0..30u64 {
+        let keys = [account(2 * round), account(2 * round + 1)];
+        let outcomes = thread::scope(|scope| {
+            let run = |me: usize| {
+                let (store, keys) = (&stores[me], &keys);
+                scope.spawn(move || {
+                    let mark = at(Table::Totals, &[u64::try_from(me + 1).unwrap()]);
+                    let version = get(store, mark).map_or(0, |row| row.version);
+                    let mut attempt = commit(0, &[], Vec::new());
+                    attempt.changes = vec![change(mark, version, &[]), change(keys[me], 0, b"took")];
+                    attempt.reads = vec![(keys[1 - me], 0)];
+                    attempt.mark = mark;
+                    put(store, attempt)
+                })
+            };
+            let racing = [run(0), run(1)];
+            racing.map(|thread| thread.join().unwrap())
+        });
+        assert!(
+            outcomes.iter().filter(|outcome| outcome.is_ok()).count() <= 1,
+            "{outcomes:?}"
+        );
+    }
+}
