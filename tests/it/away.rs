@@ -244,6 +244,9 @@ async fn w_03_request_times_come_from_the_escrow() {
             face_value_min: options.terms.face_value_min,
             cap_min: options.terms.cap_min,
             writer: 0,
+            payout_fee: Amount::ZERO,
+            payout_min: Amount::ZERO,
+            epoch: 0,
         };
         let store = RedbStore::open(&options.store).unwrap();
         let mut ledger = Ledger::open(store, config, ahead).await.unwrap();

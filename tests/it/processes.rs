@@ -7,6 +7,7 @@ mod escrow;
 mod payee;
 mod payer;
 mod signals;
+mod status;
 
 use std::path::Path;
 use std::sync::Mutex;

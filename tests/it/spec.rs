@@ -85,6 +85,14 @@ fn limits_have_the_values_of_the_table() {
         REFERENCE_BYTES_MAX
         ESCROWS_MAX
         PAYEES_MAX
+        SIGNERS_PER_ACCOUNT_MAX
+        SHARES_MAX
+        SHARES_PPM_MAX
+        PAYOUT_EVERY_MIN_MS
+        EVIDENCE_MAX
+        EPOCH_MAX
+        SUBSCRIPTIONS_PER_CONNECTION_MAX
+        SUBSCRIPTION_LAG_MAX
         UNIT_BYTES_MAX
         WINDOW_PRICES_DEFAULT
         HASHES_PER_PAYEE_PER_SECOND

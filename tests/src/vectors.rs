@@ -5,10 +5,12 @@
 //! inputs as hex and the code that each must get.
 
 mod crafted;
+mod custody;
 mod invalid;
 mod ledger;
 mod lottery;
 mod message;
+mod money;
 mod object;
 mod opening;
 pub mod run;

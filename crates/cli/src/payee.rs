@@ -39,7 +39,7 @@ enum Command {
     Init(Offer),
     /// Sell until Ctrl-C or SIGTERM; then close all books, redeem once more, and end. Options override the configuration.
     Run(Offer),
-    /// Show what is owed, reserved and redeemed.
+    /// Show what is owed, reserved, lent and redeemed.
     Status,
     /// Redeem all winners now. It happens by itself, too.
     Redeem,
@@ -248,6 +248,7 @@ fn status_json(status: &PayeeStatus, asset: Asset, node: Value) -> Value {
         "claim_deadline": exposure.claim_deadline.map(date),
         "holds": exposure.holds,
         "open_books": exposure.open_books,
+        "credit_units": status.credit_units,
         "units_lent": exposure.units_lent,
         "records": status.records,
         "tickets": status.tickets,

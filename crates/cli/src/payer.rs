@@ -7,7 +7,7 @@ use crate::escrow::deposit_hint;
 use crate::exit::{CHECK_FAILED, Failure};
 use crate::local::{HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, read, ready, serve_socket};
 use crate::output::{Output, date, fields, number, text};
-use carry_out::{Request, payer_failure};
+use carry_out::{Request, Running, payer_failure};
 use clap::Subcommand;
 use purchase::{GetArgs, SendArgs};
 use serde_json::{Value, json};
@@ -30,6 +30,7 @@ const STORE_FILE: &str = "payer.redb";
   tombola payer get tombola://tom1...@127.0.0.1:7401/song.ogg -o song.ogg --spend-max 0.50
   tombola payer send tombola://tom1...@127.0.0.1:7401 0.02
   tombola payer balance
+  tombola payer status
   tombola payer audit")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -50,6 +51,8 @@ enum Command {
     Send(SendArgs),
     /// Show balance and open holds.
     Balance,
+    /// Show what is at risk with each payee: its window of unacknowledged tickets. Asks nobody but the running node.
+    Status,
     /// Show what happened to the account.
     Statement {
         /// Only entries after this number.
@@ -86,6 +89,11 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Balance => {
             let balance = once(home, &Request::Balance {}).await?;
             output.result(&balance, || balance_text(&balance));
+            Ok(())
+        }
+        Command::Status => {
+            let status = once(home, &Request::Status {}).await?;
+            output.result(&status, || fields(&status));
             Ok(())
         }
         Command::Statement { after, save } => {
@@ -169,7 +177,8 @@ impl Node {
                 None => Err(Failure::new("node_lost", "the payer node has ended").next("repeat the command")),
             },
             Self::Alone(alone) => {
-                carry_out::carry_out(&alone.payer, alone.asset, request, &|progress| on_progress(&progress)).await
+                let (payer, asset) = (&alone.payer, alone.asset);
+                carry_out::carry_out(payer, asset, Running::Once, request, &|progress| on_progress(&progress)).await
             }
         }
     }
@@ -220,7 +229,7 @@ async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
                 // A client that went away does not stop a purchase.
                 let _ = lines.send(progress);
             };
-            carry_out::carry_out(&payer, asset, request, &on_progress).await
+            carry_out::carry_out(&payer, asset, Running::Node, request, &on_progress).await
         }
     };
     let next = format!("tombola payer balance{}", arg.shown());

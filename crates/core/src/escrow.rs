@@ -1,4 +1,5 @@
-//! The escrow's rules: what a hold, a top-up, a claim, a release, an expiry and a transfer may do. Pure functions.
+//! The escrow's rules: what a hold, a top-up, a claim, a release, an expiry, a transfer, a payout, a split, a delegated
+//! signer and a recovery may do. Pure functions.
 //!
 //! Each takes the records as the ledger has them and says what must change or why not; none of them reads a clock, a
 //! key or a store. Whoever keeps the records (the ledger) books what they answer in the same commit, or nothing.
@@ -8,15 +9,20 @@
 //!                Open -expire--> Expired      Both ends are final; a repeated claim still gets its last receipt.
 //! ```
 
+pub mod delegation;
+mod expiry;
+pub mod payout;
+pub mod recovery;
+pub mod split;
+
+pub use expiry::{Served, expire};
+
 use crate::amount::{Amount, Asset, Timestamp};
 use crate::chain::Preimage;
 use crate::claim::{Receipt, Winnings};
 use crate::hold::{Fee, Hold, HoldTerms, Release};
 use crate::key::AccountKey;
-use crate::limits::{
-    EXPIRE_GRACE_MS, EXPIRE_SERVED_MS, HOLD_LIFE_MAX_MS, OPEN_HOLDS_PER_ACCOUNT_MAX, REQUEST_AGE_MAX_MS,
-    REQUEST_AHEAD_MAX_MS, SERVED_GAP_MS,
-};
+use crate::limits::{HOLD_LIFE_MAX_MS, OPEN_HOLDS_PER_ACCOUNT_MAX, REQUEST_AGE_MAX_MS, REQUEST_AHEAD_MAX_MS};
 use crate::message::{HoldRequest, HoldState, Reference, RequestHeader};
 use crate::reject::{Code, Reject};
 
@@ -37,6 +43,12 @@ pub struct EscrowConfig {
     pub cap_min: Amount,
     /// Which of the escrow's writers this is; 0 where there is only one.
     pub writer: u32,
+    /// What it keeps of each payout.
+    pub payout_fee: Amount,
+    /// Smallest withdrawal.
+    pub payout_min: Amount,
+    /// How often it was rolled back; the upper part of serials of new holds.
+    pub epoch: u32,
 }
 
 /// A hold as the ledger has it. Spec: H-05.
@@ -157,7 +169,7 @@ pub struct PayerRecord {
     pub balance: Amount,
     /// How many of its holds are open.
     pub open_holds: u32,
-    /// The serial of its next hold.
+    /// The serial of its next hold in this epoch; one of an epoch before counts as the first of this one.
     pub serial: u64,
 }
 
@@ -174,7 +186,7 @@ pub fn open(request: &HoldRequest, payer: &PayerRecord, config: &EscrowConfig, n
             payer: payer.account,
             signer: request.signer,
             payee: request.payee,
-            serial: payer.serial,
+            serial: recovery::next_serial(payer.serial, config.epoch),
             fee: config.fee,
             face_value_min: request.face_value_min,
             face_value_max: request.face_value_max,
@@ -291,67 +303,6 @@ pub fn release(release: &Release, hold: &HoldRecord) -> Result<ReleaseVerdict, R
     }
 }
 
-/// Decides on an expiry; answers what goes back to the payer. Spec: H-09.
-///
-/// # Errors
-/// `hold_released`, `hold_expired`, `time_out_of_range` (earliest, now), `busy` (needed, served) in ms.
-pub fn expire(hold: &HoldRecord, served: &Served, now: Timestamp) -> Result<Amount, Reject> {
-    hold.check_open()?;
-    let earliest = hold.hold.terms.redeem_by.plus_ms(EXPIRE_GRACE_MS);
-    if now < earliest {
-        return Err(Reject::compared(Code::TimeOutOfRange, earliest.0, now.0));
-    }
-    let for_ms = served.for_ms();
-    if for_ms < EXPIRE_SERVED_MS {
-        return Err(Reject::compared(Code::Busy, EXPIRE_SERVED_MS, for_ms));
-    }
-    Ok(hold.left())
-}
-
-/// Since when claims were served without a gap, in ledger time. Spec: H-09.
-///
-/// It starts anew with each process, and after any two observations that lie too far apart: an outage, a suspended
-/// machine and a clock that jumps forward all look alike, and none of them may cost a payee its winners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Served {
-    since: Timestamp,
-    last: Timestamp,
-}
-
-impl Served {
-    /// Claims are served from now on.
-    #[must_use]
-    pub const fn starting(now: Timestamp) -> Self {
-        Self { since: now, last: now }
-    }
-
-    /// As another writer wrote it down: served since then, and last seen to.
-    #[must_use]
-    pub const fn recorded(since: Timestamp, last: Timestamp) -> Self {
-        Self { since, last }
-    }
-
-    /// Since when.
-    #[must_use]
-    pub const fn since(&self) -> Timestamp {
-        self.since
-    }
-
-    /// Claims are being served at this time.
-    pub fn observe(&mut self, now: Timestamp) {
-        if now.0.saturating_sub(self.last.0) > SERVED_GAP_MS {
-            self.since = now;
-        }
-        self.last = now.max(self.last);
-    }
-
-    /// For how long, in ms.
-    #[must_use]
-    pub const fn for_ms(&self) -> u64 {
-        self.last.0.saturating_sub(self.since.0)
-    }
-}
-
 /// Decides on a transfer. Spec: R-15.
 ///
 /// # Errors
@@ -366,15 +317,17 @@ pub fn transfer(from: &AccountKey, to: &AccountKey, amount: Amount, balance: Amo
     check_funds(amount, balance)
 }
 
-/// Decides on a deposit: all money of a ledger together fits in one amount, so no account can overflow. Spec: R-17.
+/// Decides on a deposit: all money inside of a ledger fits in one amount, so no account can overflow. Spec: R-17.
+///
+/// What is inside is what came in less what was paid out: balances, open holds, fees and pending withdrawals.
 ///
 /// # Errors
 /// `amount_zero`, `supply_exceeded` (room, amount).
-pub fn deposit(amount: Amount, deposits: Amount) -> Result<(), Reject> {
+pub fn deposit(amount: Amount, inside: Amount) -> Result<(), Reject> {
     if amount.is_zero() {
         return Err(Reject::of(Code::AmountZero));
     }
-    let room = u64::MAX.saturating_sub(deposits.0);
+    let room = u64::MAX.saturating_sub(inside.0);
     if amount.0 > room {
         return Err(Reject::compared(Code::SupplyExceeded, room, amount.0));
     }

@@ -4,7 +4,7 @@ use crate::amount::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 
 /// Longest book. 65,536 tickets walk and draw in 7 ms, which bounds the work one claim can cost an escrow.
 pub const BOOK_LENGTH_MAX: u32 = 65_536;
-/// Default longest book: its signature costs each ticket 6 ns, and a payer's chain takes 4 KiB.
+/// Default longest book: its signature costs each ticket 6 ns, and a payer's chain takes 10 KiB.
 pub const BOOK_LENGTH_DEFAULT: u32 = 4_096;
 /// Default farthest jump between tickets: one bogus record makes a payee hash at most this often (0.2 ms).
 pub const JUMP_DEFAULT: u32 = 4_096;
@@ -62,6 +62,22 @@ pub const REFERENCE_BYTES_MAX: usize = 128;
 pub const ESCROWS_MAX: usize = 8;
 /// Payees one delegation may name.
 pub const PAYEES_MAX: usize = 32;
+/// Delegated signers that one account's ledger remembers: devices and tills of one owner.
+pub const SIGNERS_PER_ACCOUNT_MAX: u32 = 1_000;
+/// Accounts among which one payee's credits are divided: each is a posting of every claim.
+pub const SHARES_MAX: usize = 32;
+/// All shares of a split together, in millionths.
+pub const SHARES_PPM_MAX: u64 = 1_000_000;
+/// The shortest schedule of a payout policy, and the least time between two payouts of one: each is a payment of the operator's.
+pub const PAYOUT_EVERY_MIN_MS: u64 = HOUR_MS;
+/// Pieces of evidence in one request: 64 x 464 bytes stay below one message.
+pub const EVIDENCE_MAX: usize = 64;
+/// The highest epoch of an escrow: the part of a hold's serial that counts rollbacks has 24 bits.
+pub const EPOCH_MAX: u32 = (1 << 24) - 1;
+/// Subscriptions of one connection: a bound on the readers that one peer keeps busy.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 8;
+/// Entries that may wait for a slow subscriber before it is cut off.
+pub const SUBSCRIPTION_LAG_MAX: u64 = 1_000;
 /// Bytes of one unit of a file service.
 pub const UNIT_BYTES_MAX: u32 = 1 << 24;
 /// A payer's unacknowledged tickets are worth at most this many prices, or one face value if that is more.
@@ -78,3 +94,5 @@ const _: () = assert!(BOOK_LENGTH_DEFAULT <= BOOK_LENGTH_MAX);
 // Batches and pages fit one message with room for their envelope.
 const _: () = assert!(CLAIMS_PER_BATCH_MAX * 400 < crate::codec::MESSAGE_BYTES_MAX);
 const _: () = assert!(PAGE_ITEMS_MAX * 400 < crate::codec::MESSAGE_BYTES_MAX);
+// Evidence fits one message with room for its envelope.
+const _: () = assert!(EVIDENCE_MAX * 500 < crate::codec::MESSAGE_BYTES_MAX);

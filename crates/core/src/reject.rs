@@ -165,6 +165,12 @@ codes! {
     105 SupplyExceeded "supply_exceeded" "deposit less";
     /// Amount zero where something must move.
     106 AmountZero "amount_zero" "choose an amount";
+    /// The amount is under the smallest payout, or the payout fee would take all of it (min, given).
+    107 PayoutTooSmall "payout_too_small" "wait until there is more to pay out";
+    /// The escrow has no withdrawal of this number (0, given).
+    108 WithdrawalUnknown "withdrawal_unknown" "list the pending payouts";
+    /// The withdrawal was settled in another way or with another reference.
+    109 WithdrawalSettled "withdrawal_settled" "compare the payment with the withdrawal's entry in the statement";
 
     /// The claim's top index does not win.
     110 ClaimDoesNotWin "claim_does_not_win" "claim through a winning index";
@@ -172,6 +178,33 @@ codes! {
     111 ClaimOverCap "claim_over_cap" "keep the refusal: the payee took a ticket without room";
     /// The claim is for another payee, or its batch is not signed by it.
     112 WrongPayee "wrong_payee" "claim on the payee's own connection";
+
+    /// The shares of a split are over the whole (limit, sum), in millionths.
+    120 SharesOver "shares_over" "choose shares that sum to 100 % or less";
+    /// A payee cannot be among its own shares.
+    121 SplitToSelf "split_to_self" "leave the payee out: it keeps what is left";
+    /// An account is twice among the shares.
+    122 ShareRepeated "share_repeated" "give each account one share";
+
+    /// The escrow lost a part of its ledger and promises nothing new until it has recovered.
+    130 Recovering "recovering" "resubmit holds, releases and receipts, and try again later";
+    /// The escrow takes evidence only while it recovers.
+    131 NotRecovering "not_recovering" "nothing: the escrow knows its ledger";
+    /// The escrow knew all holds of that time, and this is none of them (restored, opened_at).
+    132 ResubmittedTooOld "resubmitted_too_old" "nothing: the hold had ended and was forgotten";
+    /// The receipt is not for this claim.
+    133 ReceiptMismatch "receipt_mismatch" "resubmit the claim that the receipt answered";
+
+    /// The escrow has a delegation with this serial or a larger one (current, given).
+    140 DelegationStale "delegation_stale" "sign one with a larger serial";
+    /// The delegation ends too soon (needed, expires_at).
+    141 DelegationExpired "delegation_expired" "have the account sign a new delegation";
+    /// The account revoked the delegation.
+    142 DelegationRevoked "delegation_revoked" "have the account sign a new delegation";
+    /// The signer's holds would set aside or have paid more than it may (limit, would be).
+    143 OverSpendMax "over_spend_max" "release holds, or have the account raise the limit";
+    /// The delegation does not name this payee.
+    144 PayeeNotAllowed "payee_not_allowed" "pay a payee that the delegation names";
 }
 
 impl Code {
@@ -180,7 +213,7 @@ impl Code {
     pub const fn is_retryable(self) -> bool {
         matches!(
             self,
-            Self::Busy | Self::Unavailable | Self::HoldUnchecked | Self::NotSelling | Self::Draining
+            Self::Busy | Self::Unavailable | Self::HoldUnchecked | Self::NotSelling | Self::Draining | Self::Recovering
         )
     }
 }

@@ -167,7 +167,10 @@ impl<'a> Work<'a> {
             EscrowCommand::Claim { .. }
             | EscrowCommand::Delegate { .. }
             | EscrowCommand::Withdraw { .. }
-            | EscrowCommand::Subscribe { .. } => Err(Reject::of(Code::NotOffered).into()),
+            | EscrowCommand::Subscribe { .. }
+            | EscrowCommand::SetPayout { .. }
+            | EscrowCommand::SetSplit { .. }
+            | EscrowCommand::Resubmit { .. } => Err(Reject::of(Code::NotOffered).into()),
         }
     }
 
@@ -415,6 +418,9 @@ mod tests {
             face_value_min: Amount(1),
             cap_min: Amount(1),
             writer: 0,
+            payout_fee: Amount::ZERO,
+            payout_min: Amount::ZERO,
+            epoch: 0,
         };
         let now = Timestamp(1);
         let terms = Terms {

@@ -2,7 +2,7 @@
 
 use tombola_core::codec::List;
 use tombola_core::key::{SecretKey, Signature, Signed, Tagged};
-use tombola_core::message::{ClaimAnswer, EscrowAnswer, StatementKind};
+use tombola_core::message::{Charge, ClaimAnswer, EscrowAnswer, StatementKind};
 
 /// An answer to be signed on its way out. Ed25519 is deterministic, so each signing of a draft gives the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,10 @@ impl Draft {
             | EscrowAnswer::Released { .. }
             | EscrowAnswer::Delegated { .. }
             | EscrowAnswer::Transferred(_)
-            | EscrowAnswer::WithdrawalPending { .. }) => plain,
+            | EscrowAnswer::WithdrawalPending { .. }
+            | EscrowAnswer::PayoutSet { .. }
+            | EscrowAnswer::SplitSet { .. }
+            | EscrowAnswer::Resubmitted { .. }) => plain,
         }
     }
 }
@@ -62,15 +65,23 @@ impl Draft {
 fn sign_entry(kind: &mut StatementKind, key: &SecretKey) {
     match kind {
         StatementKind::Held { hold, .. } => **hold = signed(**hold, key),
-        StatementKind::Charged(charge) | StatementKind::Redeemed(charge) => {
-            charge.hold = signed(charge.hold, key);
-            charge.receipt = signed(charge.receipt, key);
-        }
+        StatementKind::Charged(charge) => sign_charge(charge, key),
+        StatementKind::Redeemed(redemption) => sign_charge(&mut redemption.charge, key),
         StatementKind::Deposited { .. }
         | StatementKind::Returned { .. }
         | StatementKind::Sent { .. }
-        | StatementKind::Received { .. } => {}
+        | StatementKind::Received { .. }
+        | StatementKind::Withdrawn { .. }
+        | StatementKind::WithdrawalPaid { .. }
+        | StatementKind::WithdrawalFailed { .. }
+        | StatementKind::Shared { .. }
+        | StatementKind::Private => {}
     }
+}
+
+fn sign_charge(charge: &mut Charge, key: &SecretKey) {
+    charge.hold = signed(charge.hold, key);
+    charge.receipt = signed(charge.receipt, key);
 }
 
 /// An object that waits for its signature.

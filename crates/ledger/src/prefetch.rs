@@ -104,8 +104,12 @@ impl Named {
                     }
                 }
             }
-            EscrowCommand::Delegate { .. } | EscrowCommand::Withdraw { .. } => self.accounts.push(asked.account),
-            EscrowCommand::Info
+            EscrowCommand::Delegate { .. }
+            | EscrowCommand::Withdraw { .. }
+            | EscrowCommand::SetPayout { .. }
+            | EscrowCommand::SetSplit { .. } => self.accounts.push(asked.account),
+            EscrowCommand::Resubmit { .. }
+            | EscrowCommand::Info
             | EscrowCommand::Account { .. }
             | EscrowCommand::HoldStatus { .. }
             | EscrowCommand::Statement { .. }

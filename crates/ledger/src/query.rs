@@ -6,14 +6,14 @@ use crate::holds::{load_hold, load_row};
 use crate::key::{HoldKey, Key};
 use crate::row::{AccountRow, CreditRow, HoldRow, LogPlace, Record, Row, StatementRow, Table, Totals};
 use crate::store::{Range, Reader, StoreFault, Stored};
-use tombola_core::amount::Timestamp;
+use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::claim::Claim;
 use tombola_core::codec::List;
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::key::{AccountKey, HoldId};
 use tombola_core::limits::PAGE_ITEMS_MAX;
 use tombola_core::message::{
-    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, HoldStatus, Phase,
+    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, HoldStatus, Phase, Redemption,
     STATEMENT_ITEMS_MAX, StatementEntry, StatementKind, StatementPage,
 };
 use tombola_core::reject::{Code, Reject};
@@ -70,7 +70,10 @@ pub async fn answer<R: Reader>(
         | EscrowCommand::Claim { .. }
         | EscrowCommand::Transfer { .. }
         | EscrowCommand::Withdraw { .. }
-        | EscrowCommand::Subscribe { .. } => Err(Code::NotOffered.into()),
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. }
+        | EscrowCommand::Resubmit { .. } => Err(Code::NotOffered.into()),
     };
     match answer {
         Ok(answer) => Ok(Draft::new(answer)),
@@ -94,6 +97,8 @@ async fn info<R: Reader>(reader: &R, config: &EscrowConfig, standing: &Standing)
         writer: config.writer,
         height: totals.height,
         head: totals.head,
+        payout_fee: config.payout_fee,
+        payout_min: config.payout_min,
     }))
 }
 
@@ -183,6 +188,9 @@ async fn account_state<R: Reader>(reader: &R, account: &AccountKey, after: u64) 
         open_holds: account.open_holds,
         holds: List::new(holds).map_err(|_| StoreFault::Damaged)?,
         more,
+        pending: Amount::ZERO,
+        payout: None,
+        shares: List::default(),
     }))
 }
 
@@ -271,11 +279,14 @@ async fn entry_kind<R: Reader>(
             state: *state,
         },
         (Effect::Captured(captured), Cause::Claim { payee, claim }) => {
-            let charge = Box::new(charge(reader, config, event, captured, claim).await?);
+            let charge = charge(reader, config, event, captured, claim).await?;
             if payee == account {
-                StatementKind::Redeemed(charge)
+                StatementKind::Redeemed(Box::new(Redemption {
+                    charge,
+                    shares: List::default(),
+                }))
             } else {
-                StatementKind::Charged(charge)
+                StatementKind::Charged(Box::new(charge))
             }
         }
         (Effect::Transferred, Cause::Request { request, .. }) => {

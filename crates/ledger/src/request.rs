@@ -113,7 +113,10 @@ pub fn holds_named(request: &EscrowRequest) -> Vec<HoldId> {
         | EscrowCommand::Transfer { .. }
         | EscrowCommand::Withdraw { .. }
         | EscrowCommand::Statement { .. }
-        | EscrowCommand::Subscribe { .. } => Vec::new(),
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. }
+        | EscrowCommand::Resubmit { .. } => Vec::new(),
     }
 }
 
@@ -133,9 +136,12 @@ fn prove(
     };
     match &request.command {
         EscrowCommand::Info => Ok(Proof::Sound),
-        EscrowCommand::Delegate { .. } | EscrowCommand::Withdraw { .. } | EscrowCommand::Subscribe { .. } => {
-            Err(Reject::of(Code::NotOffered))
-        }
+        EscrowCommand::Delegate { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. }
+        | EscrowCommand::Resubmit { .. } => Err(Reject::of(Code::NotOffered)),
         EscrowCommand::Account { .. }
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::HoldStatus { .. }

@@ -97,6 +97,9 @@ impl EscrowOptions {
             face_value_min: self.terms.face_value_min,
             cap_min: self.terms.cap_min,
             writer: WRITER,
+            payout_fee: Amount::ZERO,
+            payout_min: Amount::ZERO,
+            epoch: 0,
         })
     }
 }

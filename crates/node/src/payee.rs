@@ -92,6 +92,8 @@ pub struct PayeeStatus {
     pub health: &'static str,
     /// What it is owed and has reserved.
     pub exposure: Exposure,
+    /// Units that it lends one payer account ahead of tickets at most.
+    pub credit_units: u32,
     /// Ticket records whose index was drawn, since the start: as many as tickets, unless payers jumped.
     pub records: u64,
     /// Indices drawn since the start.
@@ -305,6 +307,7 @@ fn status(shared: &Shared) -> Result<PayeeStatus, PayeeError> {
             Health::StoreFailed => "store failed: no ticket is taken",
         },
         exposure: rules.exposure(),
+        credit_units: rules.terms().credit_units,
         records: count(&counters.records),
         tickets: count(&counters.tickets),
         winners: count(&counters.winners),

@@ -29,11 +29,13 @@ mod holds;
 mod link;
 mod order;
 mod paying;
+mod status;
 mod store;
 
 pub use audit::{AuditReport, AuditedCharge};
 pub use download::Delivered;
 pub use order::{Order, OrderKind, Sent};
+pub use status::WindowStatus;
 
 use crate::clock;
 use crate::config;

@@ -41,6 +41,9 @@ impl Bank {
             face_value_min: Amount(10),
             cap_min: Amount(100),
             writer: 0,
+            payout_fee: Amount::ZERO,
+            payout_min: Amount::ZERO,
+            epoch: 0,
         };
         let store = ModelStore::default();
         let ledger = block_on(Ledger::open(store.clone(), config.clone(), net.now)).unwrap();

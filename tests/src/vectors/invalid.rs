@@ -28,6 +28,7 @@ pub(crate) fn all(sample: &Sample) -> File {
     vectors.extend(claim_proofs(sample));
     vectors.extend(super::opening::invalid(sample));
     vectors.extend(super::ledger::invalid(sample));
+    vectors.extend(super::custody::invalid(sample));
     File::new(
         "What must be refused: run `operation` on the inputs and compare the code. X-04 says what each operation does.",
         vectors,
@@ -54,7 +55,7 @@ fn encodings(sample: &Sample) -> Vec<Value> {
         undecodable("an unknown request", "E-03", "PayeeRequest", &unknown_request),
         undecodable("a request number over 2^31", "E-03", "PayeeRequest", &far_request),
         undecodable("Option byte 2", "E-03", "PayeeRequest", &option),
-        undecodable("an unknown answer", "E-03", "EscrowAnswer", &[12, 0, 0, 0]),
+        undecodable("an unknown answer", "E-03", "EscrowAnswer", &[15, 0, 0, 0]),
         undecodable(
             "an unknown code",
             "X-01",

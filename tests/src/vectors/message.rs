@@ -180,7 +180,7 @@ pub(crate) fn escrow(sample: &Sample) -> File {
     vectors.extend(escrow_answers(sample));
     vectors.extend(statement_entries(sample));
     File::new(
-        "Every message between a party and its escrow, and every kind of statement entry. R-01 to R-16.",
+        "Every message between a party and its escrow, and every kind of statement entry. R-01 to R-25.",
         vectors,
     )
 }
@@ -189,10 +189,11 @@ fn escrow_requests(sample: &Sample) -> Vec<Value> {
     let payer = sample.payer.account();
     let payee = sample.payee.account();
     let commands = reading_commands(sample).into_iter().chain(changing_commands(sample));
+    let commands = commands.chain(super::money::commands(sample));
     commands
         .map(|(name, command)| {
             let account = match command {
-                EscrowCommand::Release(_) | EscrowCommand::Claim { .. } => payee,
+                EscrowCommand::Release(_) | EscrowCommand::Claim { .. } | EscrowCommand::SetSplit { .. } => payee,
                 _ => payer,
             };
             let request = EscrowRequest { account, command };
@@ -310,6 +311,7 @@ fn hold_request(sample: &Sample) -> HoldRequest {
 fn escrow_answers(sample: &Sample) -> Vec<Value> {
     let at = START.plus_ms(HOUR_MS);
     let answers = account_answers(sample, at).into_iter().chain(money_answers(sample, at));
+    let answers = answers.chain(super::money::answers(sample, at));
     answers
         .map(|(name, answer)| named(name, typed("EscrowAnswer", &answer)))
         .collect()
@@ -337,6 +339,9 @@ fn account_answers(sample: &Sample, at: Timestamp) -> Vec<(&'static str, EscrowA
                 open_holds: 1,
                 holds: list(vec![status]),
                 more: false,
+                pending: Amount::ZERO,
+                payout: None,
+                shares: list(vec![]),
             }),
         ),
         ("a hold", EscrowAnswer::Hold(sample.signed_hold())),
@@ -382,7 +387,6 @@ fn money_answers(sample: &Sample, at: Timestamp) -> Vec<(&'static str, EscrowAns
             },
         ),
         ("transferred", EscrowAnswer::Transferred(transferred)),
-        ("a withdrawal", EscrowAnswer::WithdrawalPending { withdrawal: 5, at }),
         (
             "an empty statement",
             EscrowAnswer::Statement(StatementPage {
@@ -403,12 +407,12 @@ fn money_answers(sample: &Sample, at: Timestamp) -> Vec<(&'static str, EscrowAns
 fn statement_entries(sample: &Sample) -> Vec<Value> {
     let reference = Reference::new("invoice 17").expect("a short reference");
     let receipt = tombola_core::key::Signed::new(sample.receipt(), &sample.escrow);
-    let charge = Box::new(Charge {
+    let charge = Charge {
         hold: sample.signed_hold(),
         claim: sample.claim(),
         receipt,
         amount: receipt.body.gross,
-    });
+    };
     let kinds = [
         ("deposited", deposited()),
         ("held", held(sample)),
@@ -421,8 +425,7 @@ fn statement_entries(sample: &Sample) -> Vec<Value> {
                 state: HoldState::Released,
             },
         ),
-        ("charged", StatementKind::Charged(charge.clone())),
-        ("redeemed", StatementKind::Redeemed(charge)),
+        ("charged", StatementKind::Charged(Box::new(charge))),
         (
             "sent",
             StatementKind::Sent {
@@ -443,6 +446,7 @@ fn statement_entries(sample: &Sample) -> Vec<Value> {
     ];
     kinds
         .into_iter()
+        .chain(super::money::kinds(sample, &charge))
         .map(|(name, kind)| named(name, typed("StatementEntry", &entry(9, kind))))
         .collect()
 }
@@ -494,6 +498,8 @@ fn info(sample: &Sample, phase: Phase, time: Timestamp) -> EscrowInfo {
         writer: 1,
         height: 77,
         head: Head([0x6e; 32]),
+        payout_fee: Amount(250_000_000),
+        payout_min: Amount(1_000_000_000),
     }
 }
 

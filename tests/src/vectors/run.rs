@@ -1,6 +1,6 @@
 //! Runs vectors against the code: types by name, and what `invalid.json` asks for.
 
-use super::{ledger, opening};
+use super::{custody, ledger, opening};
 use bincode::Encode;
 use serde_json::{Value, json};
 use tombola_core::amount::Amount;
@@ -124,7 +124,9 @@ pub fn invalid(vector: &Value) -> Result<(), Reject> {
         "open_book" => opening::open(vector),
         "present_hold" => opening::present(vector),
         "take_ticket" => opening::take(vector),
-        _ => ledger::run(operation, vector).unwrap_or_else(|| panic!("no operation {operation}")),
+        _ => ledger::run(operation, vector)
+            .or_else(|| custody::run(operation, vector))
+            .unwrap_or_else(|| panic!("no operation {operation}")),
     }
 }
 

@@ -9,7 +9,8 @@ use tombola_core::codec::{decode, tagged_bytes};
 use tombola_core::hold::{Delegation, Hold, HoldTerms, Release};
 use tombola_core::key::{AccountKey, Signature, Signed, Tagged};
 use tombola_core::message::{
-    AccountState, BookFrame, Charge, ClaimAnswer, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, HoldRequest,
+    AccountState, BookFrame, Charge, ClaimAnswer, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, Evidence,
+    HoldRequest,
     HoldStatus, OpenBook, PayeeAnswer, PayeeRequest, ResponseHeader, ServiceOffer, StatementEntry, StatementKind,
     StatementPage, TransferReceipt,
 };
@@ -344,7 +345,23 @@ impl Inspect for EscrowRequest {
             | EscrowCommand::Transfer { .. }
             | EscrowCommand::Withdraw { .. }
             | EscrowCommand::Statement { .. }
-            | EscrowCommand::Subscribe { .. } => {}
+            | EscrowCommand::Subscribe { .. }
+            | EscrowCommand::SetPayout { .. }
+            | EscrowCommand::SetSplit { .. } => {}
+            EscrowCommand::Resubmit { evidence } => evidence.as_slice().iter().for_each(|item| item.inspect(about)),
+        }
+    }
+}
+
+impl Inspect for Evidence {
+    fn inspect(&self, about: &mut About) {
+        match self {
+            Self::Hold(hold) => hold.inspect(about),
+            Self::Release(release) => release.inspect(about),
+            Self::Receipt { claim, receipt } => {
+                claim.inspect(about);
+                receipt.inspect(about);
+            }
         }
     }
 }
@@ -369,7 +386,10 @@ impl Inspect for EscrowAnswer {
             | Self::Released { .. }
             | Self::Delegated { .. }
             | Self::Transferred(_)
-            | Self::WithdrawalPending { .. } => {}
+            | Self::WithdrawalPending { .. }
+            | Self::PayoutSet { .. }
+            | Self::SplitSet { .. }
+            | Self::Resubmitted { .. } => {}
         }
     }
 }
@@ -407,11 +427,17 @@ impl Inspect for StatementEntry {
     fn inspect(&self, about: &mut About) {
         match &self.kind {
             StatementKind::Held { hold, .. } => about.signed("hold", hold, &hold.body.terms.escrow),
-            StatementKind::Charged(charge) | StatementKind::Redeemed(charge) => charge.inspect(about),
+            StatementKind::Charged(charge) => charge.inspect(about),
+            StatementKind::Redeemed(redemption) => redemption.charge.inspect(about),
             StatementKind::Deposited { .. }
             | StatementKind::Returned { .. }
             | StatementKind::Sent { .. }
-            | StatementKind::Received { .. } => {}
+            | StatementKind::Received { .. }
+            | StatementKind::Withdrawn { .. }
+            | StatementKind::WithdrawalPaid { .. }
+            | StatementKind::WithdrawalFailed { .. }
+            | StatementKind::Shared { .. }
+            | StatementKind::Private => {}
         }
     }
 }

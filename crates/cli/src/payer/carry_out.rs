@@ -18,6 +18,7 @@ use tombola_node::payer::{AuditReport, Order, Payer, PayerError, PayerEvent};
 pub(crate) enum Request {
     Asset {},
     Balance {},
+    Status {},
     Statement {
         after: u64,
     },
@@ -45,9 +46,19 @@ pub(crate) enum Request {
     },
 }
 
+/// Who carries a request out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Running {
+    /// A payer node, for as many commands as come.
+    Node,
+    /// The process of the one command.
+    Once,
+}
+
 pub(crate) async fn carry_out(
     payer: &Payer,
     asset: Asset,
+    running: Running,
     request: Request,
     on_progress: &(dyn Fn(Value) + Send + Sync),
 ) -> Result<Value, Failure> {
@@ -56,6 +67,7 @@ pub(crate) async fn carry_out(
     match request {
         Request::Asset {} => Ok(json!({ "asset": asset.name(), "decimals": asset.decimals })),
         Request::Balance {} => Ok(balance_json(&payer.balance().await.map_err(failed)?, asset)),
+        Request::Status {} => Ok(status_json(payer, asset, running)),
         Request::Statement { after } => Ok(statement_json(&payer.statement(after).await.map_err(failed)?, asset)),
         Request::Audit {} => Ok(audit_json(&payer.audit().await.map_err(failed)?, asset)),
         Request::PlanGet { url, output, spend_max } => {
@@ -226,6 +238,28 @@ fn balance_json(state: &AccountState, asset: Asset) -> Value {
     })
 }
 
+fn status_json(payer: &Payer, asset: Asset, running: Running) -> Value {
+    let windows = payer.windows().into_iter().map(|window| {
+        json!({
+            "payee": window.payee,
+            "address": window.address.to_string(),
+            "in_flight": window.in_flight,
+            "in_flight_value": money(window.in_flight_value, asset),
+            "lost": money(window.lost_value, asset),
+            "undrawn": money(window.undrawn_value, asset),
+            "limit": money(window.limit, asset),
+            "tickets": window.tickets,
+        })
+    });
+    json!({
+        "node": { "running": running == Running::Node },
+        "account": payer.account(),
+        "asset": asset.name(),
+        "window_value": payer.window_value().map(|value| money(value, asset)),
+        "windows": windows.collect::<Vec<_>>(),
+    })
+}
+
 fn statement_json(page: &StatementPage, asset: Asset) -> Value {
     let entries: Vec<Value> = page
         .entries
@@ -253,7 +287,7 @@ fn entry_json(entry: &StatementEntry, asset: Asset) -> Value {
             state,
         } => json!({ "kind": "returned", "amount": show(amount), "hold": hold, "paid": show(paid), "state": state }),
         StatementKind::Charged(charge) => charge_json("charged", charge, asset),
-        StatementKind::Redeemed(charge) => charge_json("redeemed", charge, asset),
+        StatementKind::Redeemed(redemption) => charge_json("redeemed", &redemption.charge, asset),
         StatementKind::Sent { to, amount, reference } => {
             json!({ "kind": "sent", "amount": show(amount), "to": to, "reference": reference })
         }
@@ -263,6 +297,19 @@ fn entry_json(entry: &StatementEntry, asset: Asset) -> Value {
             reference,
             book,
         } => json!({ "kind": "received", "amount": show(amount), "from": from, "reference": reference, "book": book }),
+        StatementKind::Withdrawn { withdrawal, amount, .. } => {
+            json!({ "kind": "withdrawn", "amount": show(amount), "withdrawal": withdrawal })
+        }
+        StatementKind::WithdrawalPaid { withdrawal, reference } => {
+            json!({ "kind": "withdrawal_paid", "withdrawal": withdrawal, "reference": reference })
+        }
+        StatementKind::WithdrawalFailed { withdrawal, amount, .. } => {
+            json!({ "kind": "withdrawal_failed", "amount": show(amount), "withdrawal": withdrawal })
+        }
+        StatementKind::Shared { payee, book, amount } => {
+            json!({ "kind": "shared", "amount": show(amount), "payee": payee, "book": book })
+        }
+        StatementKind::Private => json!({ "kind": "private" }),
     };
     if let Some(object) = json.as_object_mut() {
         object.insert("sequence".to_owned(), entry.sequence.into());

@@ -21,6 +21,9 @@ fn config() -> EscrowConfig {
         face_value_min: Amount(10),
         cap_min: Amount(100),
         writer: 0,
+        payout_fee: Amount(25),
+        payout_min: Amount(100),
+        epoch: 0,
     }
 }
 

@@ -121,6 +121,18 @@ impl Window {
         (self.in_flight, self.in_flight_value)
     }
 
+    /// How many tickets may be out at once, as far as their number goes; the cap in money may allow fewer.
+    #[must_use]
+    pub const fn tickets(&self) -> u32 {
+        self.tickets
+    }
+
+    /// The worth of what the payee says that it has not drawn and will not draw.
+    #[must_use]
+    pub const fn undrawn_value(&self) -> u128 {
+        self.undrawn_value
+    }
+
     /// What tickets of lost connections were worth.
     #[must_use]
     pub const fn lost_value(&self) -> u128 {

@@ -95,9 +95,12 @@ async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) 
         | EscrowCommand::Account { .. }
         | EscrowCommand::HoldStatus { .. }
         | EscrowCommand::Statement { .. } => read(shared, peer, request).await,
-        EscrowCommand::Delegate { .. } | EscrowCommand::Withdraw { .. } | EscrowCommand::Subscribe { .. } => {
-            Err(Reject::of(Code::NotOffered))
-        }
+        EscrowCommand::Delegate { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. }
+        | EscrowCommand::Resubmit { .. } => Err(Reject::of(Code::NotOffered)),
         EscrowCommand::OpenHold { .. }
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::Release(_)

@@ -3,7 +3,7 @@
 use super::{Payer, PayerError};
 use crate::estimate::chance;
 use std::collections::BTreeMap;
-use tombola_core::amount::Amount;
+use tombola_core::amount::{self, Amount};
 use tombola_core::key::{BookId, HoldId};
 use tombola_core::message::{Charge, StatementKind};
 use tombola_core::payer::{Audited, ChargeFault, JournalRow, audit_charge};
@@ -136,11 +136,20 @@ impl Tally {
         let after = match kind {
             StatementKind::Deposited { amount, .. }
             | StatementKind::Returned { amount, .. }
-            | StatementKind::Received { amount, .. } => before.checked_add(*amount),
-            StatementKind::Held { amount, .. } | StatementKind::Sent { amount, .. } => before.checked_sub(*amount),
-            // A charge is paid out of a hold, which had left the balance before.
-            StatementKind::Charged(_) => Some(before),
-            StatementKind::Redeemed(charge) => {
+            | StatementKind::Received { amount, .. }
+            | StatementKind::WithdrawalFailed { amount, .. }
+            | StatementKind::Shared { amount, .. } => before.checked_add(*amount),
+            StatementKind::Held { amount, .. }
+            | StatementKind::Sent { amount, .. }
+            | StatementKind::Withdrawn { amount, .. } => before.checked_sub(*amount),
+            // A charge is paid out of a hold, and a payout out of a withdrawal: both had left the balance before.
+            StatementKind::Charged(_) | StatementKind::WithdrawalPaid { .. } => Some(before),
+            // What may not be seen cannot be followed.
+            StatementKind::Private => Some(balance),
+            StatementKind::Redeemed(redemption) => {
+                let charge = &redemption.charge;
+                let shares = amount::sum(redemption.shares.as_slice().iter().map(|share| share.amount));
+                let shared = Amount(u64::try_from(shares).unwrap_or(u64::MAX));
                 let fee = charge.hold.body.terms.fee.per_winner(charge.claim.book.body.face_value);
                 let winners = charge
                     .amount
@@ -150,6 +159,7 @@ impl Tally {
                 before
                     .checked_add(charge.amount)
                     .and_then(|sum| sum.checked_sub(fee.saturating_mul(winners)))
+                    .and_then(|sum| sum.checked_sub(shared))
             }
         };
         self.adds_up &= after == Some(balance) && self.follow_hold(kind);
@@ -180,7 +190,12 @@ impl Tally {
             StatementKind::Deposited { .. }
             | StatementKind::Redeemed(_)
             | StatementKind::Sent { .. }
-            | StatementKind::Received { .. } => true,
+            | StatementKind::Received { .. }
+            | StatementKind::Withdrawn { .. }
+            | StatementKind::WithdrawalPaid { .. }
+            | StatementKind::WithdrawalFailed { .. }
+            | StatementKind::Shared { .. }
+            | StatementKind::Private => true,
         }
     }
 

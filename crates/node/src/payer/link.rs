@@ -47,7 +47,7 @@ impl Link {
         }
     }
 
-    fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         self.address.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

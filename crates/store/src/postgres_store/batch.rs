@@ -63,6 +63,19 @@ impl<'a> Batch<'a> {
         Ok(batch)
     }
 
+    /// Of two tables with a conflict the one that is told: that of the mark says the most, that we were replaced.
+    pub(super) fn worse(&self, known: Option<Table>, table: Table) -> Option<Table> {
+        let mark = self.mark.key.table();
+        known.filter(|known| *known == mark || table != mark).or(Some(table))
+    }
+
+    /// What to name when others are in the way too often: anything but the mark, on which nothing says that it changed.
+    pub(super) fn contended(&self) -> Table {
+        let mark = self.mark.key.table();
+        let mut tables = self.parts.iter().map(|part| part.table);
+        tables.find(|table| *table != mark).unwrap_or(mark)
+    }
+
     fn push(&mut self, form: Form, key: &'a Key, before: u64, after: Option<&'a Stored>) -> Result<(), StoreFault> {
         if key.as_bytes().len() < 8 {
             return Err(StoreFault::Damaged);

@@ -113,7 +113,7 @@ impl Writer {
                     sleep(FIRST_PAUSE.saturating_mul(1 << tries)).await;
                     tries += 1;
                 }
-                Halt::Trouble(Trouble::Again) => return Err(StoreFault::Conflict(batch.mark.key.table())),
+                Halt::Trouble(Trouble::Again) => return Err(StoreFault::Conflict(batch.contended())),
                 Halt::Trouble(trouble) => return Err(trouble.fault()),
             }
         }
@@ -153,15 +153,20 @@ async fn change(session: &Session, batch: &Batch<'_>) -> Result<(), Halt> {
     }
     let mut met = pipelined(steps).await.into_iter();
     met.next().unwrap_or(Err(Trouble::Damaged)).map_err(Halt::Trouble)?;
+    let mut conflict = None;
     for (part, met) in batch.parts.iter().zip(met) {
         match met {
             Ok(true) => {}
+            Ok(false) => conflict = batch.worse(conflict, part.table),
             // The first statement that fails tells why; those after it only that the transaction is over.
-            Ok(false) | Err(Trouble::Taken) => return Err(Halt::Conflict(part.table)),
+            Err(Trouble::Taken) => {
+                conflict = batch.worse(conflict, part.table);
+                break;
+            }
             Err(trouble) => return Err(Halt::Trouble(trouble)),
         }
     }
-    Ok(())
+    conflict.map_or(Ok(()), |table| Err(Halt::Conflict(table)))
 }
 
 /// Reads the mark of a commit that was not answered, once whoever is changing it has ended.

@@ -369,7 +369,7 @@ fn statements_carry_what_an_audit_needs<S: Store>(store: S) {
         panic!()
     };
     let [entry] = page.entries.as_slice() else { panic!() };
-    assert!(matches!(&entry.kind, StatementKind::Redeemed(charge) if charge.receipt == receipts[59]));
+    assert!(matches!(&entry.kind, StatementKind::Redeemed(redeemed) if redeemed.charge.receipt == receipts[59]));
     assert_eq!(entry.balance.0, 60 * (FACE.0 - FEE.0));
 }
 

@@ -39,6 +39,9 @@ pub(crate) fn config() -> EscrowConfig {
         face_value_min: Amount(10),
         cap_min: Amount(100),
         writer: 0,
+        payout_fee: Amount::ZERO,
+        payout_min: Amount::ZERO,
+        epoch: 0,
     }
 }
 

@@ -56,6 +56,15 @@ fn a_commit_on_reads_that_changed_changes_nothing() {
     assert_eq!(put(&store, attempt), Ok(()));
 }
 
+#[test]
+fn of_several_conflicts_the_one_on_the_mark_is_told() {
+    let Some(store) = super::empty_store() else { return };
+    put(&store, commit(0, b"1", vec![change(account(1), 0, b"a")])).unwrap();
+    let mut stale = commit(0, b"2", vec![change(event(1), 3, b"a")]);
+    stale.reads = vec![(account(1), 0)];
+    assert_eq!(put(&store, stale), Err(StoreFault::Conflict(mark().table())));
+}
+
 /// One row, several processes: each addition is made from what the last one left.
 #[test]
 fn racing_stores_lose_no_change_of_a_shared_row() {
