@@ -4,11 +4,12 @@
 mod replay;
 
 use crate::event::Event;
-use crate::key::Key;
-use crate::query::decode;
-use crate::row::{AccountRow, HoldRow, Record, Table, Totals};
+use crate::key::{HoldKey, Key};
+use crate::query::{decode, writers};
+use crate::row::{AccountRow, BookRow, CreditRow, HoldRow, LogPlace, Record, Table, Totals};
 use crate::store::{Range, Reader, StoreFault};
 use replay::Replay;
+use std::collections::VecDeque;
 use tombola_core::escrow::EscrowConfig;
 
 /// What an audit found.
@@ -24,7 +25,7 @@ pub struct AuditReport {
     pub books: u64,
     /// Money taken in.
     pub deposits: u128,
-    /// What accounts can spend.
+    /// What accounts can spend, credits that wait to be folded included.
     pub balances: u128,
     /// What open holds set aside and have not paid.
     pub held: u128,
@@ -52,7 +53,12 @@ pub enum Finding {
         /// Height of the event.
         height: u64,
     },
-    /// The log ends elsewhere than the totals say.
+    /// An event was decided on rows that no event of any writer made so.
+    Order {
+        /// Height of the event.
+        height: u64,
+    },
+    /// The log ends elsewhere than the writer's totals say.
     LogEnd {
         /// Height that was replayed.
         height: u64,
@@ -89,13 +95,18 @@ pub enum Finding {
     },
     /// A hold's row is not what the log says.
     Hold {
-        /// Its row.
-        row: u64,
+        /// Where it is.
+        hold: HoldKey,
     },
     /// A book's row is not what the log says.
     Book {
-        /// Row of its hold.
-        hold: u64,
+        /// Its hold.
+        hold: HoldKey,
+    },
+    /// A credit that waits to be folded is not what the log says.
+    Credit {
+        /// Row of its account.
+        account: u64,
     },
     /// The sums are not what the log says.
     Totals,
@@ -106,45 +117,135 @@ pub enum Finding {
 /// # Errors
 /// [`StoreFault`] if the reader fails; what is merely wrong is a finding.
 pub async fn audit<R: Reader>(reader: &R, config: &EscrowConfig) -> Result<AuditReport, StoreFault> {
-    let mut replay = Replay::new(config);
-    let mut next = Some(Key::event(1));
-    while let Some(from) = next {
-        let page = scan::<R, Event>(reader, from).await?;
-        next = after(&page);
-        for (key, event) in &page {
-            replay.event(key.last_number(), event);
-        }
-    }
-    let (mut accounts, mut holds, mut books) = (0u64, 0u64, 0u64);
+    let writers = writers(reader).await?;
+    let mut replay = Replay::new(config, writers.iter().map(|(writer, _)| *writer));
+    replay_all(reader, &mut replay, &writers).await?;
+    let mut counts = Counts::default();
     let mut next = Some(Key::account(0));
     while let Some(from) = next {
         let page = scan::<R, AccountRow>(reader, from).await?;
         next = after(&page);
         for (key, row) in &page {
             replay.compare_account(key.last_number(), row);
-            accounts = accounts.saturating_add(1);
+            counts.accounts = counts.accounts.saturating_add(1);
         }
     }
-    let mut next = Some(Key::hold(0));
+    let mut next = Some(Key::hold(HoldKey { payer: 0, serial: 0 }));
     while let Some(from) = next {
         let page = scan::<R, HoldRow>(reader, from).await?;
         next = after(&page);
         for (key, row) in &page {
-            replay.compare_hold(key.last_number(), row);
-            holds = holds.saturating_add(1);
+            replay.compare_hold(key.last_hold(), row);
+            counts.holds = counts.holds.saturating_add(1);
         }
     }
-    let mut next = Some(Key::from_bytes(Table::Books, &[]));
+    let mut next = Some(Key::from_bytes(Table::Books, &[0; 8]));
     while let Some(from) = next {
-        let page = scan::<R, crate::row::BookRow>(reader, from).await?;
+        let page = scan::<R, BookRow>(reader, from).await?;
         next = after(&page);
         for (key, row) in &page {
-            replay.compare_book(key.first_number(), row);
-            books = books.saturating_add(1);
+            replay.compare_book(key.first_hold(), row);
+            counts.books = counts.books.saturating_add(1);
         }
     }
-    let totals = crate::holds::load_row::<R, Totals>(reader, Key::totals()).await?;
-    Ok(replay.report(&totals.unwrap_or(Totals::EMPTY), accounts, holds, books))
+    let mut next = Some(Key::from_bytes(Table::Credits, &[0; 8]));
+    while let Some(from) = next {
+        let page = scan::<R, CreditRow>(reader, from).await?;
+        next = after(&page);
+        for (key, row) in &page {
+            replay.compare_credit(key.first_number(), key.last_place(), row);
+            counts.credits = counts.credits.saturating_add(1);
+        }
+    }
+    Ok(replay.report(&writers, &counts))
+}
+
+/// Rows that were compared.
+#[derive(Debug, Default)]
+struct Counts {
+    accounts: u64,
+    holds: u64,
+    books: u64,
+    credits: u64,
+}
+
+/// Replays the logs of all writers, each event after those that made the rows it was decided on. Spec: G-05.
+async fn replay_all<R: Reader>(
+    reader: &R,
+    replay: &mut Replay<'_>,
+    writers: &[(u32, Totals)],
+) -> Result<(), StoreFault> {
+    let mut logs: Vec<Log> = writers.iter().map(|(writer, _)| Log::of(*writer)).collect();
+    loop {
+        let (mut waiting, mut is_stuck) = (None, true);
+        for (index, log) in logs.iter_mut().enumerate() {
+            while let Some(event) = log.first(reader).await? {
+                if !replay.is_ready(event) {
+                    waiting = waiting.or(Some(index));
+                    break;
+                }
+                replay.event(event);
+                log.pass();
+                is_stuck = false;
+            }
+        }
+        let Some(index) = waiting else { return Ok(()) };
+        if is_stuck && let Some(log) = logs.get_mut(index) {
+            // Nothing can come before it, so its rows were not as it says.
+            if let Some(event) = log.first(reader).await? {
+                replay.find(Finding::Order { height: event.height });
+                replay.event(event);
+            }
+            log.pass();
+        }
+    }
+}
+
+/// One writer's log, read page by page.
+#[derive(Debug)]
+struct Log {
+    writer: u32,
+    page: VecDeque<Event>,
+    next: Option<Key>,
+}
+
+impl Log {
+    fn of(writer: u32) -> Self {
+        let next = Some(Key::event(LogPlace { writer, height: 1 }));
+        let page = VecDeque::new();
+        Self { writer, page, next }
+    }
+
+    /// The event that is next, if there is one.
+    async fn first<R: Reader>(&mut self, reader: &R) -> Result<Option<&Event>, StoreFault> {
+        if self.page.is_empty()
+            && let Some(from) = self.next.take()
+        {
+            let last = LogPlace {
+                writer: self.writer,
+                height: u64::MAX,
+            };
+            let range = Range {
+                from,
+                to: Some(Key::event(last)),
+                limit: PAGE_ROWS,
+            };
+            for (key, stored) in reader.scan(&range).await? {
+                let mut event: Event = decode(key, &stored)?;
+                // Found elsewhere than it says: as a gap.
+                if event.place() != key.last_place() {
+                    event.height = 0;
+                }
+                self.next = key.successor();
+                self.page.push_back(event);
+            }
+        }
+        Ok(self.page.front())
+    }
+
+    fn pass(&mut self) {
+        self.page.pop_front();
+    }
 }
 
 /// One page of a table from a key on.

@@ -1,6 +1,7 @@
 //! The decisions: rows in, changes and postings out, synchronously. Each reads all it needs, then decides, then writes.
 
 mod claim;
+mod fold;
 mod hold;
 mod money;
 
@@ -11,8 +12,8 @@ use crate::event::{Body, Cause, Effect, Event, Place, Posting, Read, ReadRow};
 use crate::key::Key;
 use crate::ledger::{Command, Outcome};
 use crate::request::{Proof, VerifiedRequest};
-use crate::row::{AccountRow, AnswerAge, AnswerRow, HoldRow, Row, StatementRow, Totals};
-use crate::store::Change;
+use crate::row::{AccountRow, AnswerAge, AnswerRow, CreditRow, HoldRow, LogPlace, Row, StatementRow, Totals};
+use crate::store::{Change, Sharing};
 use crate::view::{Stop, View};
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::claim::Head;
@@ -36,6 +37,14 @@ impl Decided {
         Self::Outcome(Outcome::Answer(Draft::new(answer)))
     }
 
+    /// What to say, where no store is to be asked.
+    pub(crate) fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Outcome(outcome) => outcome,
+            Self::Query => Outcome::Answer(Draft::new(EscrowAnswer::Rejected(Reject::of(Code::Busy)))),
+        }
+    }
+
     pub(crate) fn rejected(reject: Reject) -> Self {
         Self::answer(EscrowAnswer::Rejected(reject))
     }
@@ -43,7 +52,9 @@ impl Decided {
     /// A refusal in the form that the command's sender expects.
     pub(crate) fn refused(command: &Command, reject: Reject) -> Self {
         match command {
-            Command::Deposit { .. } | Command::Expire { .. } => Self::Outcome(Outcome::Rejected(reject)),
+            Command::Deposit { .. } | Command::Expire { .. } | Command::Fold { .. } => {
+                Self::Outcome(Outcome::Rejected(reject))
+            }
             Command::Request(_) => Self::rejected(reject),
         }
     }
@@ -53,40 +64,64 @@ impl Decided {
 #[derive(Debug)]
 pub(crate) struct Work<'a> {
     config: &'a EscrowConfig,
+    sharing: Sharing,
     now: Timestamp,
     served: Served,
     phase: Phase,
     totals: Totals,
+    created: Vec<(AccountKey, u64)>,
     pub(crate) view: View,
+}
+
+/// What stays the same for a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) sharing: Sharing,
+    pub(crate) now: Timestamp,
+    pub(crate) served: Served,
+    pub(crate) phase: Phase,
 }
 
 /// Where an event ended up.
 #[derive(Debug, Clone, Copy)]
 struct Logged {
-    height: u64,
+    place: LogPlace,
     head: Head,
 }
 
 impl<'a> Work<'a> {
-    pub(crate) fn new(config: &'a EscrowConfig, totals: Totals, now: Timestamp, served: Served, phase: Phase) -> Self {
+    pub(crate) fn new(config: &'a EscrowConfig, totals: Totals, terms: Terms) -> Self {
+        let Terms {
+            sharing,
+            now,
+            served,
+            phase,
+        } = terms;
         invariant!(now >= totals.time, "ledger time never goes back");
         Self {
             config,
+            sharing,
             now,
             served,
             phase,
             totals,
+            created: Vec::new(),
             view: View::default(),
         }
     }
 
-    /// The sums afterwards, and what to commit.
-    pub(crate) fn finish(self) -> (Totals, Vec<Change>) {
-        (self.totals, self.view.into_changes())
+    /// The sums afterwards, what to commit, and what other writers must not have changed.
+    pub(crate) fn finish(self) -> (Totals, Vec<Change>, Vec<(Key, u64)>) {
+        let reads = match self.sharing {
+            Sharing::Sole => Vec::new(),
+            Sharing::Shared => self.view.reads(),
+        };
+        (self.totals, self.view.into_changes(), reads)
     }
 
     /// Decides anything but claims.
     pub(crate) fn command(&mut self, command: &Command) -> Result<Decided, Stop> {
+        self.view.begin();
         match command {
             Command::Deposit {
                 account,
@@ -94,6 +129,7 @@ impl<'a> Work<'a> {
                 reference,
             } => self.deposit(account.account(), *amount, reference),
             Command::Expire { hold } => self.expire(hold),
+            Command::Fold { account, credits } => self.fold(*account, credits),
             Command::Request(request) => self.request(request),
         }
     }
@@ -165,8 +201,11 @@ impl<'a> Work<'a> {
                 request: header.id,
             };
             self.view.put(key, Row::Answers(kept));
-            self.view
-                .put(Key::answer_age(self.now, self.totals.height), Row::AnswerAges(age));
+            let place = LogPlace {
+                writer: self.config.writer,
+                height: self.totals.height,
+            };
+            self.view.put(Key::answer_age(self.now, place), Row::AnswerAges(age));
         }
         Ok(Decided::answer(answer))
     }
@@ -185,8 +224,9 @@ impl<'a> Work<'a> {
         if let Some((row, _)) = found {
             return row;
         }
-        let row = self.totals.accounts;
-        self.totals.accounts = row.saturating_add(1);
+        let row = self.totals.next_account(self.config.writer);
+        self.totals.accounts = self.totals.accounts.saturating_add(1);
+        self.created.push((*account, row));
         let fresh = AccountRow {
             account: *account,
             balance: Amount::ZERO,
@@ -216,86 +256,121 @@ impl<'a> Work<'a> {
         rows.iter().map(read).collect()
     }
 
-    /// Books an event: moves the money, appends to the log and to the statements of the accounts it concerns.
-    fn book(&mut self, body: Body, accounts: &[u64]) -> Logged {
+    /// Where a credit goes: to its account's row, or beside it where other writers may change that row.
+    fn credited(&self, row: u64) -> Place {
+        match self.sharing {
+            Sharing::Sole => Place::Account(row),
+            Sharing::Shared => Place::Credit(row),
+        }
+    }
+
+    /// What must be loaded of an account that is to be credited.
+    fn check_creditable(&self, row: u64) -> Result<Option<ReadRow>, Stop> {
+        match self.sharing {
+            Sharing::Sole => {
+                self.view.need::<AccountRow>(Key::account(row))?;
+                Ok(Some(ReadRow::Account(row)))
+            }
+            Sharing::Shared => Ok(None),
+        }
+    }
+
+    /// Books an event: moves the money, appends to the log, to the statements of the accounts that it changed, and to
+    /// those that it credited.
+    fn book(&mut self, body: Body, changed: &[u64], credits: &[(u64, Amount)]) -> Logged {
         let sum: i128 = body.postings.iter().fold(0, |sum, p| sum.saturating_add(p.delta));
         invariant!(sum == 0, "postings sum to zero, not to {sum}");
         for posting in &body.postings {
             self.post(posting);
         }
         invariant!(self.totals.is_conserved(), "deposits = balances + held + fees");
-        self.totals.time = body.at;
+        let place = self.totals.next_place(self.config.writer);
         let event = Event {
-            writer: self.config.writer,
-            height: self.totals.height.saturating_add(1),
+            writer: place.writer,
+            height: place.height,
             previous: self.totals.head,
             body,
         };
-        let logged = Logged {
-            height: event.height,
-            head: event.head(),
-        };
-        self.totals.height = logged.height;
-        self.totals.head = logged.head;
-        self.view.put(Key::event(logged.height), Row::Events(event));
-        for row in accounts {
-            self.note(*row, logged.height);
+        self.totals.follow(&event);
+        let head = self.totals.head;
+        self.view.put(Key::event(place), Row::Events(event));
+        for row in changed {
+            self.note(*row, place);
         }
-        logged
+        for (row, amount) in credits {
+            match self.sharing {
+                Sharing::Sole => {
+                    self.credit(*row, *amount);
+                    self.note(*row, place);
+                }
+                Sharing::Shared => {
+                    let credit = CreditRow { amount: *amount };
+                    self.view.put(Key::credit(*row, place), Row::Credits(credit));
+                }
+            }
+        }
+        Logged { place, head }
     }
 
     /// Adds an entry to an account's statement, and checks the account.
-    fn note(&mut self, row: u64, height: u64) {
-        let mut entry = None;
-        self.view.edit::<AccountRow>(Key::account(row), |account| {
-            account.entries = account.entries.saturating_add(1);
-            let owned = u128::from(account.balance.0).checked_add(u128::from(account.held.0));
-            let net = account.credits.checked_sub(account.debits);
-            invariant!(owned.is_some() && owned == net, "balance + held = credits - debits");
-            entry = Some((account.entries, account.balance));
-        });
-        if let Some((sequence, balance)) = entry {
-            self.view.put(
-                Key::statement(row, sequence),
-                Row::Statements(StatementRow { height, balance }),
-            );
-        }
+    fn note(&mut self, row: u64, place: LogPlace) {
+        let balance = self
+            .view
+            .peek::<AccountRow>(Key::account(row))
+            .map(|account| account.balance);
+        invariant!(balance.is_some(), "an account is read before its statement grows");
+        self.note_at(row, place, balance.unwrap_or(Amount::ZERO));
+        self.check_account(row);
     }
 
-    /// Moves money into or out of one place; none goes below zero or over what an amount can be.
+    /// Adds an entry with the balance after it.
+    fn note_at(&mut self, row: u64, place: LogPlace, balance: Amount) {
+        let mut sequence = 0;
+        self.view.edit::<AccountRow>(Key::account(row), |account| {
+            account.entries = account.entries.saturating_add(1);
+            sequence = account.entries;
+        });
+        let entry = StatementRow { place, balance };
+        self.view.put(Key::statement(row, sequence), Row::Statements(entry));
+    }
+
+    /// What an account has is what came in less what went out.
+    fn check_account(&self, row: u64) {
+        let account = self.view.peek::<AccountRow>(Key::account(row));
+        let is_sound = account.is_some_and(|account| {
+            let owned = u128::from(account.balance.0).checked_add(u128::from(account.held.0));
+            owned.is_some() && owned == account.credits.checked_sub(account.debits)
+        });
+        invariant!(is_sound, "balance + held = credits - debits");
+    }
+
+    /// Moves money into or out of one place; no row goes below zero or over what an amount can be.
     fn post(&mut self, posting: &Posting) {
         let delta = posting.delta;
         match posting.place {
-            // What came in is what outside is short of.
-            Place::Outside => add_total(&mut self.totals.deposits, 0i128.saturating_sub(delta)),
-            Place::Fees => add_total(&mut self.totals.fees, delta),
-            Place::Account(row) => {
+            // Credits are rows of their own, written or removed with the event.
+            Place::Outside | Place::Fees | Place::Credit(_) => {}
+            Place::Account(row) => self
+                .view
+                .edit::<AccountRow>(Key::account(row), |account| add(&mut account.balance, delta)),
+            Place::Hold(hold) => {
                 self.view
-                    .edit::<AccountRow>(Key::account(row), |account| add(&mut account.balance, delta));
-                add_total(&mut self.totals.balances, delta);
-            }
-            Place::Hold(row) => {
-                let mut payer = None;
-                self.view.edit::<HoldRow>(Key::hold(row), |hold| {
-                    add(&mut hold.left, delta);
-                    payer = Some(hold.payer);
-                });
-                if let Some(payer) = payer {
-                    self.view
-                        .edit::<AccountRow>(Key::account(payer), |account| add(&mut account.held, delta));
-                }
-                add_total(&mut self.totals.held, delta);
+                    .edit::<HoldRow>(Key::hold(hold), |hold| add(&mut hold.left, delta));
+                self.view
+                    .edit::<AccountRow>(Key::account(hold.payer), |payer| add(&mut payer.held, delta));
             }
         }
+        self.totals.post(posting);
     }
 
-    fn event_body(&self, cause: Cause, effect: Effect, postings: Vec<Posting>, reads: Vec<Read>) -> Body {
+    fn event_body(&mut self, cause: Cause, effect: Effect, postings: Vec<Posting>, reads: Vec<Read>) -> Body {
         Body {
             at: self.now,
             cause,
             effect,
             postings,
             reads,
+            created: std::mem::take(&mut self.created),
         }
     }
 
@@ -322,12 +397,6 @@ fn add(amount: &mut Amount, delta: i128) {
     *amount = after.map_or(*amount, Amount);
 }
 
-fn add_total(total: &mut u128, delta: i128) {
-    let after = total.checked_add_signed(delta);
-    invariant!(after.is_some(), "no sum goes negative: {total} and {delta}");
-    *total = after.unwrap_or(*total);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,12 +405,6 @@ mod tests {
     #[should_panic(expected = "no row goes negative")]
     fn a_row_that_would_go_negative_stops_the_program() {
         add(&mut Amount(5), -6);
-    }
-
-    #[test]
-    #[should_panic(expected = "no sum goes negative")]
-    fn a_sum_that_would_go_negative_stops_the_program() {
-        add_total(&mut 5, -6);
     }
 
     #[test]
@@ -360,7 +423,13 @@ mod tests {
             epoch: 0,
         };
         let now = Timestamp(1);
-        let mut work = Work::new(&config, Totals::EMPTY, now, Served::starting(now), Phase::Open);
+        let terms = Terms {
+            sharing: Sharing::Sole,
+            now,
+            served: Served::starting(now),
+            phase: Phase::Open,
+        };
+        let mut work = Work::new(&config, Totals::EMPTY, terms);
         let cause = Cause::Expire {
             hold: tombola_core::key::HoldId([0; 32]),
         };
@@ -369,6 +438,6 @@ mod tests {
             delta: 1,
         }];
         let body = work.event_body(cause, Effect::Transferred, postings, Vec::new());
-        work.book(body, &[]);
+        work.book(body, &[], &[]);
     }
 }

@@ -1,5 +1,7 @@
 //! The log: one event for each command that changed something, chained by heads. Spec: G-01.
 
+use crate::key::HoldKey;
+use crate::row::LogPlace;
 use bincode::{Decode, Encode};
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::claim::{Claim, Head, Receipt};
@@ -22,6 +24,15 @@ pub struct Event {
 }
 
 impl Event {
+    /// Where it is.
+    #[must_use]
+    pub const fn place(&self) -> LogPlace {
+        LogPlace {
+            writer: self.writer,
+            height: self.height,
+        }
+    }
+
     /// The head of the log after this event. Spec: G-02.
     #[must_use]
     pub fn head(&self) -> Head {
@@ -40,8 +51,10 @@ pub struct Body {
     pub effect: Effect,
     /// Where money moved; they sum to zero.
     pub postings: Vec<Posting>,
-    /// The rows it was decided on.
+    /// The rows it was decided on, each of which it changed.
     pub reads: Vec<Read>,
+    /// Accounts that it made, with their rows.
+    pub created: Vec<(AccountKey, u64)>,
 }
 
 /// The command behind an event. Spec: G-03.
@@ -68,6 +81,11 @@ pub enum Cause {
         connection: AccountKey,
         /// What.
         request: Box<EscrowRequest>,
+    },
+    /// Credits that several writers appended are added up.
+    Fold {
+        /// Whose.
+        account: AccountKey,
     },
     /// A payee claimed; each claim of a batch is an event.
     Claim {
@@ -111,6 +129,13 @@ pub enum Effect {
     Captured(Captured),
     /// Money went to another account.
     Transferred,
+    /// Credits went into their account's balance.
+    Folded {
+        /// The account's row.
+        account: u64,
+        /// The events that they came from.
+        credits: Vec<LogPlace>,
+    },
 }
 
 /// A paid claim: the receipt without what is in the event around it, and what it added. Spec: G-03.
@@ -132,15 +157,17 @@ pub struct Captured {
     pub hold_paid_after: Amount,
     /// What this claim took: the gross less that of the book's receipt before.
     pub amount: Amount,
+    /// The event that signed the hold's revision, so that the hold can be shown when its row is pruned.
+    pub signed_in: LogPlace,
 }
 
 impl Captured {
     /// The receipt of an event, unsigned.
     #[must_use]
-    pub const fn receipt(&self, escrow: AccountKey, at: Timestamp, writer: u32, height: u64, head: Head) -> Receipt {
+    pub const fn receipt(&self, escrow: AccountKey, at: Timestamp, place: LogPlace, head: Head) -> Receipt {
         Receipt {
             escrow,
-            writer,
+            writer: place.writer,
             book: self.book,
             through: self.through,
             winners: self.winners,
@@ -148,7 +175,7 @@ impl Captured {
             fee: self.fee,
             hold_paid_after: self.hold_paid_after,
             at,
-            height,
+            height: place.height,
             head,
         }
     }
@@ -170,10 +197,12 @@ pub enum Place {
     Outside,
     /// The escrow's own fees.
     Fees,
-    /// An account, by its row.
+    /// An account's balance, by its row.
     Account(u64),
-    /// A hold, by its row.
-    Hold(u64),
+    /// A hold.
+    Hold(HoldKey),
+    /// What came to an account and is not folded into its balance yet, by the account's row.
+    Credit(u64),
 }
 
 /// A move from one place to another, as its two postings.
@@ -202,14 +231,14 @@ pub struct Read {
 }
 
 /// A row that a command was decided on. Spec: G-05.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum ReadRow {
     /// An account, by its row.
     Account(u64),
-    /// A hold, by its row.
-    Hold(u64),
-    /// A book, by its hold's row and its id.
-    Book(u64, BookId),
+    /// A hold.
+    Hold(HoldKey),
+    /// A book of a hold.
+    Book(HoldKey, BookId),
 }
 
 const EVENT_TAG: Tag = Tag::new("tombola/event/v1");

@@ -1,6 +1,6 @@
 //! Holds in memory, for verifying claims on many cores without asking the store for each.
 
-use crate::key::Key;
+use crate::key::{HoldKey, Key};
 use crate::request::{KnownHold, KnownHolds, VerifiedRequest, holds_named};
 use crate::row::{HoldRow, Record, Row, Table};
 use crate::store::{Reader, StoreFault};
@@ -75,7 +75,7 @@ impl HoldCache {
 
 /// A hold by its id.
 pub(crate) async fn load_hold<R: Reader>(reader: &R, id: &HoldId) -> Result<Option<HoldRow>, StoreFault> {
-    let Some(row) = load_row::<R, u64>(reader, Key::hold_id(id)).await? else {
+    let Some(row) = load_row::<R, HoldKey>(reader, Key::hold_id(id)).await? else {
         return Ok(None);
     };
     load_row(reader, Key::hold(row)).await

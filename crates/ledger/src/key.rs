@@ -1,13 +1,24 @@
-//! Where rows are: a table and an ordered key. Dense row numbers come first, so that a B-tree appends.
+//! Where rows are: a table and an ordered key. Rows of one payer begin with its number, so that they lie together; no
+//! key is shorter than the eight bytes by which a store with several servers may spread rows.
 
-use crate::row::Table;
+use crate::row::{LogPlace, Table};
+use bincode::{Decode, Encode};
 use std::fmt;
 use tombola_core::amount::Timestamp;
 use tombola_core::codec::{Tag, tagged_hash};
 use tombola_core::key::{AccountKey, BookId, HoldId, RequestId};
 use tombola_core::message::Reference;
 
-/// The longest key: a connection key and a request id.
+/// Where a hold is: with its payer, by its serial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, serde::Serialize)]
+pub struct HoldKey {
+    /// Row of the payer's account.
+    pub payer: u64,
+    /// The hold's serial, unique for the payer.
+    pub serial: u64,
+}
+
+/// The longest key: a connection key and a request id, or a hold's and a book's.
 pub const KEY_BYTES_MAX: usize = 48;
 
 /// Names one row. Numbers are big-endian, so that keys order as the numbers do.
@@ -40,13 +51,13 @@ impl Key {
     /// The one header of a store.
     #[must_use]
     pub fn header() -> Self {
-        Self::new(Table::Header, &[&[0]])
+        Self::new(Table::Header, &[&[0; 8]])
     }
 
-    /// The one row of totals.
+    /// A writer's sums and the end of its log.
     #[must_use]
-    pub fn totals() -> Self {
-        Self::new(Table::Totals, &[&[0]])
+    pub fn totals(writer: u32) -> Self {
+        Self::new(Table::Totals, &[&u64::from(writer).to_be_bytes()])
     }
 
     /// The row number of an account.
@@ -61,7 +72,7 @@ impl Key {
         Self::new(Table::Accounts, &[&row.to_be_bytes()])
     }
 
-    /// The row number of a hold.
+    /// Where a hold is, by its id.
     #[must_use]
     pub fn hold_id(hold: &HoldId) -> Self {
         Self::new(Table::HoldIds, &[&hold.0])
@@ -69,26 +80,45 @@ impl Key {
 
     /// A hold.
     #[must_use]
-    pub fn hold(row: u64) -> Self {
-        Self::new(Table::Holds, &[&row.to_be_bytes()])
+    pub fn hold(hold: HoldKey) -> Self {
+        Self::new(Table::Holds, &[&hold.payer.to_be_bytes(), &hold.serial.to_be_bytes()])
     }
 
     /// An open hold of an account, by serial.
     #[must_use]
-    pub fn open_hold(account: u64, serial: u64) -> Self {
-        Self::new(Table::OpenHolds, &[&account.to_be_bytes(), &serial.to_be_bytes()])
+    pub fn open_hold(hold: HoldKey) -> Self {
+        Self::new(
+            Table::OpenHolds,
+            &[&hold.payer.to_be_bytes(), &hold.serial.to_be_bytes()],
+        )
     }
 
     /// An open hold, by the time it can be claimed until.
     #[must_use]
-    pub fn due(redeem_by: Timestamp, hold: u64) -> Self {
-        Self::new(Table::Due, &[&redeem_by.0.to_be_bytes(), &hold.to_be_bytes()])
+    pub fn due(redeem_by: Timestamp, hold: HoldKey) -> Self {
+        let (payer, serial) = (hold.payer.to_be_bytes(), hold.serial.to_be_bytes());
+        Self::new(Table::Due, &[&redeem_by.0.to_be_bytes(), &payer, &serial])
+    }
+
+    /// A hold that has ended, by the time it did.
+    #[must_use]
+    pub fn ended(at: Timestamp, hold: HoldKey) -> Self {
+        let (payer, serial) = (hold.payer.to_be_bytes(), hold.serial.to_be_bytes());
+        Self::new(Table::Ended, &[&at.0.to_be_bytes(), &payer, &serial])
     }
 
     /// A book of which something was paid.
     #[must_use]
-    pub fn book(hold: u64, book: &BookId) -> Self {
-        Self::new(Table::Books, &[&hold.to_be_bytes(), &book.0])
+    pub fn book(hold: HoldKey, book: &BookId) -> Self {
+        let (payer, serial) = (hold.payer.to_be_bytes(), hold.serial.to_be_bytes());
+        Self::new(Table::Books, &[&payer, &serial, &book.0])
+    }
+
+    /// A credit that waits to be folded into its account.
+    #[must_use]
+    pub fn credit(account: u64, place: LogPlace) -> Self {
+        let (writer, height) = (place.writer.to_be_bytes(), place.height.to_be_bytes());
+        Self::new(Table::Credits, &[&account.to_be_bytes(), &writer, &height])
     }
 
     /// The kept answer to a request.
@@ -97,10 +127,11 @@ impl Key {
         Self::new(Table::Answers, &[&connection.0, &request.0])
     }
 
-    /// A kept answer by its age; the height of its event makes it unique.
+    /// A kept answer by its age; the place of its event makes it unique.
     #[must_use]
-    pub fn answer_age(at: Timestamp, height: u64) -> Self {
-        Self::new(Table::AnswerAges, &[&at.0.to_be_bytes(), &height.to_be_bytes()])
+    pub fn answer_age(at: Timestamp, place: LogPlace) -> Self {
+        let (writer, height) = (place.writer.to_be_bytes(), place.height.to_be_bytes());
+        Self::new(Table::AnswerAges, &[&at.0.to_be_bytes(), &writer, &height])
     }
 
     /// A deposit by its reference, hashed to a fixed size.
@@ -109,10 +140,11 @@ impl Key {
         Self::new(Table::Deposits, &[&tagged_hash(REFERENCE_TAG, reference)])
     }
 
-    /// An event of the log.
+    /// An event of a writer's log.
     #[must_use]
-    pub fn event(height: u64) -> Self {
-        Self::new(Table::Events, &[&height.to_be_bytes()])
+    pub fn event(place: LogPlace) -> Self {
+        let writer = u64::from(place.writer).to_be_bytes();
+        Self::new(Table::Events, &[&writer, &place.height.to_be_bytes()])
     }
 
     /// An entry of an account's statement.
@@ -145,6 +177,38 @@ impl Key {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// The hold that a key of an open, due or ended hold ends with.
+    #[must_use]
+    pub fn last_hold(&self) -> HoldKey {
+        let before = self.as_bytes().split_last_chunk::<8>().map(|(before, _)| before);
+        let payer = before.and_then(|bytes| bytes.last_chunk::<8>());
+        HoldKey {
+            payer: payer.map_or(0, |bytes| u64::from_be_bytes(*bytes)),
+            serial: self.last_number(),
+        }
+    }
+
+    /// The hold that a key of a book begins with.
+    #[must_use]
+    pub fn first_hold(&self) -> HoldKey {
+        let serial = self.as_bytes().get(8..16).and_then(|bytes| bytes.first_chunk::<8>());
+        HoldKey {
+            payer: self.first_number(),
+            serial: serial.map_or(0, |bytes| u64::from_be_bytes(*bytes)),
+        }
+    }
+
+    /// The place of an event that a key of a credit or an event ends with.
+    #[must_use]
+    pub fn last_place(&self) -> LogPlace {
+        let before = self.as_bytes().split_last_chunk::<8>().map(|(before, _)| before);
+        let writer = before.and_then(|bytes| bytes.last_chunk::<4>());
+        LogPlace {
+            writer: writer.map_or(0, |bytes| u32::from_be_bytes(*bytes)),
+            height: self.last_number(),
+        }
     }
 
     /// The number of a row whose key begins or ends with it: the last 8 bytes.
@@ -180,12 +244,18 @@ mod tests {
 
     #[test]
     fn keys_order_as_their_numbers_and_know_what_follows() {
-        assert!(Key::event(255) < Key::event(256));
-        assert!(Key::due(Timestamp(1), u64::MAX) < Key::due(Timestamp(2), 0));
-        assert_eq!(Key::event(255).successor(), Some(Key::event(256)));
-        assert_eq!(Key::event(u64::MAX).successor(), None);
+        let event = |height| Key::event(LogPlace { writer: 3, height });
+        let hold = |payer, serial| HoldKey { payer, serial };
+        assert!(event(255) < event(256));
+        assert!(Key::due(Timestamp(1), hold(u64::MAX, 1)) < Key::due(Timestamp(2), hold(0, 1)));
+        assert_eq!(event(255).successor(), Some(event(256)));
+        assert_eq!(Key::account(u64::MAX).successor(), None);
         assert_eq!(Key::statement(7, 9).last_number(), 9);
-        assert_eq!(Key::book(7, &BookId([1; 32])).first_number(), 7);
+        assert_eq!(Key::book(hold(7, 8), &BookId([1; 32])).first_hold(), hold(7, 8));
+        assert_eq!(Key::due(Timestamp(1), hold(7, 8)).last_hold(), hold(7, 8));
+        let place = LogPlace { writer: 3, height: 9 };
+        assert_eq!(Key::credit(5, place).last_place(), place);
+        assert_eq!(event(9).last_place(), place);
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! The writer: takes batches of commands, commits each batch once, and answers when it is durable.
 
-use crate::decide::{Decided, Work};
+use crate::decide::{Decided, Terms, Work};
 use crate::draft::Draft;
-use crate::key::Key;
-use crate::query;
+use crate::key::{HoldKey, Key};
 use crate::request::VerifiedRequest;
-use crate::row::{AnswerAge, FORMAT, Header, MAGIC, Record, Row, Table, Totals};
-use crate::store::{Change, Commit, Range, Store, StoreFault, Stored};
-use crate::view::{Stop, View};
+use crate::row::{AnswerAge, FORMAT, Header, HoldRow, LogPlace, MAGIC, Record, Row, Table, Totals, WRITERS_MAX};
+use crate::store::{Change, Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
+use crate::view::Stop;
+use crate::{fold, prefetch, query};
 use tombola_core::amount::{Amount, Asset, Timestamp};
 use tombola_core::codec::List;
 use tombola_core::escrow::{EscrowConfig, Served, ledger_time};
 use tombola_core::key::{AccountKey, HoldId, PublicKey};
-use tombola_core::limits::{ANSWER_KEPT_MS, EXPIRE_GRACE_MS};
+use tombola_core::limits::{ANSWER_KEPT_MS, EXPIRE_GRACE_MS, SERVED_GAP_MS};
 use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, Phase, Reference};
-use tombola_core::reject::Reject;
+use tombola_core::reject::{Code, Reject};
+
+/// How often a batch is decided anew before it is halved, and a single command before it is refused.
+const TRIES_MAX: usize = 8;
 
 /// What a ledger is told to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,13 @@ pub enum Command {
         /// Which.
         hold: HoldId,
     },
+    /// Credits that several writers appended are to be added up. Spec: G-06.
+    Fold {
+        /// The account's row.
+        account: u64,
+        /// Where the credits come from.
+        credits: Vec<LogPlace>,
+    },
     /// A party asks.
     Request(VerifiedRequest),
 }
@@ -50,8 +60,13 @@ pub enum Outcome {
         amount: Amount,
         /// Ledger time.
         at: Timestamp,
-        /// Height of the event.
-        height: u64,
+        /// The event.
+        place: LogPlace,
+    },
+    /// Credits are in their account's balance.
+    Folded {
+        /// How many; those that were folded before do not count.
+        credits: usize,
     },
     /// The hold is expired.
     Expired {
@@ -90,29 +105,39 @@ enum Health {
 impl<S: Store> Ledger<S> {
     /// Opens a store, or makes an empty one a ledger's, and begins to serve.
     ///
+    /// Where several writers share the store, whoever was this writer before is fenced off: its next commit fails.
+    ///
     /// # Errors
-    /// [`LedgerFault::AnotherEscrow`], [`LedgerFault::AnotherAsset`], [`LedgerFault::NewerFormat`],
-    /// [`LedgerFault::Store`] (foreign, damaged, failed).
+    /// [`LedgerFault::AnotherEscrow`], [`LedgerFault::AnotherAsset`], [`LedgerFault::AnotherFormat`],
+    /// [`LedgerFault::WriterOutOfRange`], [`LedgerFault::WriterRemoved`], [`LedgerFault::Store`].
     pub async fn open(store: S, config: EscrowConfig, clock: Timestamp) -> Result<Self, LedgerFault> {
-        let rows = store.load(&[Key::header(), Key::totals()]).await?;
+        let writer = config.writer;
+        let limit = match store.sharing() {
+            Sharing::Sole => 1,
+            Sharing::Shared => WRITERS_MAX,
+        };
+        if writer >= limit {
+            return Err(LedgerFault::WriterOutOfRange { writer, limit });
+        }
+        let rows = store.load(&[Key::header(), Key::totals(writer)]).await?;
         let [header, totals] = <[Option<Stored>; 2]>::try_from(rows).map_err(|_| StoreFault::Damaged)?;
-        let (totals, totals_version) = match (header, totals) {
-            (None, None) => {
-                write_header(&store, &config).await?;
-                (Totals::EMPTY, 1)
-            }
-            (Some(header), Some(totals)) => {
-                check_header(&header, &config)?;
-                let version = totals.version;
-                (decode_as::<Totals>(Table::Totals, &totals)?, version)
-            }
-            (Some(_), None) | (None, Some(_)) => return Err(StoreFault::Foreign.into()),
+        match header {
+            Some(header) => check_header(&header, &config)?,
+            None if totals.is_none() => write_header(&store, &config).await?,
+            None => return Err(StoreFault::Foreign.into()),
+        }
+        let (totals, totals_version) = match totals {
+            None => (Totals::EMPTY, 0),
+            Some(stored) => (decode_as::<Totals>(Table::Totals, &stored)?, stored.version),
         };
         if !totals.is_conserved() {
             return Err(StoreFault::DamagedRow(Table::Totals).into());
         }
+        if totals.is_removed {
+            return Err(LedgerFault::WriterRemoved { writer });
+        }
         let time = ledger_time(totals.time, clock);
-        Ok(Self {
+        let mut ledger = Self {
             store,
             config,
             totals,
@@ -121,40 +146,104 @@ impl<S: Store> Ledger<S> {
             served: Served::starting(time),
             phase: Phase::Open,
             health: Health::Sound,
-        })
+        };
+        if ledger.store.sharing() == Sharing::Shared || totals_version == 0 {
+            let totals = Totals {
+                incarnation: totals.incarnation.saturating_add(1),
+                ..totals
+            };
+            ledger.commit(totals, Vec::new(), Vec::new()).await?;
+        }
+        Ok(ledger)
     }
 
-    /// Decides a batch in order, commits it once, then says what came of each command.
+    /// Decides a batch in order, commits it, then says what came of each command.
     ///
-    /// An empty batch is a sign of life: without one each half minute no hold expires. After a fault nothing is known
-    /// to be durable, no outcome may be told, and the ledger refuses to go on until it is opened anew.
+    /// An empty batch is a sign of life: without one each half minute no hold expires. Where another writer changed
+    /// what a batch was decided on it is decided anew, in halves if that goes on; a command that loses every time is
+    /// refused with `busy`. After a fault nothing is known to be durable, no outcome may be told, and the ledger
+    /// refuses to go on until it is opened anew.
     ///
     /// # Errors
-    /// [`LedgerFault::Store`], [`LedgerFault::Stopped`].
+    /// [`LedgerFault::Store`], [`LedgerFault::Stopped`], [`LedgerFault::Fenced`].
     pub async fn execute(&mut self, batch: Vec<Command>, clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
         if self.health == Health::Stopped {
             return Err(LedgerFault::Stopped);
         }
-        let outcome = self.run(batch, clock).await;
-        if outcome.is_err() {
+        let outcomes = self.attempt(&batch, clock).await;
+        if outcomes.is_err() {
             self.health = Health::Stopped;
         }
-        outcome
+        outcomes
     }
 
-    async fn run(&mut self, batch: Vec<Command>, clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
+    async fn attempt(&mut self, batch: &[Command], clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        // Parts that are still to be decided, the first one last.
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            match self.contend(part, clock).await? {
+                Some(done) => outcomes.extend(done),
+                None => match part {
+                    [] => {}
+                    [command] => outcomes.push(Decided::refused(command, Reject::of(Code::Busy)).into_outcome()),
+                    _ => {
+                        let (first, second) = part.split_at(part.len().div_ceil(2));
+                        parts.extend([second, first]);
+                    }
+                },
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Decides and commits, anew while other writers come in between; none if they always do.
+    async fn contend(&mut self, batch: &[Command], clock: Timestamp) -> Result<Option<Vec<Outcome>>, LedgerFault> {
+        for _ in 0..TRIES_MAX {
+            let outcome = match self.store.sharing() {
+                Sharing::Sole => return self.run(&self.store.clone(), batch, clock).await.map(Some),
+                // Everything is read as of one moment, or rows of two moments would contradict each other.
+                Sharing::Shared => self.run(&self.store.snapshot().await?, batch, clock).await,
+            };
+            match outcome {
+                Ok(outcomes) => return Ok(Some(outcomes)),
+                Err(LedgerFault::Store(StoreFault::Conflict(_))) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn run<R: Reader>(
+        &mut self,
+        reader: &R,
+        batch: &[Command],
+        clock: Timestamp,
+    ) -> Result<Vec<Outcome>, LedgerFault> {
         self.time = ledger_time(self.time, clock);
         self.served.observe(self.time);
-        let mut work = Work::new(&self.config, self.totals, self.time, self.served, self.phase);
-        prefetch(&mut work.view, &self.store, &batch).await?;
+        let terms = Terms {
+            sharing: self.store.sharing(),
+            now: self.time,
+            served: self.served_by_all(reader, batch).await?,
+            phase: self.phase,
+        };
+        let config = self.config.clone();
+        let mut work = Work::new(&config, self.totals, terms);
+        prefetch::prefetch(&mut work.view, reader, batch).await?;
         let mut decided = Vec::with_capacity(batch.len());
-        for command in &batch {
-            decided.push(decide(&mut work, &self.store, command).await?);
+        for command in batch {
+            decided.push(decide(&mut work, reader, command).await?);
         }
-        let (totals, changes) = work.finish();
-        self.commit(totals, changes).await?;
+        let (totals, changes, reads) = work.finish();
+        if changes.is_empty() {
+            invariant!(totals == self.totals, "nothing moves without a row");
+            self.show_life().await?;
+        } else {
+            self.commit(totals, changes, reads).await?;
+        }
         let mut outcomes = Vec::with_capacity(decided.len());
-        for (decided, command) in decided.into_iter().zip(&batch) {
+        for (decided, command) in decided.into_iter().zip(batch) {
             outcomes.push(match decided {
                 Decided::Outcome(outcome) => outcome,
                 Decided::Query => Outcome::Answer(self.query(command).await?),
@@ -163,16 +252,53 @@ impl<S: Store> Ledger<S> {
         Ok(outcomes)
     }
 
-    async fn commit(&mut self, totals: Totals, mut changes: Vec<Change>) -> Result<(), LedgerFault> {
-        if changes.is_empty() {
-            invariant!(totals == self.totals, "nothing moves without a row");
-            return Ok(());
+    /// Tells other writers that this one serves.
+    async fn show_life(&mut self) -> Result<(), LedgerFault> {
+        let silent_for = self.time.0.saturating_sub(self.totals.alive_at.0);
+        match self.store.sharing() {
+            Sharing::Shared if silent_for >= SERVED_GAP_MS / 4 => {
+                self.commit(self.totals, Vec::new(), Vec::new()).await
+            }
+            Sharing::Sole | Sharing::Shared => Ok(()),
         }
+    }
+
+    /// Since when claims were served without a gap by this writer and all others. Spec: H-09.
+    async fn served_by_all<R: Reader>(&self, reader: &R, batch: &[Command]) -> Result<Served, LedgerFault> {
+        let mut served = self.served;
+        let is_asked = batch.iter().any(|command| matches!(command, Command::Expire { .. }));
+        if !is_asked || self.store.sharing() == Sharing::Sole {
+            return Ok(served);
+        }
+        for (writer, other) in query::writers(reader).await? {
+            if writer != self.config.writer && !other.is_removed {
+                let mut other = Served::recorded(other.served_since, other.alive_at);
+                other.observe(self.time);
+                if other.for_ms() < served.for_ms() {
+                    served = other;
+                }
+            }
+        }
+        Ok(served)
+    }
+
+    async fn commit(
+        &mut self,
+        totals: Totals,
+        mut changes: Vec<Change>,
+        reads: Vec<(Key, u64)>,
+    ) -> Result<(), LedgerFault> {
         invariant!(totals.is_conserved(), "deposits = balances + held + fees");
         invariant!(totals.height >= self.totals.height, "the log only grows");
+        let totals = Totals {
+            served_since: self.served.since(),
+            alive_at: self.time,
+            ..totals
+        };
         let version = self.totals_version.saturating_add(1);
+        let mark = Key::totals(self.config.writer);
         changes.push(Change {
-            key: Key::totals(),
+            key: mark,
             before: self.totals_version,
             after: Some(Stored {
                 version,
@@ -180,7 +306,15 @@ impl<S: Store> Ledger<S> {
             }),
         });
         changes.sort_unstable_by_key(|change| change.key);
-        self.store.commit(commit_of(changes)).await?;
+        let commit = Commit { changes, reads, mark };
+        match self.store.commit(commit).await {
+            Ok(()) => {}
+            Err(StoreFault::Conflict(Table::Totals)) => {
+                let writer = self.config.writer;
+                return Err(LedgerFault::Fenced { writer });
+            }
+            Err(fault) => return Err(fault.into()),
+        }
         self.totals = totals;
         self.totals_version = version;
         Ok(())
@@ -200,19 +334,49 @@ impl<S: Store> Ledger<S> {
     /// As [`Self::execute`].
     pub async fn expire_due(&mut self, limit: usize, clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
         let now = ledger_time(self.time, clock);
+        let first = HoldKey { payer: 0, serial: 0 };
+        let last = HoldKey {
+            payer: u64::MAX,
+            serial: u64::MAX,
+        };
         let range = Range {
-            from: Key::due(Timestamp(0), 0),
-            to: Some(Key::due(now.minus_ms(EXPIRE_GRACE_MS), u64::MAX)),
+            from: Key::due(Timestamp(0), first),
+            to: Some(Key::due(now.minus_ms(EXPIRE_GRACE_MS), last)),
             limit,
         };
         let due = self.store.scan(&range).await?;
-        let mut batch = Vec::with_capacity(due.len());
-        for (key, _) in due {
-            let hold = crate::holds::load_row::<S, crate::row::HoldRow>(&self.store, Key::hold(key.last_number()));
-            let row = hold.await?.ok_or(StoreFault::DamagedRow(Table::Due))?;
-            batch.push(Command::Expire { hold: row.hold.id() });
+        let keys: Vec<Key> = due.iter().map(|(key, _)| Key::hold(key.last_hold())).collect();
+        let mut batch = Vec::with_capacity(keys.len());
+        // A hold that another writer ended meanwhile is gone from the list or refused.
+        for (key, stored) in keys.iter().zip(self.store.load(&keys).await?) {
+            if let Some(stored) = stored {
+                let hold = query::decode::<HoldRow>(*key, &stored)?.hold.id();
+                batch.push(Command::Expire { hold });
+            }
         }
         self.execute(batch, clock).await
+    }
+
+    /// Folds credits that this writer appended, at most `limit`; says how many. Spec: G-06.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub async fn fold(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
+        if self.store.sharing() == Sharing::Sole {
+            return Ok(0);
+        }
+        let range = Range {
+            from: Key::credit(0, LogPlace { writer: 0, height: 0 }),
+            to: None,
+            limit,
+        };
+        let found = self.store.scan(&range).await?;
+        let own = found
+            .iter()
+            .filter(|(key, _)| key.last_place().writer == self.config.writer);
+        let batch = fold::commands(own.map(|(key, _)| key));
+        let folded = self.execute(batch, clock).await?;
+        Ok(folded.iter().map(fold::count).sum())
     }
 
     /// Forgets kept answers older than 48 h, at most `limit`; says how many. Spec: R-02.
@@ -223,10 +387,11 @@ impl<S: Store> Ledger<S> {
         if self.health == Health::Stopped {
             return Err(LedgerFault::Stopped);
         }
-        let now = ledger_time(self.time, clock);
+        self.time = ledger_time(self.time, clock);
+        let none = LogPlace { writer: 0, height: 0 };
         let range = Range {
-            from: Key::answer_age(Timestamp(0), 0),
-            to: Some(Key::answer_age(now.minus_ms(ANSWER_KEPT_MS), 0)),
+            from: Key::answer_age(Timestamp(0), none),
+            to: Some(Key::answer_age(self.time.minus_ms(ANSWER_KEPT_MS), none)),
             limit,
         };
         let old = self.store.scan(&range).await?;
@@ -242,13 +407,47 @@ impl<S: Store> Ledger<S> {
                 });
             }
         }
-        if !changes.is_empty()
-            && let Err(fault) = self.store.commit(commit_of(changes)).await
-        {
-            self.health = Health::Stopped;
-            return Err(fault.into());
+        if changes.is_empty() {
+            return Ok(0);
         }
-        Ok(old.len())
+        match self.commit(self.totals, changes, Vec::new()).await {
+            Ok(()) => Ok(old.len()),
+            // Another writer forgot them.
+            Err(LedgerFault::Store(StoreFault::Conflict(_))) => Ok(0),
+            Err(fault) => {
+                self.health = Health::Stopped;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Declares another writer dead, so that nobody waits for it any more. It cannot be started again. Spec: H-09.
+    ///
+    /// # Errors
+    /// [`LedgerFault::WriterAlive`] while it shows signs of life, [`LedgerFault::WriterUnknown`]; as [`Self::execute`].
+    pub async fn remove_writer(&mut self, writer: u32, clock: Timestamp) -> Result<(), LedgerFault> {
+        let key = Key::totals(writer);
+        let stored = self.store.load(&[key]).await?.pop().flatten();
+        let stored = stored.ok_or(LedgerFault::WriterUnknown { writer })?;
+        let totals = decode_as::<Totals>(Table::Totals, &stored)?;
+        self.time = ledger_time(self.time, clock);
+        let silent_ms = self.time.0.saturating_sub(totals.alive_at.0);
+        if writer == self.config.writer || silent_ms <= SERVED_GAP_MS {
+            return Err(LedgerFault::WriterAlive { writer, silent_ms });
+        }
+        let removed = Totals {
+            is_removed: true,
+            ..totals
+        };
+        let change = Change {
+            key,
+            before: stored.version,
+            after: Some(Stored {
+                version: stored.version.saturating_add(1),
+                bytes: Row::Totals(removed).encode(),
+            }),
+        };
+        self.commit(self.totals, vec![change], Vec::new()).await
     }
 
     /// What the ledger does at present; shown by `Info`, and no hold is opened or raised unless it is open.
@@ -261,7 +460,7 @@ impl<S: Store> Ledger<S> {
         &self.store
     }
 
-    /// Sums and log end as of the last commit.
+    /// This writer's sums and log end as of its last commit.
     pub const fn totals(&self) -> &Totals {
         &self.totals
     }
@@ -276,7 +475,7 @@ impl<S: Store> Ledger<S> {
 }
 
 /// Decides one command; loads what it misses and begins again.
-async fn decide<S: Store>(work: &mut Work<'_>, store: &S, command: &Command) -> Result<Decided, LedgerFault> {
+async fn decide<R: Reader>(work: &mut Work<'_>, reader: &R, command: &Command) -> Result<Decided, LedgerFault> {
     if let Command::Request(request) = command
         && let EscrowCommand::Claim { batch, .. } = &request.request().command
     {
@@ -286,7 +485,7 @@ async fn decide<S: Store>(work: &mut Work<'_>, store: &S, command: &Command) -> 
         };
         let mut answers: Vec<ClaimAnswer> = Vec::with_capacity(proofs.len());
         for (claim, proof) in batch.claims.as_slice().iter().zip(proofs) {
-            match settle(work, store, |work| work.claim(&batch.payee, claim, proof)).await? {
+            match settle(work, reader, |work| work.claim(&batch.payee, claim, proof)).await? {
                 Ok(answer) => answers.push(answer),
                 Err(reject) => return Ok(Decided::rejected(reject)),
             }
@@ -295,14 +494,20 @@ async fn decide<S: Store>(work: &mut Work<'_>, store: &S, command: &Command) -> 
         let answer = EscrowAnswer::Claimed { answers };
         return Ok(Decided::Outcome(Outcome::Answer(Draft::new(answer))));
     }
-    let decided = settle(work, store, |work| work.command(command)).await?;
+    let mut decided = settle(work, reader, |work| work.command(command)).await?;
+    if let Err(reject) = &decided
+        && reject.code == Code::InsufficientFunds
+        && fold::waiting(work, reader, command).await?
+    {
+        decided = settle(work, reader, |work| work.command(command)).await?;
+    }
     Ok(decided.unwrap_or_else(|reject| Decided::refused(command, reject)))
 }
 
 /// Makes a decision again until no row is missing. It writes nothing before it has read everything.
-async fn settle<S: Store, T>(
+pub(crate) async fn settle<R: Reader, T>(
     work: &mut Work<'_>,
-    store: &S,
+    reader: &R,
     mut decision: impl FnMut(&mut Work<'_>) -> Result<T, Stop>,
 ) -> Result<Result<T, Reject>, LedgerFault> {
     loop {
@@ -317,47 +522,8 @@ async fn settle<S: Store, T>(
             Err(Stop::Miss(key)) => key,
         };
         invariant!(writes == work.view.writes(), "all reads come before the first write");
-        work.view.load(store, &[missing]).await?;
+        work.view.load(reader, &[missing]).await?;
     }
-}
-
-/// Loads what claims will read, in three rounds for the whole batch rather than row by row.
-async fn prefetch<S: Store>(view: &mut View, store: &S, batch: &[Command]) -> Result<(), StoreFault> {
-    let books: Vec<(HoldId, tombola_core::key::BookId)> = batch.iter().flat_map(claimed_books).collect();
-    let ids: Vec<Key> = books.iter().map(|(hold, _)| Key::hold_id(hold)).collect();
-    view.load(store, &ids).await?;
-    let row_of = |view: &View, hold: &HoldId| view.peek::<u64>(Key::hold_id(hold)).copied();
-    let mut rows = Vec::with_capacity(books.len().saturating_mul(2));
-    for (hold, book) in &books {
-        if let Some(row) = row_of(view, hold) {
-            rows.extend([Key::hold(row), Key::book(row, book)]);
-        }
-    }
-    view.load(store, &rows).await?;
-    let mut accounts = Vec::new();
-    for key in rows {
-        if let Some(hold) = view.peek::<crate::row::HoldRow>(key) {
-            accounts.extend([Key::account(hold.payer), Key::account(hold.payee)]);
-        }
-    }
-    view.load(store, &accounts).await
-}
-
-/// Hold and book of each claim that will be judged.
-fn claimed_books(command: &Command) -> Vec<(HoldId, tombola_core::key::BookId)> {
-    let Command::Request(request) = command else {
-        return Vec::new();
-    };
-    let EscrowCommand::Claim { batch, .. } = &request.request().command else {
-        return Vec::new();
-    };
-    let crate::request::Proof::Claims(proofs) = request.proof() else {
-        return Vec::new();
-    };
-    let claims = batch.claims.as_slice().iter().zip(proofs);
-    claims
-        .filter_map(|(claim, proof)| Some((claim.book.body.hold, proof.as_ref().ok()?.book)))
-        .collect()
 }
 
 fn check_header(stored: &Stored, config: &EscrowConfig) -> Result<(), LedgerFault> {
@@ -369,7 +535,7 @@ fn check_header(stored: &Stored, config: &EscrowConfig) -> Result<(), LedgerFaul
     let (format, _) = rest.split_first_chunk::<4>().ok_or(StoreFault::Foreign)?;
     let stored_format = u32::from_le_bytes(*format);
     if stored_format != FORMAT {
-        return Err(LedgerFault::NewerFormat { stored: stored_format });
+        return Err(LedgerFault::AnotherFormat { stored: stored_format });
     }
     let header = decode_as::<Header>(Table::Header, stored)?;
     if header.escrow != config.escrow {
@@ -383,34 +549,33 @@ fn check_header(stored: &Stored, config: &EscrowConfig) -> Result<(), LedgerFaul
     Ok(())
 }
 
-async fn write_header<S: Store>(store: &S, config: &EscrowConfig) -> Result<(), StoreFault> {
+async fn write_header<S: Store>(store: &S, config: &EscrowConfig) -> Result<(), LedgerFault> {
     let header = Header {
         magic: MAGIC,
         format: FORMAT,
         escrow: config.escrow,
         asset: config.asset,
     };
-    let rows = [
-        (Key::header(), Row::Header(header)),
-        (Key::totals(), Row::Totals(Totals::EMPTY)),
-    ];
-    let first = |(key, row): (Key, Row)| Change {
-        key,
+    let change = Change {
+        key: Key::header(),
         before: 0,
         after: Some(Stored {
             version: 1,
-            bytes: row.encode(),
+            bytes: Row::Header(header).encode(),
         }),
     };
-    store.commit(commit_of(rows.into_iter().map(first).collect())).await
-}
-
-/// Changes of the only writer, by the row of totals.
-fn commit_of(changes: Vec<Change>) -> Commit {
-    Commit {
-        changes,
+    let commit = Commit {
+        changes: vec![change],
         reads: Vec::new(),
-        mark: Key::totals(),
+        mark: Key::header(),
+    };
+    match store.commit(commit).await {
+        // Another writer of the same ledger was faster.
+        Err(StoreFault::Conflict(_)) => {
+            let header = store.load(&[Key::header()]).await?.pop().flatten();
+            check_header(&header.ok_or(StoreFault::Foreign)?, config)
+        }
+        other => Ok(other?),
     }
 }
 
@@ -436,14 +601,48 @@ pub enum LedgerFault {
         stored: Asset,
     },
     /// The store has a format that this version does not know.
-    #[error("the store has format {stored}, this version reads {FORMAT}: update the program")]
-    NewerFormat {
+    #[error("the store has format {stored}, this version reads {FORMAT}: use the version that wrote it")]
+    AnotherFormat {
         /// Its format.
         stored: u32,
     },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreFault),
+    /// No such writer can be.
+    #[error("writer {writer}: this store has writers 0 to {}", limit.saturating_sub(1))]
+    WriterOutOfRange {
+        /// The number given.
+        writer: u32,
+        /// Numbers are below this.
+        limit: u32,
+    },
+    /// The operator declared this writer dead.
+    #[error("writer {writer} was removed; start under another writer number")]
+    WriterRemoved {
+        /// Which.
+        writer: u32,
+    },
+    /// A writer that shows signs of life is not dead.
+    #[error("writer {writer} showed a sign of life {silent_ms} ms ago; stop it first and wait a minute")]
+    WriterAlive {
+        /// Which.
+        writer: u32,
+        /// How long ago, in ms.
+        silent_ms: u64,
+    },
+    /// There is no such writer.
+    #[error("there is no writer {writer}")]
+    WriterUnknown {
+        /// Which.
+        writer: u32,
+    },
+    /// Another process is this writer now.
+    #[error("another process was started as writer {writer}; this one stops")]
+    Fenced {
+        /// Which.
+        writer: u32,
+    },
     /// The store failed before.
     #[error("the ledger stopped after a fault; open it again")]
     Stopped,

@@ -3,8 +3,8 @@
 use crate::draft::{Draft, blank};
 use crate::event::{Captured, Cause, Effect, Event};
 use crate::holds::{load_hold, load_row};
-use crate::key::Key;
-use crate::row::{AccountRow, HoldRow, Record, Row, StatementRow, Table, Totals};
+use crate::key::{HoldKey, Key};
+use crate::row::{AccountRow, CreditRow, HoldRow, LogPlace, Record, Row, StatementRow, Table, Totals};
 use crate::store::{Range, Reader, StoreFault, Stored};
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::claim::Claim;
@@ -83,7 +83,7 @@ pub async fn answer<R: Reader>(
 }
 
 async fn info<R: Reader>(reader: &R, config: &EscrowConfig, standing: &Standing) -> Result<EscrowAnswer, Failure> {
-    let totals = load_row::<R, Totals>(reader, Key::totals()).await?;
+    let totals = load_row::<R, Totals>(reader, Key::totals(config.writer)).await?;
     let totals = totals.ok_or(StoreFault::DamagedRow(Table::Totals))?;
     Ok(EscrowAnswer::Info(EscrowInfo {
         escrow: config.escrow,
@@ -102,12 +102,63 @@ async fn info<R: Reader>(reader: &R, config: &EscrowConfig, standing: &Standing)
     }))
 }
 
+/// Every writer that there ever was, with its sums.
+///
+/// # Errors
+/// [`StoreFault`] if the reader fails.
+pub async fn writers<R: Reader>(reader: &R) -> Result<Vec<(u32, Totals)>, StoreFault> {
+    let range = Range {
+        from: Key::totals(0),
+        to: Some(Key::totals(u32::MAX)),
+        limit: usize::MAX,
+    };
+    let mut writers = Vec::new();
+    for (key, stored) in reader.scan(&range).await? {
+        let writer = u32::try_from(key.last_number()).map_err(|_| StoreFault::DamagedRow(Table::Totals))?;
+        writers.push((writer, decode(key, &stored)?));
+    }
+    Ok(writers)
+}
+
+/// An account with what waits to be folded into it.
 async fn account_row<R: Reader>(reader: &R, account: &AccountKey) -> Result<(u64, AccountRow), Failure> {
     let row = load_row::<R, u64>(reader, Key::account_id(account)).await?;
     let row = row.ok_or_else(|| Failure::from(Code::AccountUnknown))?;
     let account = load_row(reader, Key::account(row)).await?;
-    Ok((row, account.ok_or(StoreFault::DamagedRow(Table::Accounts))?))
+    let mut account: AccountRow = account.ok_or(StoreFault::DamagedRow(Table::Accounts))?;
+    add_credits(reader, row, &mut account).await?;
+    Ok((row, account))
 }
+
+/// Adds what several writers appended to an account and nobody folded yet.
+///
+/// # Errors
+/// [`StoreFault`] if the reader fails.
+pub async fn add_credits<R: Reader>(reader: &R, row: u64, account: &mut AccountRow) -> Result<(), StoreFault> {
+    let place = |writer, height| LogPlace { writer, height };
+    let last = Key::credit(row, place(u32::MAX, u64::MAX));
+    let mut next = Some(Key::credit(row, place(0, 0)));
+    while let Some(from) = next {
+        let range = Range {
+            from,
+            to: Some(last),
+            limit: CREDITS_PER_PAGE,
+        };
+        let page = reader.scan(&range).await?;
+        for (key, stored) in &page {
+            let credit: CreditRow = decode(*key, stored)?;
+            account.balance = account.balance.checked_add(credit.amount).ok_or(StoreFault::Damaged)?;
+            account.credits = account.credits.saturating_add(u128::from(credit.amount.0));
+            account.entries = account.entries.saturating_add(1);
+        }
+        let full = page.last().filter(|_| page.len() >= CREDITS_PER_PAGE);
+        next = full.and_then(|(key, _)| key.successor());
+    }
+    Ok(())
+}
+
+/// Credits read at a time.
+const CREDITS_PER_PAGE: usize = 1_024;
 
 /// The account as its row says, for tools that work beside the protocol.
 ///
@@ -123,11 +174,9 @@ pub async fn account<R: Reader>(reader: &R, account: &AccountKey) -> Result<Opti
 
 async fn account_state<R: Reader>(reader: &R, account: &AccountKey, after: u64) -> Result<EscrowAnswer, Failure> {
     let (row, account) = account_row(reader, account).await?;
-    let (page, more) = page(reader, |serial| Key::open_hold(row, serial), after, PAGE_ITEMS_MAX).await?;
-    let mut keys = Vec::with_capacity(page.len());
-    for (key, stored) in &page {
-        keys.push(Key::hold(decode::<u64>(*key, stored)?));
-    }
+    let open = |serial| Key::open_hold(HoldKey { payer: row, serial });
+    let (page, more) = page(reader, open, after, PAGE_ITEMS_MAX).await?;
+    let keys: Vec<Key> = page.iter().map(|(key, _)| Key::hold(key.last_hold())).collect();
     let mut holds = Vec::with_capacity(keys.len());
     for hold in load_all::<R, HoldRow>(reader, &keys).await? {
         holds.push(status_of(&hold));
@@ -178,7 +227,7 @@ async fn statement<R: Reader>(
     for (key, stored) in &page {
         notes.push((key.last_number(), decode::<StatementRow>(*key, stored)?));
     }
-    let keys: Vec<Key> = notes.iter().map(|(_, note)| Key::event(note.height)).collect();
+    let keys: Vec<Key> = notes.iter().map(|(_, note)| Key::event(note.place)).collect();
     let events = load_all::<R, Event>(reader, &keys).await?;
     let mut entries = Vec::with_capacity(events.len());
     for ((sequence, note), event) in notes.into_iter().zip(&events) {
@@ -243,7 +292,7 @@ async fn entry_kind<R: Reader>(
         (Effect::Transferred, Cause::Request { request, .. }) => {
             transfer_kind(account, request).ok_or(StoreFault::DamagedRow(Table::Events))?
         }
-        (Effect::Deposited | Effect::Captured(_) | Effect::Transferred, _) => {
+        (Effect::Deposited | Effect::Captured(_) | Effect::Transferred | Effect::Folded { .. }, _) => {
             return Err(StoreFault::DamagedRow(Table::Events).into());
         }
     })
@@ -256,11 +305,15 @@ async fn charge<R: Reader>(
     captured: &Captured,
     claim: &Claim,
 ) -> Result<Charge, Failure> {
-    let hold = load_hold(reader, &captured.hold).await?;
-    let hold = hold.ok_or(StoreFault::DamagedRow(Table::HoldIds))?;
-    let receipt = captured.receipt(config.escrow, event.body.at, event.writer, event.height, event.head());
+    // From the log: the row of an old hold is pruned.
+    let signed: Option<Event> = load_row(reader, Key::event(captured.signed_in)).await?;
+    let (Some(Effect::Opened { hold }) | Some(Effect::Raised { hold, .. })) = signed.map(|event| event.body.effect)
+    else {
+        return Err(StoreFault::DamagedRow(Table::Events).into());
+    };
+    let receipt = captured.receipt(config.escrow, event.body.at, event.place(), event.head());
     Ok(Charge {
-        hold: blank(hold.hold),
+        hold: blank(hold),
         claim: *claim,
         receipt: blank(receipt),
         amount: captured.amount,

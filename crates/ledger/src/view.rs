@@ -30,7 +30,18 @@ struct Cell {
     before: u64,
     /// Version now.
     version: u64,
+    /// The event that changed it last: all changes of one event are one version.
+    touched: u64,
     row: Option<Row>,
+}
+
+impl Cell {
+    fn touch(&mut self, event: u64) {
+        if self.touched != event {
+            self.touched = event;
+            self.version = self.version.saturating_add(1);
+        }
+    }
 }
 
 /// Loaded rows with changes on top. All reads of a decision come before its first write.
@@ -38,9 +49,16 @@ struct Cell {
 pub(crate) struct View {
     cells: HashMap<Key, Cell>,
     writes: u64,
+    /// Number of the decision being made, which is an event at most.
+    event: u64,
 }
 
 impl View {
+    /// Begins a decision.
+    pub(crate) const fn begin(&mut self) {
+        self.event = self.event.saturating_add(1);
+    }
+
     /// Loads those of the keys that are not loaded yet.
     pub(crate) async fn load<R: Reader>(&mut self, reader: &R, keys: &[Key]) -> Result<(), StoreFault> {
         let mut missing: Vec<Key> = keys.iter().filter(|k| !self.cells.contains_key(*k)).copied().collect();
@@ -56,11 +74,13 @@ impl View {
                 None => Cell {
                     before: 0,
                     version: 0,
+                    touched: 0,
                     row: None,
                 },
                 Some(stored) => Cell {
                     before: stored.version,
                     version: stored.version,
+                    touched: 0,
                     row: Some(
                         Row::decode(key.table(), &stored.bytes).map_err(|_| StoreFault::DamagedRow(key.table()))?,
                     ),
@@ -92,6 +112,16 @@ impl View {
         self.cells.get(&key).and_then(|cell| cell.row.as_ref()).and_then(T::of)
     }
 
+    /// Credits of an account that this batch appended.
+    pub(crate) fn new_credits(&self, account: u64) -> impl Iterator<Item = Key> {
+        let cells = self
+            .cells
+            .iter()
+            .filter(|(_, cell)| cell.before == 0 && cell.row.is_some());
+        let keys = cells.map(|(key, _)| *key);
+        keys.filter(move |key| key.table() == Table::Credits && key.first_number() == account)
+    }
+
     /// The version of a loaded row; 0 if there is none.
     pub(crate) fn version(&self, key: Key) -> u64 {
         self.cells.get(&key).map_or(0, |cell| cell.version)
@@ -99,9 +129,9 @@ impl View {
 
     /// Changes a row in place. It was read before, so it is there.
     pub(crate) fn edit<T: Record>(&mut self, key: Key, change: impl FnOnce(&mut T)) {
-        let cell = self.cells.get_mut(&key);
+        let (cell, event) = (self.cells.get_mut(&key), self.event);
         let row = cell.and_then(|cell| {
-            cell.version = cell.version.saturating_add(1);
+            cell.touch(event);
             cell.row.as_mut().and_then(T::of_mut)
         });
         invariant!(row.is_some(), "{key:?} is read before it is changed");
@@ -116,7 +146,7 @@ impl View {
         match self.cells.entry(key) {
             Entry::Occupied(mut cell) => {
                 let cell = cell.get_mut();
-                cell.version = cell.version.saturating_add(1);
+                cell.touch(self.event);
                 cell.row = Some(row);
             }
             // Numbered by the ledger, so there was no such row: the store checks that in the commit.
@@ -124,6 +154,7 @@ impl View {
                 cell.insert(Cell {
                     before: 0,
                     version: 1,
+                    touched: self.event,
                     row: Some(row),
                 });
             }
@@ -133,10 +164,10 @@ impl View {
 
     /// Removes a row that was read before.
     pub(crate) fn remove(&mut self, key: Key) {
-        let cell = self.cells.get_mut(&key);
+        let (cell, event) = (self.cells.get_mut(&key), self.event);
         invariant!(cell.is_some(), "{key:?} is read before it is removed");
         if let Some(cell) = cell {
-            cell.version = cell.version.saturating_add(1);
+            cell.touch(event);
             cell.row = None;
         }
         self.writes = self.writes.saturating_add(1);
@@ -145,6 +176,25 @@ impl View {
     /// How many writes there were: a decision that stops must not have made any.
     pub(crate) const fn writes(&self) -> u64 {
         self.writes
+    }
+
+    /// What was read and stays as it is, in key order: what other writers must not have changed meanwhile. Rows that
+    /// never change once they are there need no such check.
+    pub(crate) fn reads(&self) -> Vec<(Key, u64)> {
+        let is_fixed = |key: &Key, cell: &Cell| {
+            let fixed = matches!(
+                key.table(),
+                Table::Header | Table::AccountIds | Table::HoldIds | Table::Answers | Table::Deposits | Table::Events
+            );
+            fixed && cell.row.is_some()
+        };
+        let kept = self
+            .cells
+            .iter()
+            .filter(|(key, cell)| cell.version == cell.before && !is_fixed(key, cell));
+        let mut reads: Vec<(Key, u64)> = kept.map(|(key, cell)| (*key, cell.before)).collect();
+        reads.sort_unstable();
+        reads
     }
 
     /// What to commit, in key order.

@@ -306,16 +306,18 @@ fn deposited(outcomes: Vec<Outcome>, reference: &Reference) -> Result<Deposited,
             account,
             amount,
             at,
-            height,
+            place,
         }) => Ok(Deposited {
             account,
             amount,
             reference: reference.clone(),
             at,
-            height,
+            height: place.height,
         }),
         Some(Outcome::Rejected(reject)) => Err(reject.into()),
-        Some(Outcome::Expired { .. } | Outcome::Answer(_)) | None => Err(Reject::of(Code::Unavailable).into()),
+        Some(Outcome::Expired { .. } | Outcome::Folded { .. } | Outcome::Answer(_)) | None => {
+            Err(Reject::of(Code::Unavailable).into())
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The embedded store, on redb.
 //!
-//! # File format, version 1
+//! # File format, version 2
 //!
 //! One redb file (its own format version 3). One redb table for each [`Table`], by [`Table::name`], byte-string keys to
 //! byte-string values. All tables are made by the commit that makes the file a store, so a file without them is foreign.
@@ -10,23 +10,25 @@
 //!
 //! | table | key | row |
 //! | --- | --- | --- |
-//! | `header` | `00` | magic `TOMBLEDG` (8), format u32 (= 1), escrow key (32), asset (16), decimals u8 |
-//! | `totals` | `00` | time u64, height u64, head (32), accounts u64, holds u64, deposits u128, balances u128, held u128, fees u128, claims u64, winners u64 |
+//! | `header` | `00` (8) | magic `TOMBLEDG` (8), format u32 (= 2), escrow key (32), asset (16), decimals u8 |
+//! | `totals` | writer | incarnation u64, removed u8, served since u64, alive at u64, time u64, height u64, head (32), accounts u64, holds u64, deposits i128, balances i128, held i128, fees i128, claims u64, winners u64 |
 //! | `account_ids` | account key (32) | row u64 |
 //! | `accounts` | row | key (32), balance u64, held u64, credits u128, debits u128, open holds u32, next serial u64, entries u64 |
-//! | `hold_ids` | hold id (32) | row u64 |
-//! | `holds` | row | Hold, payer row u64, payee row u64, paid u64, left u64, state u32, returned u64, ended at u64 |
-//! | `open_holds` | account row, serial | hold row u64 |
-//! | `due` | redeem_by, hold row | nothing |
-//! | `books` | hold row, book id (32) | preimage (32), Receipt |
+//! | `hold_ids` | hold id (32) | payer row u64, serial u64 |
+//! | `holds` | payer row, serial | Hold, signed in place, payee row u64, paid u64, left u64, state u32, returned u64, ended at u64 |
+//! | `open_holds` | payer row, serial | nothing |
+//! | `due` | redeem_by, payer row, serial | nothing |
+//! | `ended` | ended at, payer row, serial | nothing |
+//! | `books` | payer row, serial, book id (32) | preimage (32), Receipt |
 //! | `answers` | connection key (32), request id (16) | request hash (32), EscrowAnswer with zeros for signatures |
-//! | `answer_ages` | time, height | connection key (32), request id (16) |
-//! | `deposits` | hash of the reference (32) | account key (32), amount u64, at u64, height u64 |
-//! | `events` | height | writer u32, height u64, previous head (32), at u64, cause, effect, postings, reads |
-//! | `statements` | account row, sequence | height u64, balance u64 |
+//! | `answer_ages` | time, writer u32, height | connection key (32), request id (16) |
+//! | `deposits` | hash of the reference (32) | account key (32), amount u64, at u64, place |
+//! | `events` | writer, height | writer u32, height u64, previous head (32), at u64, cause, effect, postings, reads, created |
+//! | `statements` | account row, sequence | place, balance u64 |
+//! | `credits` | account row, writer u32, height | amount u64; only where several writers share a store |
 //!
-//! Accounts, holds and events are numbered densely, so their tables only ever append, and the books of a hold lie
-//! together. A paid claim writes four rows of its own (event, book, two statement entries); its hold, its accounts and
+//! A place is writer u32, height u64. Accounts and events are numbered densely, so their tables only ever append; an
+//! account, its holds, their books and its statement have the account's row in front, so they lie together. A paid claim writes four rows of its own (event, book, two statement entries); its hold, its accounts and
 //! the totals are written once for a whole batch.
 //!
 //! # Why a commit is all or nothing

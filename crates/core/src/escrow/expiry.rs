@@ -39,6 +39,18 @@ impl Served {
         Self { since: now, last: now }
     }
 
+    /// As another writer wrote it down: served since then, and last seen to.
+    #[must_use]
+    pub const fn recorded(since: Timestamp, last: Timestamp) -> Self {
+        Self { since, last }
+    }
+
+    /// Since when.
+    #[must_use]
+    pub const fn since(&self) -> Timestamp {
+        self.since
+    }
+
     /// Claims are being served at this time.
     pub fn observe(&mut self, now: Timestamp) {
         if now.0.saturating_sub(self.last.0) > SERVED_GAP_MS {

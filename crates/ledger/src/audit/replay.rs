@@ -1,13 +1,15 @@
 //! What the log alone says: balances, holds and books, rebuilt event by event without looking at any row.
 
+use super::Counts;
 use super::{AuditReport, FINDINGS_MAX, Finding};
 use crate::decide::capture_postings;
 use crate::event::{Captured, Cause, Effect, Event, Place, Posting, ReadRow, moved};
-use crate::row::{AccountRow, BookRow, HoldRow, Totals};
-use std::collections::HashMap;
-use tombola_core::amount::{Amount, Timestamp};
+use crate::key::HoldKey;
+use crate::row::{AccountRow, BookRow, CreditRow, HoldRow, LogPlace, Totals};
+use std::collections::{HashMap, HashSet};
+use tombola_core::amount::Amount;
 use tombola_core::chain::Preimage;
-use tombola_core::claim::{Claim, Head, Receipt};
+use tombola_core::claim::{Claim, Receipt};
 use tombola_core::escrow::{BookRecord, EscrowConfig, HoldRecord, Verdict, judge, release};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, BookId, HoldId};
@@ -16,8 +18,9 @@ use tombola_core::message::{EscrowCommand, EscrowRequest, HoldState};
 /// A hold as the log says.
 #[derive(Debug)]
 struct ReplayedHold {
-    row: u64,
+    key: HoldKey,
     payee: u64,
+    signed_in: LogPlace,
     record: HoldRecord,
 }
 
@@ -25,48 +28,69 @@ struct ReplayedHold {
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     config: &'a EscrowConfig,
-    height: u64,
-    head: Head,
-    time: Timestamp,
+    logs: HashMap<u32, Totals>,
+    events: u64,
     places: HashMap<Place, i128>,
+    /// How often each row was changed, by what events say.
+    versions: HashMap<ReadRow, u64>,
     accounts: HashMap<AccountKey, u64>,
+    rows: HashSet<u64>,
     holds: HashMap<HoldId, ReplayedHold>,
-    books: HashMap<(u64, BookId), BookRecord>,
-    claims: u64,
-    winners: u64,
+    books: HashMap<(HoldKey, BookId), BookRecord>,
+    /// Credits that no event has folded yet.
+    credits: HashMap<(u64, LogPlace), i128>,
     findings: Vec<Finding>,
 }
 
 impl<'a> Replay<'a> {
-    pub(super) fn new(config: &'a EscrowConfig) -> Self {
+    pub(super) fn new(config: &'a EscrowConfig, writers: impl Iterator<Item = u32>) -> Self {
         Self {
             config,
-            height: 0,
-            head: Totals::EMPTY.head,
-            time: Timestamp(0),
+            logs: writers.map(|writer| (writer, Totals::EMPTY)).collect(),
+            events: 0,
             places: HashMap::new(),
+            versions: HashMap::new(),
             accounts: HashMap::new(),
+            rows: HashSet::new(),
             holds: HashMap::new(),
             books: HashMap::new(),
-            claims: 0,
-            winners: 0,
+            credits: HashMap::new(),
             findings: Vec::new(),
         }
     }
 
-    /// Replays one event that was found at a height.
-    pub(super) fn event(&mut self, height: u64, event: &Event) {
-        let follows = height == self.height.saturating_add(1)
-            && event.height == height
-            && event.previous == self.head
-            && event.writer == self.config.writer;
+    /// Whether all that an event was decided on was replayed.
+    pub(super) fn is_ready(&self, event: &Event) -> bool {
+        let body = &event.body;
+        let version = |row: &ReadRow| self.versions.get(row).copied().unwrap_or(0);
+        let is_there = |row: u64| self.rows.contains(&row) || body.created.iter().any(|(_, made)| *made == row);
+        let are_rows_there = body.postings.iter().all(|posting| match posting.place {
+            Place::Account(row) | Place::Credit(row) => is_there(row),
+            Place::Outside | Place::Fees | Place::Hold(_) => true,
+        });
+        let are_credits_there = match &body.effect {
+            Effect::Folded { account, credits } => credits
+                .iter()
+                .all(|place| self.credits.contains_key(&(*account, *place))),
+            _ => true,
+        };
+        let are_reads_right = body.reads.iter().all(|read| version(&read.row) == read.version);
+        are_reads_right && are_rows_there && are_credits_there
+    }
+
+    /// Replays the next event of a writer's log.
+    pub(super) fn event(&mut self, event: &Event) {
+        let height = event.height;
+        self.events = self.events.saturating_add(1);
+        let log = self.logs.entry(event.writer).or_insert(Totals::EMPTY);
+        let follows = height == log.height.saturating_add(1) && event.previous == log.head;
+        let is_later = event.body.at >= log.time;
+        let log = *log;
         self.check(follows, Finding::LogBroken { height });
-        self.check(event.body.at >= self.time, Finding::TimeBack { height });
-        self.height = height;
-        self.head = event.head();
-        self.time = event.body.at;
+        self.check(is_later, Finding::TimeBack { height });
+        self.create(event, &log);
         match self.expected(event) {
-            Err(finding) => self.check(false, finding),
+            Err(finding) => self.find(finding),
             Ok(expected) => {
                 let sum = event
                     .body
@@ -78,10 +102,58 @@ impl<'a> Replay<'a> {
             }
         }
         for posting in &event.body.postings {
-            let place = self.places.entry(posting.place).or_default();
-            *place = place.saturating_add(posting.delta);
-            let is_sound = *place >= 0 || posting.place == Place::Outside;
-            self.check(is_sound, Finding::Overdraft { height });
+            self.post(event, posting);
+        }
+        for read in &event.body.reads {
+            let is_new =
+                matches!(read.row, ReadRow::Account(row) if event.body.created.iter().any(|(_, made)| *made == row));
+            if !is_new {
+                let version = self.versions.entry(read.row).or_default();
+                *version = version.saturating_add(1);
+            }
+        }
+        if let Some(log) = self.logs.get_mut(&event.writer) {
+            log.follow(event);
+        }
+    }
+
+    /// Takes note of the accounts that an event made: they are numbered by their writer, without a gap.
+    fn create(&mut self, event: &Event, log: &Totals) {
+        let mut log = *log;
+        for (account, row) in &event.body.created {
+            let is_next = *row == log.next_account(event.writer);
+            log.accounts = log.accounts.saturating_add(1);
+            let is_new = self.accounts.insert(*account, *row).is_none() && self.rows.insert(*row);
+            self.versions.insert(ReadRow::Account(*row), 1);
+            self.check(is_next && is_new, Finding::Effect { height: event.height });
+        }
+        if let Some(entry) = self.logs.get_mut(&event.writer) {
+            entry.accounts = log.accounts;
+        }
+    }
+
+    fn post(&mut self, event: &Event, posting: &Posting) {
+        if let Some(log) = self.logs.get_mut(&event.writer) {
+            log.post(posting);
+        }
+        let place = self.places.entry(posting.place).or_default();
+        *place = place.saturating_add(posting.delta);
+        let is_sound = *place >= 0 || posting.place == Place::Outside;
+        self.check(is_sound, Finding::Overdraft { height: event.height });
+        if let Place::Credit(row) = posting.place
+            && !matches!(event.body.effect, Effect::Folded { .. })
+        {
+            self.credits.insert((row, event.place()), posting.delta);
+        }
+    }
+
+    /// Where an event put a credit: into the account, or beside it.
+    fn credited(event: &Event, row: u64) -> Place {
+        let beside = Place::Credit(row);
+        if event.body.postings.iter().any(|posting| posting.place == beside) {
+            beside
+        } else {
+            Place::Account(row)
         }
     }
 
@@ -90,13 +162,12 @@ impl<'a> Replay<'a> {
         let wrong = Finding::Effect { height: event.height };
         match (&event.body.effect, &event.body.cause) {
             (Effect::Deposited, Cause::Deposit { account, amount, .. }) => {
-                let row = self.account(account);
-                Ok(moved(Place::Outside, Place::Account(row), *amount).to_vec())
+                let row = self.account(account).ok_or(wrong)?;
+                Ok(moved(Place::Outside, Self::credited(event, row), *amount).to_vec())
             }
-            (Effect::Opened { hold }, Cause::Request { request, .. }) => self.opened(hold, request).ok_or(wrong),
+            (Effect::Opened { hold }, Cause::Request { request, .. }) => self.opened(event, hold, request).ok_or(wrong),
             (Effect::Raised { hold, amount }, Cause::Request { request, .. }) => {
                 let is_asked = matches!(&request.command, EscrowCommand::TopUpHold { cap, .. } if *cap == hold.cap);
-                let payer = self.account(&hold.terms.payer);
                 let known = self.holds.get_mut(&hold.id()).ok_or(wrong)?;
                 let rose = hold.cap.checked_sub(known.record.hold.cap);
                 let next = known.record.hold.revision.checked_add(1);
@@ -105,7 +176,9 @@ impl<'a> Replay<'a> {
                     return Err(wrong);
                 }
                 known.record.hold = *hold;
-                Ok(moved(Place::Account(payer), Place::Hold(known.row), *amount).to_vec())
+                known.signed_in = event.place();
+                let key = known.key;
+                Ok(moved(Place::Account(key.payer), Place::Hold(key), *amount).to_vec())
             }
             (
                 Effect::Ended {
@@ -124,21 +197,36 @@ impl<'a> Replay<'a> {
                 let EscrowCommand::Transfer { to, amount, .. } = &request.command else {
                     return Err(wrong);
                 };
-                let (from, to) = (self.account(&request.account), self.account(to));
-                Ok(moved(Place::Account(from), Place::Account(to), *amount).to_vec())
+                let from = self.account(&request.account).ok_or(wrong)?;
+                let to = Self::credited(event, self.account(to).ok_or(wrong)?);
+                Ok(moved(Place::Account(from), to, *amount).to_vec())
+            }
+            (Effect::Folded { account, credits }, Cause::Fold { account: named }) => {
+                self.folded(*account, credits, named).ok_or(wrong)
             }
             (
                 Effect::Deposited
                 | Effect::Opened { .. }
                 | Effect::Raised { .. }
                 | Effect::Captured(_)
-                | Effect::Transferred,
+                | Effect::Transferred
+                | Effect::Folded { .. },
                 _,
             ) => Err(wrong),
         }
     }
 
-    fn opened(&mut self, hold: &Hold, request: &EscrowRequest) -> Option<Vec<Posting>> {
+    fn folded(&mut self, row: u64, credits: &[LogPlace], named: &AccountKey) -> Option<Vec<Posting>> {
+        let mut sum = 0i128;
+        for place in credits {
+            sum = sum.checked_add(self.credits.remove(&(row, *place))?)?;
+        }
+        let sum = u64::try_from(sum).ok().map(Amount)?;
+        let is_right = self.account(named) == Some(row);
+        is_right.then(|| moved(Place::Credit(row), Place::Account(row), sum).to_vec())
+    }
+
+    fn opened(&mut self, event: &Event, hold: &Hold, request: &EscrowRequest) -> Option<Vec<Posting>> {
         let EscrowCommand::OpenHold { hold: asked, .. } = &request.command else {
             return None;
         };
@@ -147,16 +235,28 @@ impl<'a> Replay<'a> {
             && (terms.payee, terms.signer, hold.cap) == (asked.payee, asked.signer, asked.cap)
             && terms.escrow == self.config.escrow
             && hold.check_shape().is_ok();
-        let payer = self.account(&terms.payer);
-        let payee = self.account(&terms.payee);
-        let row = u64::try_from(self.holds.len()).ok()?;
+        let payee = self.account(&terms.payee)?;
+        let key = HoldKey {
+            payer: self.account(&terms.payer)?,
+            serial: terms.serial,
+        };
         let record = HoldRecord {
             hold: *hold,
             paid: Amount::ZERO,
             state: HoldState::Open,
         };
-        let before = self.holds.insert(hold.id(), ReplayedHold { row, payee, record });
-        let postings = moved(Place::Account(payer), Place::Hold(row), hold.cap).to_vec();
+        let replayed = ReplayedHold {
+            key,
+            payee,
+            signed_in: event.place(),
+            record,
+        };
+        let before = self.holds.insert(hold.id(), replayed);
+        self.versions.insert(ReadRow::Hold(key), 1);
+        if let Some(log) = self.logs.get_mut(&event.writer) {
+            log.holds = log.holds.saturating_add(1);
+        }
+        let postings = moved(Place::Account(key.payer), Place::Hold(key), hold.cap).to_vec();
         (is_asked && before.is_none()).then_some(postings)
     }
 
@@ -171,16 +271,14 @@ impl<'a> Replay<'a> {
         let is_ordered = match cause {
             Cause::Expire { hold: named } => named == hold && state == HoldState::Expired,
             Cause::Request { request, .. } => state == HoldState::Released && is_released(request, hold, &known.record),
-            Cause::Deposit { .. } | Cause::Claim { .. } => false,
+            Cause::Deposit { .. } | Cause::Claim { .. } | Cause::Fold { .. } => false,
         };
         let is_right = is_ordered
             && known.record.state == HoldState::Open
             && (known.record.paid, known.record.left()) == (paid, returned);
         known.record.state = state;
-        let row = known.row;
-        let payer = known.record.hold.terms.payer;
-        let payer = self.account(&payer);
-        is_right.then(|| moved(Place::Hold(row), Place::Account(payer), returned).to_vec())
+        let key = known.key;
+        is_right.then(|| moved(Place::Hold(key), Place::Account(key.payer), returned).to_vec())
     }
 
     /// Draws every ticket of a claim again and judges it as the ledger did.
@@ -193,7 +291,7 @@ impl<'a> Replay<'a> {
     ) -> Option<Vec<Posting>> {
         let known = self.holds.get_mut(&captured.hold)?;
         let winnings = claim.verify(&known.record.hold).ok()?;
-        let key = (known.row, winnings.book);
+        let key = (known.key, winnings.book);
         let Ok(Verdict::Capture(capture)) = judge(&winnings, payee, self.books.get(&key), &known.record) else {
             return None;
         };
@@ -206,22 +304,25 @@ impl<'a> Replay<'a> {
             fee: winnings.fee,
             hold_paid_after: capture.hold_paid_after,
             amount: capture.amount,
+            signed_in: known.signed_in,
         };
-        let receipt = captured.receipt(self.config.escrow, event.body.at, event.writer, event.height, self.head);
+        let receipt = captured.receipt(self.config.escrow, event.body.at, event.place(), event.head());
         let preimage: Preimage = winnings.preimage;
         self.books.insert(key, BookRecord { preimage, receipt });
         known.record.paid = capture.hold_paid_after;
-        self.claims = self.claims.saturating_add(1);
-        self.winners = self.winners.saturating_add(u64::from(capture.winners));
-        let is_read = event.body.reads.iter().any(|read| read.row == ReadRow::Hold(known.row));
-        let postings = capture_postings(known.row, known.payee, capture.amount, capture.fee, capture.credit);
+        if let Some(log) = self.logs.get_mut(&event.writer) {
+            log.claims = log.claims.saturating_add(1);
+            log.winners = log.winners.saturating_add(u64::from(capture.winners));
+        }
+        let is_read = event.body.reads.iter().any(|read| read.row == ReadRow::Hold(known.key));
+        let payee = Self::credited(event, known.payee);
+        let postings = capture_postings(known.key, payee, &capture);
         (proven == *captured && is_read).then_some(postings)
     }
 
-    /// The row of an account: they are numbered in the order in which they first appear.
-    fn account(&mut self, account: &AccountKey) -> u64 {
-        let next = u64::try_from(self.accounts.len()).unwrap_or(u64::MAX);
-        *self.accounts.entry(*account).or_insert(next)
+    /// The row of an account that some event made.
+    fn account(&self, account: &AccountKey) -> Option<u64> {
+        self.accounts.get(account).copied()
     }
 
     fn place(&self, place: Place) -> u128 {
@@ -238,18 +339,18 @@ impl<'a> Replay<'a> {
         self.check(net == Some(owned), Finding::Account { row });
     }
 
-    pub(super) fn compare_hold(&mut self, row: u64, hold: &HoldRow) {
-        let known = self.holds.get(&hold.hold.id());
+    pub(super) fn compare_hold(&mut self, hold: HoldKey, row: &HoldRow) {
+        let known = self.holds.get(&row.hold.id());
         let is_right = known.is_some_and(|known| {
-            known.row == row
-                && known.record.hold == hold.hold
-                && (known.record.paid, known.record.state) == (hold.paid, hold.state)
+            (known.key, known.payee, known.signed_in) == (hold, row.payee, row.signed_in)
+                && known.record.hold == row.hold
+                && (known.record.paid, known.record.state) == (row.paid, row.state)
         });
-        let left = self.place(Place::Hold(row)) == u128::from(hold.left.0);
-        self.check(is_right && left, Finding::Hold { row });
+        let left = self.place(Place::Hold(hold)) == u128::from(row.left.0);
+        self.check(is_right && left, Finding::Hold { hold });
     }
 
-    pub(super) fn compare_book(&mut self, hold: u64, book: &BookRow) {
+    pub(super) fn compare_book(&mut self, hold: HoldKey, book: &BookRow) {
         let known = self.books.get(&(hold, book.receipt.book));
         let is_right = known.is_some_and(|known| {
             let receipt: &Receipt = &known.receipt;
@@ -258,49 +359,49 @@ impl<'a> Replay<'a> {
         self.check(is_right, Finding::Book { hold });
     }
 
-    /// Compares the sums and ends the audit.
-    pub(super) fn report(mut self, totals: &Totals, accounts: u64, holds: u64, books: u64) -> AuditReport {
-        let deposits = self.places.get(&Place::Outside).copied().unwrap_or(0).unsigned_abs();
-        let fees = self.place(Place::Fees);
-        let (mut balances, mut held) = (0u128, 0u128);
-        for (place, money) in &self.places {
-            let money = u128::try_from(*money).unwrap_or(0);
-            match place {
-                Place::Account(_) => balances = balances.saturating_add(money),
-                Place::Hold(_) => held = held.saturating_add(money),
-                Place::Outside | Place::Fees => {}
-            }
+    pub(super) fn compare_credit(&mut self, account: u64, place: LogPlace, row: &CreditRow) {
+        let is_right = self.credits.get(&(account, place)) == Some(&i128::from(row.amount.0));
+        self.check(is_right, Finding::Credit { account });
+    }
+
+    /// Compares the sums of each writer and ends the audit.
+    pub(super) fn report(mut self, writers: &[(u32, Totals)], counts: &Counts) -> AuditReport {
+        let mut sum = Totals::EMPTY;
+        for (writer, totals) in writers {
+            let replayed = self.logs.get(writer).copied().unwrap_or(Totals::EMPTY);
+            let height = replayed.height;
+            let is_end = (totals.height, totals.head) == (replayed.height, replayed.head);
+            self.check(is_end, Finding::LogEnd { height });
+            // What is not of the log.
+            let replayed = Totals {
+                incarnation: totals.incarnation,
+                is_removed: totals.is_removed,
+                served_since: totals.served_since,
+                alive_at: totals.alive_at,
+                ..replayed
+            };
+            self.check(*totals == replayed && totals.is_conserved(), Finding::Totals);
+            sum.add(&replayed);
         }
-        let replayed = Totals {
-            time: self.time,
-            height: self.height,
-            head: self.head,
-            accounts: u64::try_from(self.accounts.len()).unwrap_or(u64::MAX),
-            holds: u64::try_from(self.holds.len()).unwrap_or(u64::MAX),
-            deposits,
-            balances,
-            held,
-            fees,
-            claims: self.claims,
-            winners: self.winners,
-        };
-        let height = self.height;
-        let is_end = (totals.height, totals.head) == (replayed.height, replayed.head);
-        self.check(is_end, Finding::LogEnd { height });
-        let all = accounts == replayed.accounts && holds == replayed.holds;
-        let all = all && usize::try_from(books).is_ok_and(|books| books == self.books.len());
-        self.check(all && *totals == replayed && totals.is_conserved(), Finding::Totals);
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        let all = (counts.accounts, counts.holds) == (count(self.accounts.len()), count(self.holds.len()))
+            && (counts.books, counts.credits) == (count(self.books.len()), count(self.credits.len()));
+        let negative = [sum.deposits, sum.balances, sum.held, sum.fees]
+            .iter()
+            .any(|sum| *sum < 0);
+        self.check(all && !negative && sum.is_conserved(), Finding::Totals);
+        let money = |sum: i128| u128::try_from(sum).unwrap_or(0);
         AuditReport {
-            events: height,
-            accounts,
-            holds,
-            books,
-            deposits,
-            balances,
-            held,
-            fees,
-            claims: self.claims,
-            winners: self.winners,
+            events: self.events,
+            accounts: counts.accounts,
+            holds: counts.holds,
+            books: counts.books,
+            deposits: money(sum.deposits),
+            balances: money(sum.balances),
+            held: money(sum.held),
+            fees: money(sum.fees),
+            claims: sum.claims,
+            winners: sum.winners,
             conserved: self.findings.is_empty(),
             findings: self.findings,
         }
@@ -308,7 +409,13 @@ impl<'a> Replay<'a> {
 
     /// Keeps a finding unless all is well.
     fn check(&mut self, is_well: bool, finding: Finding) {
-        if !is_well && self.findings.len() < FINDINGS_MAX {
+        if !is_well {
+            self.find(finding);
+        }
+    }
+
+    pub(super) fn find(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
         }
     }

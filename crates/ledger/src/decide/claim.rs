@@ -4,7 +4,7 @@ use super::Work;
 use super::hold::judged;
 use crate::draft::blank;
 use crate::event::{Captured, Cause, Effect, Place, Posting, ReadRow};
-use crate::key::Key;
+use crate::key::{HoldKey, Key};
 use crate::request::{Proof, VerifiedRequest};
 use crate::row::{AccountRow, BookRow, HoldRow, Row};
 use crate::view::Stop;
@@ -32,6 +32,7 @@ impl Work<'_> {
         claim: &Claim,
         proof: &Result<Winnings, Reject>,
     ) -> Result<ClaimAnswer, Stop> {
+        self.view.begin();
         let (row, hold) = match self.hold_row(&claim.book.body.hold) {
             Ok(found) => found,
             Err(Stop::No(reject)) => return Ok(self.refuse(claim, None, reject)),
@@ -59,20 +60,20 @@ impl Work<'_> {
     /// Books a paid claim.
     fn capture(
         &mut self,
-        row: u64,
+        row: HoldKey,
         hold: &HoldRow,
         claim: &Claim,
         winnings: &Winnings,
         capture: &Capture,
     ) -> Result<Receipt, Stop> {
-        self.view.need::<AccountRow>(Key::account(hold.payer))?;
-        self.view.need::<AccountRow>(Key::account(hold.payee))?;
-        let reads = self.reads(&[
+        self.view.need::<AccountRow>(Key::account(row.payer))?;
+        let mut read = vec![
             ReadRow::Hold(row),
             ReadRow::Book(row, winnings.book),
-            ReadRow::Account(hold.payer),
-            ReadRow::Account(hold.payee),
-        ]);
+            ReadRow::Account(row.payer),
+        ];
+        read.extend(self.check_creditable(hold.payee)?);
+        let reads = self.reads(&read);
         let captured = Captured {
             hold: claim.book.body.hold,
             book: winnings.book,
@@ -82,23 +83,23 @@ impl Work<'_> {
             fee: winnings.fee,
             hold_paid_after: capture.hold_paid_after,
             amount: capture.amount,
+            signed_in: hold.signed_in,
         };
-        self.debit(hold.payer, capture.amount);
-        self.credit(hold.payee, capture.credit);
+        self.debit(row.payer, capture.amount);
         self.view
             .edit::<HoldRow>(Key::hold(row), |hold| hold.paid = capture.hold_paid_after);
         let cause = Cause::Claim {
             payee: hold.hold.terms.payee,
             claim: *claim,
         };
-        let postings = capture_postings(row, hold.payee, capture.amount, capture.fee, capture.credit);
+        let payee = self.credited(hold.payee);
+        let postings = capture_postings(row, payee, capture);
         let body = self.event_body(cause, Effect::Captured(captured), postings, reads);
-        let logged = self.book(body, &[hold.payer, hold.payee]);
+        let logged = self.book(body, &[row.payer], &[(hold.payee, capture.credit)]);
         self.check_hold(row);
         self.totals.claims = self.totals.claims.saturating_add(1);
         self.totals.winners = self.totals.winners.saturating_add(u64::from(capture.winners));
-        let writer = self.config.writer;
-        let receipt = captured.receipt(self.config.escrow, self.now, writer, logged.height, logged.head);
+        let receipt = captured.receipt(self.config.escrow, self.now, logged.place, logged.head);
         let entry = BookRow {
             preimage: winnings.preimage,
             receipt,
@@ -126,11 +127,11 @@ impl Work<'_> {
 }
 
 /// From the hold to the payee, less the escrow's fee. Spec: G-04.
-pub(crate) fn capture_postings(hold: u64, payee: u64, amount: Amount, fee: Amount, credit: Amount) -> Vec<Posting> {
+pub(crate) fn capture_postings(hold: HoldKey, payee: Place, capture: &Capture) -> Vec<Posting> {
     let posting = |place, delta| Posting { place, delta };
     vec![
-        posting(Place::Hold(hold), 0i128.saturating_sub(i128::from(amount.0))),
-        posting(Place::Account(payee), i128::from(credit.0)),
-        posting(Place::Fees, i128::from(fee.0)),
+        posting(Place::Hold(hold), 0i128.saturating_sub(i128::from(capture.amount.0))),
+        posting(payee, i128::from(capture.credit.0)),
+        posting(Place::Fees, i128::from(capture.fee.0)),
     ]
 }

@@ -3,7 +3,7 @@
 use super::{Decided, Work};
 use crate::draft::blank;
 use crate::event::{Cause, Effect, Place, ReadRow, moved};
-use crate::key::Key;
+use crate::key::{HoldKey, Key};
 use crate::ledger::Outcome;
 use crate::request::VerifiedRequest;
 use crate::row::{AccountRow, HoldRow, Row};
@@ -31,12 +31,15 @@ impl Work<'_> {
         let hold = escrow::open(asked, &facts, self.config, self.now)?;
         let reads = self.reads(&[ReadRow::Account(payer_row)]);
         let payee_row = self.ensure_account(&asked.payee, found);
-        let row = self.totals.holds;
-        self.totals.holds = row.saturating_add(1);
+        self.totals.holds = self.totals.holds.saturating_add(1);
         let id = hold.id();
+        let row = HoldKey {
+            payer: payer_row,
+            serial: hold.terms.serial,
+        };
         let fresh = HoldRow {
             hold,
-            payer: payer_row,
+            signed_in: self.totals.next_place(self.config.writer),
             payee: payee_row,
             paid: Amount::ZERO,
             left: Amount::ZERO,
@@ -46,8 +49,7 @@ impl Work<'_> {
         };
         self.view.put(Key::hold_id(&id), Row::HoldIds(row));
         self.view.put(Key::hold(row), Row::Holds(fresh));
-        self.view
-            .put(Key::open_hold(payer_row, hold.terms.serial), Row::OpenHolds(row));
+        self.view.put(Key::open_hold(row), Row::OpenHolds(()));
         self.view.put(Key::due(hold.terms.redeem_by, row), Row::Due(()));
         self.view.edit::<AccountRow>(Key::account(payer_row), |payer| {
             payer.open_holds = payer.open_holds.saturating_add(1);
@@ -55,7 +57,7 @@ impl Work<'_> {
         });
         let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
         let body = self.event_body(cause_of(request), Effect::Opened { hold }, postings, reads);
-        self.book(body, &[payer_row]);
+        self.book(body, &[payer_row], &[]);
         Ok(EscrowAnswer::Hold(blank(hold)))
     }
 
@@ -72,7 +74,7 @@ impl Work<'_> {
         if record.hold.terms.payer != request.request().account {
             return Err(Reject::of(Code::Unauthorized).into());
         }
-        let payer = self.view.need::<AccountRow>(Key::account(record.payer))?;
+        let payer = self.view.need::<AccountRow>(Key::account(row.payer))?;
         let raised = match escrow::top_up(&judged(&record), revision, cap, payer.balance) {
             Ok(raised) => raised,
             Err(reject) if reject.code == Code::RevisionStale => {
@@ -80,18 +82,19 @@ impl Work<'_> {
             }
             Err(reject) => return Err(reject.into()),
         };
-        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(record.payer)]);
-        self.view
-            .edit::<HoldRow>(Key::hold(row), |hold| hold.hold = raised.hold);
-        let postings = moved(Place::Account(record.payer), Place::Hold(row), raised.amount).to_vec();
+        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(row.payer)]);
+        let signed_in = self.totals.next_place(self.config.writer);
+        self.view.edit::<HoldRow>(Key::hold(row), |hold| {
+            hold.hold = raised.hold;
+            hold.signed_in = signed_in;
+        });
+        let postings = moved(Place::Account(row.payer), Place::Hold(row), raised.amount).to_vec();
         let effect = Effect::Raised {
             hold: raised.hold,
             amount: raised.amount,
         };
-        self.book(
-            self.event_body(cause_of(request), effect, postings, reads),
-            &[record.payer],
-        );
+        let body = self.event_body(cause_of(request), effect, postings, reads);
+        self.book(body, &[row.payer], &[]);
         self.check_hold(row);
         Ok(EscrowAnswer::Hold(blank(raised.hold)))
     }
@@ -129,53 +132,55 @@ impl Work<'_> {
     /// Gives the rest of a hold back to its payer.
     fn end_hold(
         &mut self,
-        row: u64,
+        row: HoldKey,
         record: &HoldRow,
         state: HoldState,
         returned: Amount,
         cause: Cause,
     ) -> Result<(), Stop> {
         let terms = &record.hold.terms;
-        let open = Key::open_hold(record.payer, terms.serial);
+        let open = Key::open_hold(row);
         let due = Key::due(terms.redeem_by, row);
-        self.view.need::<u64>(open)?;
+        self.view.need::<()>(open)?;
         self.view.need::<()>(due)?;
-        self.view.need::<AccountRow>(Key::account(record.payer))?;
-        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(record.payer)]);
+        self.view.need::<AccountRow>(Key::account(row.payer))?;
+        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(row.payer)]);
         let now = self.now;
         self.view.remove(open);
         self.view.remove(due);
+        self.view.put(Key::ended(now, row), Row::Ended(()));
         self.view.edit::<HoldRow>(Key::hold(row), |hold| {
             hold.state = state;
             hold.returned = returned;
             hold.ended_at = now;
         });
-        self.view.edit::<AccountRow>(Key::account(record.payer), |payer| {
+        self.view.edit::<AccountRow>(Key::account(row.payer), |payer| {
             invariant!(payer.open_holds > 0, "an open hold is counted");
             payer.open_holds = payer.open_holds.saturating_sub(1);
         });
-        let postings = moved(Place::Hold(row), Place::Account(record.payer), returned).to_vec();
+        let postings = moved(Place::Hold(row), Place::Account(row.payer), returned).to_vec();
         let effect = Effect::Ended {
             hold: record.hold.id(),
             state,
             paid: record.paid,
             returned,
         };
-        self.book(self.event_body(cause, effect, postings, reads), &[record.payer]);
+        let body = self.event_body(cause, effect, postings, reads);
+        self.book(body, &[row.payer], &[]);
         self.check_hold(row);
         Ok(())
     }
 
     /// A hold and its row.
-    pub(super) fn hold_row(&self, hold: &HoldId) -> Result<(u64, HoldRow), Stop> {
-        let row = self.view.find::<u64>(Key::hold_id(hold))?.copied();
+    pub(super) fn hold_row(&self, hold: &HoldId) -> Result<(HoldKey, HoldRow), Stop> {
+        let row = self.view.find::<HoldKey>(Key::hold_id(hold))?.copied();
         let row = row.ok_or(Stop::No(Reject::of(Code::HoldUnknown)))?;
         let record = self.view.need::<HoldRow>(Key::hold(row))?;
         Ok((row, *record))
     }
 
     /// What is set aside is what the hold can still pay.
-    pub(super) fn check_hold(&self, row: u64) {
+    pub(super) fn check_hold(&self, row: HoldKey) {
         let hold = self.view.peek::<HoldRow>(Key::hold(row));
         let is_sound = hold.is_some_and(|hold| match hold.state {
             HoldState::Open => hold.paid.checked_add(hold.left) == Some(hold.hold.cap),

@@ -5,7 +5,8 @@ use crate::event::{Cause, Effect, Place, ReadRow, moved};
 use crate::key::Key;
 use crate::ledger::Outcome;
 use crate::request::VerifiedRequest;
-use crate::row::{DepositRow, Row};
+use crate::row::{DepositRow, Row, WRITERS_MAX};
+use crate::store::Sharing;
 use crate::view::Stop;
 use tombola_core::amount::Amount;
 use tombola_core::escrow;
@@ -30,27 +31,40 @@ impl Work<'_> {
             }
             return Ok(deposited(&before));
         }
-        // All money together fits in an amount, so the sum of what came in does.
-        let deposits = u64::try_from(self.totals.deposits).map_or(Amount(u64::MAX), Amount);
-        escrow::deposit(amount, deposits)?;
+        escrow::deposit(amount, self.supply())?;
+        let read = match found {
+            Some((row, _)) => self.check_creditable(row)?,
+            None => None,
+        };
+        let reads = self.reads(read.as_slice());
         let row = self.ensure_account(&account, found);
-        let reads = found.map_or_else(Vec::new, |_| self.reads(&[ReadRow::Account(row)]));
-        self.credit(row, amount);
         let cause = Cause::Deposit {
             account,
             amount,
             reference: reference.clone(),
         };
-        let postings = moved(Place::Outside, Place::Account(row), amount).to_vec();
-        let logged = self.book(self.event_body(cause, Effect::Deposited, postings, reads), &[row]);
+        let postings = moved(Place::Outside, self.credited(row), amount).to_vec();
+        let body = self.event_body(cause, Effect::Deposited, postings, reads);
+        let logged = self.book(body, &[], &[(row, amount)]);
         let entry = DepositRow {
             account,
             amount,
             at: self.now,
-            height: logged.height,
+            place: logged.place,
         };
         self.view.put(key, Row::Deposits(entry));
         Ok(deposited(&entry))
+    }
+
+    /// What counts towards the limit of all money: it fits in one amount, so no account can overflow. Each of several
+    /// writers has an equal part of it, and none needs to ask the others.
+    fn supply(&self) -> Amount {
+        let own = u64::try_from(self.totals.deposits.max(0)).unwrap_or(u64::MAX);
+        let others = match self.sharing {
+            Sharing::Sole => 0,
+            Sharing::Shared => u64::MAX.saturating_sub(u64::MAX >> WRITERS_MAX.ilog2()),
+        };
+        Amount(own.saturating_add(others))
     }
 
     /// Moves money to another account, which is made if there is none. Spec: R-15.
@@ -66,24 +80,27 @@ impl Work<'_> {
         let (from_row, sender) = self.account_row(from)?.ok_or(Stop::No(unknown))?;
         let found = self.account_row(to)?;
         escrow::transfer(from, to, amount, sender.balance)?;
+        let mut read = vec![ReadRow::Account(from_row)];
+        if let Some((row, _)) = found {
+            read.extend(self.check_creditable(row)?);
+        }
+        let reads = self.reads(&read);
         let to_row = self.ensure_account(to, found);
-        let reads = self.reads(&[ReadRow::Account(from_row), ReadRow::Account(to_row)]);
         self.debit(from_row, amount);
-        self.credit(to_row, amount);
         let cause = Cause::Request {
             connection: *request.connection(),
             request: Box::new(request.request().clone()),
         };
-        let postings = moved(Place::Account(from_row), Place::Account(to_row), amount).to_vec();
+        let postings = moved(Place::Account(from_row), self.credited(to_row), amount).to_vec();
         let body = self.event_body(cause, Effect::Transferred, postings, reads);
-        let logged = self.book(body, &[from_row, to_row]);
+        let logged = self.book(body, &[from_row], &[(to_row, amount)]);
         Ok(EscrowAnswer::Transferred(TransferReceipt {
             from: *from,
             to: *to,
             amount,
             reference: reference.clone(),
             at: self.now,
-            height: logged.height,
+            height: logged.place.height,
             head: logged.head,
         }))
     }
@@ -94,6 +111,6 @@ fn deposited(row: &DepositRow) -> Decided {
         account: row.account,
         amount: row.amount,
         at: row.at,
-        height: row.height,
+        place: row.place,
     })
 }

@@ -10,7 +10,7 @@ use tombola_ledger::audit::{self, AuditReport};
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::Ledger;
 use tombola_ledger::query;
-use tombola_ledger::row::{AccountRow, Row, Table};
+use tombola_ledger::row::{AccountRow, Row, Table, Totals};
 use tombola_ledger::store::{Range, Reader, Store, StoreFault};
 use tombola_store::block_on::block_on;
 use tombola_store::redb_store::RedbStore;
@@ -64,13 +64,13 @@ pub struct EscrowTotals {
     /// Holds ever opened.
     pub holds: u64,
     /// Money taken in.
-    pub deposits: u128,
+    pub deposits: i128,
     /// What accounts can spend.
-    pub balances: u128,
+    pub balances: i128,
     /// What open holds set aside and have not paid.
-    pub held: u128,
+    pub held: i128,
     /// What the escrow kept of winners.
-    pub fees: u128,
+    pub fees: i128,
     /// Claims that paid something.
     pub claims: u64,
     /// Winners paid.
@@ -162,11 +162,12 @@ pub(super) fn accounts(
     let mut rows = block_on(store.scan(&range))?;
     let next = (rows.len() > limit).then(|| rows.pop()).flatten();
     let mut page = Vec::with_capacity(rows.len());
-    for (_, stored) in &rows {
-        match Row::decode(Table::Accounts, &stored.bytes) {
-            Ok(Row::Accounts(row)) => page.push(row.into()),
-            _ => return Err(StoreFault::DamagedRow(Table::Accounts)),
-        }
+    for (key, stored) in &rows {
+        let Ok(Row::Accounts(mut account)) = Row::decode(Table::Accounts, &stored.bytes) else {
+            return Err(StoreFault::DamagedRow(Table::Accounts));
+        };
+        block_on(query::add_credits(store, key.last_number(), &mut account))?;
+        page.push(account.into());
     }
     Ok((page, next.map(|(key, _)| key.last_number())))
 }
@@ -177,11 +178,10 @@ pub(super) fn audit(store: &RedbStore, config: &EscrowConfig) -> Result<AuditRep
 }
 
 pub(super) fn totals(store: &RedbStore, config: &EscrowConfig) -> Result<EscrowTotals, StoreFault> {
-    let damaged = StoreFault::DamagedRow(Table::Totals);
-    let stored = block_on(store.load(&[Key::totals()]))?.pop().flatten().ok_or(damaged)?;
-    let Ok(Row::Totals(totals)) = Row::decode(Table::Totals, &stored.bytes) else {
-        return Err(damaged);
-    };
+    let mut totals = Totals::EMPTY;
+    for (_, writer) in block_on(query::writers(store))? {
+        totals.add(&writer);
+    }
     Ok(EscrowTotals {
         escrow: config.escrow,
         asset: config.asset,

@@ -160,7 +160,7 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
         match outcome {
             Outcome::Answer(draft) => drafts.push(draft),
             Outcome::Rejected(reject) => return Err(reject),
-            Outcome::Deposited { .. } | Outcome::Expired { .. } => return Err(unavailable),
+            Outcome::Deposited { .. } | Outcome::Folded { .. } | Outcome::Expired { .. } => return Err(unavailable),
         }
     }
     let signer = Arc::clone(shared);

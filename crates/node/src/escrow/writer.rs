@@ -66,7 +66,7 @@ fn weight_of(command: &Command) -> usize {
             EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().len().max(1),
             _ => 1,
         },
-        Command::Deposit { .. } | Command::Expire { .. } => 1,
+        Command::Deposit { .. } | Command::Expire { .. } | Command::Fold { .. } => 1,
     }
 }
 
@@ -91,8 +91,9 @@ fn tick(ledger: &mut Ledger<RedbStore>) -> Result<bool, LedgerFault> {
     let expired = block_on(ledger.expire_due(TICK_ROWS_MAX, clock::now()))?;
     let is_expired = |outcome: &&_| matches!(outcome, tombola_ledger::ledger::Outcome::Expired { .. });
     let expired = expired.iter().filter(is_expired).count();
+    let folded = block_on(ledger.fold(TICK_ROWS_MAX, clock::now()))?;
     let forgotten = block_on(ledger.prune(TICK_ROWS_MAX, clock::now()))?;
-    Ok(expired >= TICK_ROWS_MAX || forgotten >= TICK_ROWS_MAX)
+    Ok(expired >= TICK_ROWS_MAX || folded >= TICK_ROWS_MAX || forgotten >= TICK_ROWS_MAX)
 }
 
 /// Tells everyone that the writer is gone if it ends by a violated invariant.

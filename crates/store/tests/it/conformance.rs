@@ -163,7 +163,7 @@ fn all_rows<S: Store>(store: &S) -> Vec<(Key, Stored)> {
     let mut rows = Vec::new();
     for table in Table::ALL {
         let range = Range {
-            from: Key::from_bytes(*table, &[]),
+            from: Key::from_bytes(*table, &[0; 8]),
             to: None,
             limit: usize::MAX,
         };

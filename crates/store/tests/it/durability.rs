@@ -11,9 +11,9 @@ use tombola_core::amount::{Amount, Asset};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::message::HoldState;
 use tombola_ledger::audit::Finding;
-use tombola_ledger::key::Key;
+use tombola_ledger::key::{HoldKey, Key};
 use tombola_ledger::ledger::{Ledger, LedgerFault};
-use tombola_ledger::row::{AccountRow, FORMAT, Row, Table};
+use tombola_ledger::row::{AccountRow, FORMAT, LogPlace, Row, Table};
 use tombola_ledger::store::{Change, Commit, Store, StoreFault, Stored};
 use tombola_store::block_on::block_on;
 use tombola_store::model::ModelStore;
@@ -90,10 +90,10 @@ fn another_escrows_store_and_a_newer_format_are_refused() {
         open(store.clone(), euros).unwrap_err(),
         LedgerFault::AnotherAsset { stored }
     );
-    tamper(&store, Key::header(), |bytes| bytes[8] = 2);
+    tamper(&store, Key::header(), |bytes| bytes[8] += 1);
     assert_eq!(
         open(store.clone(), config()).unwrap_err(),
-        LedgerFault::NewerFormat { stored: FORMAT + 1 }
+        LedgerFault::AnotherFormat { stored: FORMAT + 1 }
     );
     tamper(&store, Key::header(), |bytes| bytes[0] = b'X');
     assert_eq!(
@@ -147,16 +147,22 @@ fn an_audit_catches_a_tampered_row_of_any_kind() {
     };
     assert!(found(Key::account(1), &richer).contains(&Finding::Account { row: 1 }));
     let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
+    let hold = HoldKey { payer: 0, serial: 1 };
     let paid = |bytes: &mut Vec<u8>| {
         let at = bytes.len() - 36;
         bytes[at] ^= 1;
     };
-    assert!(found(Key::hold(0), &paid).contains(&Finding::Hold { row: 0 }));
-    assert!(found(Key::totals(), &last).contains(&Finding::Totals));
-    let event = found(Key::event(3), &last);
-    assert!(event.contains(&Finding::LogEnd { height: 3 }), "{event:?}");
-    let event = found(Key::event(2), &last);
-    assert!(event.contains(&Finding::LogBroken { height: 3 }), "{event:?}");
+    assert!(found(Key::hold(hold), &paid).contains(&Finding::Hold { hold }));
+    assert!(found(Key::totals(0), &last).contains(&Finding::Totals));
+    let at = |bytes: &mut Vec<u8>| bytes[44] ^= 1;
+    let findings = found(event(3), &at);
+    assert!(findings.contains(&Finding::LogEnd { height: 3 }), "{findings:?}");
+    let findings = found(event(2), &at);
+    assert!(findings.contains(&Finding::LogBroken { height: 3 }), "{findings:?}");
+}
+
+fn event(height: u64) -> Key {
+    Key::event(LogPlace { writer: 0, height })
 }
 
 #[test]
@@ -165,7 +171,7 @@ fn an_audit_draws_every_claim_again() {
     let hold = world.open_hold(10_000);
     let claim = TestBook::sure(&hold.body, 1, 8).claim(2);
     world.claim(claim).unwrap();
-    let key = Key::event(3);
+    let key = event(3);
     tamper(world.ledger.store(), key, |bytes| {
         let preimage = claim.preimage.0;
         let at = bytes.windows(32).position(|window| window == preimage).unwrap();
@@ -188,7 +194,7 @@ fn two_writers<S: Store>(store: S) {
     let totals = *first.ledger.totals();
     let batch = vec![World::<S>::deposit_command(2, 1, "b")];
     let lost = block_on(second.ledger.execute(batch.clone(), START)).unwrap_err();
-    assert!(matches!(lost, LedgerFault::Store(StoreFault::Conflict(_))));
+    assert_eq!(lost, LedgerFault::Fenced { writer: 0 });
     assert_eq!(block_on(second.ledger.execute(batch, START)), Err(LedgerFault::Stopped));
     let report = audited(&first);
     assert!(report.conserved);
@@ -248,7 +254,7 @@ fn after_a_failed_sync_nothing_is_committed_even_if_the_disk_recovers() {
         block_on(store.commit(Commit {
             changes: Vec::new(),
             reads: Vec::new(),
-            mark: Key::totals(),
+            mark: Key::totals(0),
         })),
         Err(StoreFault::Stopped)
     );

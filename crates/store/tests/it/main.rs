@@ -14,3 +14,4 @@ mod postgres;
 mod requests;
 mod rules;
 mod world;
+mod writers;

@@ -67,11 +67,17 @@ pub(crate) struct World<S: Store> {
 /// Parties by number: 1 is the escrow, 2 a payer, 3 a payee.
 impl<S: Store> World<S> {
     pub(crate) fn open(store: S) -> Result<Self, LedgerFault> {
+        Self::open_as(0, store)
+    }
+
+    /// As one of several writers.
+    pub(crate) fn open_as(writer: u32, store: S) -> Result<Self, LedgerFault> {
+        let config = EscrowConfig { writer, ..config() };
         Ok(Self {
-            ledger: block_on(Ledger::open(store, config(), START))?,
-            cache: HoldCache::new(config().escrow),
+            cache: HoldCache::new(config.escrow),
+            ledger: block_on(Ledger::open(store, config, START))?,
             now: START,
-            next_id: 1,
+            next_id: u128::from(writer) << 64,
         })
     }
 
@@ -102,7 +108,7 @@ impl<S: Store> World<S> {
 
     pub(crate) fn deposit(&mut self, account: u8, amount: u64, text: &str) -> Result<u64, Code> {
         match self.run_one(Self::deposit_command(account, amount, text)) {
-            Outcome::Deposited { height, .. } => Ok(height),
+            Outcome::Deposited { place, .. } => Ok(place.height),
             Outcome::Rejected(reject) => Err(reject.code),
             other => panic!("{other:?}"),
         }
@@ -227,6 +233,11 @@ impl<S: Store> World<S> {
 
     pub(crate) fn balance(&mut self, account: u8) -> u64 {
         self.account(account).balance.0
+    }
+
+    /// Folds all that this writer appended, as its node does in the background.
+    pub(crate) fn fold(&mut self) {
+        while block_on(self.ledger.fold(100, self.now)).unwrap() > 0 {}
     }
 
     /// Lives on for some time, with a sign of life every half minute.

@@ -1,0 +1,70 @@
+//! Which credits are folded when: those of a writer in the background, and all of an account before it is found short.
+
+use crate::decide::Work;
+use crate::key::Key;
+use crate::ledger::{Command, LedgerFault, Outcome, settle};
+use crate::row::LogPlace;
+use crate::store::{Range, Reader};
+
+/// Credits that one event folds at most: 6 KiB of places in the log.
+const FOLD_CREDITS_MAX: usize = 512;
+
+/// Commands that fold these credits, which are in the order of their accounts.
+pub(crate) fn commands<'a>(credits: impl Iterator<Item = &'a Key>) -> Vec<Command> {
+    let mut batch: Vec<(u64, Vec<LogPlace>)> = Vec::new();
+    for key in credits {
+        let (account, place) = (key.first_number(), key.last_place());
+        match batch.last_mut() {
+            Some((last, places)) if *last == account && places.len() < FOLD_CREDITS_MAX => places.push(place),
+            _ => batch.push((account, vec![place])),
+        }
+    }
+    let command = |(account, credits)| Command::Fold { account, credits };
+    batch.into_iter().map(command).collect()
+}
+
+/// How many credits an outcome folded.
+pub(crate) const fn count(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Folded { credits } => *credits,
+        _ => 0,
+    }
+}
+
+/// Folds what waits for the account that a request is about; says whether there was anything.
+pub(crate) async fn waiting<R: Reader>(
+    work: &mut Work<'_>,
+    reader: &R,
+    command: &Command,
+) -> Result<bool, LedgerFault> {
+    let Command::Request(request) = command else {
+        return Ok(false);
+    };
+    let key = Key::account_id(&request.request().account);
+    let Some(row) = work.view.peek::<u64>(key).copied() else {
+        return Ok(false);
+    };
+    let range = Range {
+        from: Key::credit(row, LogPlace { writer: 0, height: 0 }),
+        to: Some(Key::credit(
+            row,
+            LogPlace {
+                writer: u32::MAX,
+                height: u64::MAX,
+            },
+        )),
+        limit: FOLD_CREDITS_MAX,
+    };
+    let found = reader.scan(&range).await?;
+    let mut keys: Vec<Key> = found.iter().map(|(key, _)| *key).collect();
+    work.view.load(reader, &keys).await?;
+    keys.extend(work.view.new_credits(row));
+    keys.sort_unstable();
+    let mut folded = 0usize;
+    for command in commands(keys.iter()) {
+        if let Ok(decided) = settle(work, reader, |work| work.command(&command)).await? {
+            folded = folded.saturating_add(count(&decided.into_outcome()));
+        }
+    }
+    Ok(folded > 0)
+}

@@ -1,0 +1,119 @@
+//! Loads what a batch will read, in three rounds for the whole batch rather than row by row.
+//!
+//! What is missed here is loaded when a decision asks for it, so this is about speed alone.
+
+use crate::key::{HoldKey, Key};
+use crate::ledger::Command;
+use crate::request::{Proof, VerifiedRequest};
+use crate::row::HoldRow;
+use crate::store::{Reader, StoreFault};
+use crate::view::View;
+use tombola_core::key::{AccountKey, BookId, HoldId};
+use tombola_core::message::EscrowCommand;
+
+/// What commands name.
+#[derive(Debug, Default)]
+struct Named {
+    keys: Vec<Key>,
+    accounts: Vec<AccountKey>,
+    holds: Vec<HoldId>,
+    /// Holds that may end, of which the lists of open and due ones are read.
+    ending: Vec<HoldId>,
+    books: Vec<(HoldId, BookId)>,
+}
+
+/// Loads the rows of all commands.
+pub(crate) async fn prefetch<R: Reader>(view: &mut View, reader: &R, batch: &[Command]) -> Result<(), StoreFault> {
+    let mut named = Named::default();
+    for command in batch {
+        named.command(command);
+    }
+    let mut keys = std::mem::take(&mut named.keys);
+    keys.extend(named.accounts.iter().map(Key::account_id));
+    keys.extend(named.holds.iter().map(Key::hold_id));
+    view.load(reader, &keys).await?;
+
+    let mut keys = Vec::new();
+    for account in &named.accounts {
+        keys.extend(view.peek::<u64>(Key::account_id(account)).copied().map(Key::account));
+    }
+    let place = |view: &View, hold: &HoldId| view.peek::<HoldKey>(Key::hold_id(hold)).copied();
+    for hold in &named.holds {
+        if let Some(hold) = place(view, hold) {
+            keys.extend([Key::hold(hold), Key::account(hold.payer)]);
+        }
+    }
+    for (hold, book) in &named.books {
+        keys.extend(place(view, hold).map(|hold| Key::book(hold, book)));
+    }
+    view.load(reader, &keys).await?;
+
+    let mut keys = Vec::new();
+    for hold in &named.holds {
+        let row = place(view, hold).and_then(|hold| view.peek::<HoldRow>(Key::hold(hold)));
+        keys.extend(row.map(|row| Key::account(row.payee)));
+    }
+    for id in &named.ending {
+        if let Some(hold) = place(view, id)
+            && let Some(row) = view.peek::<HoldRow>(Key::hold(hold))
+        {
+            keys.extend([Key::open_hold(hold), Key::due(row.hold.terms.redeem_by, hold)]);
+        }
+    }
+    view.load(reader, &keys).await
+}
+
+impl Named {
+    fn command(&mut self, command: &Command) {
+        match command {
+            Command::Deposit { account, reference, .. } => {
+                self.accounts.push(account.account());
+                self.keys.push(Key::deposit(reference));
+            }
+            Command::Expire { hold } => self.end(*hold),
+            Command::Fold { account, credits } => {
+                self.keys.push(Key::account(*account));
+                self.keys
+                    .extend(credits.iter().map(|place| Key::credit(*account, *place)));
+            }
+            Command::Request(request) => self.request(request),
+        }
+    }
+
+    fn end(&mut self, hold: HoldId) {
+        self.holds.push(hold);
+        self.ending.push(hold);
+    }
+
+    fn request(&mut self, request: &VerifiedRequest) {
+        let asked = request.request();
+        if let Some(header) = asked.command.request() {
+            self.keys.push(Key::answer(request.connection(), &header.id));
+        }
+        match &asked.command {
+            EscrowCommand::OpenHold { hold, .. } => self.accounts.extend([asked.account, hold.payee]),
+            EscrowCommand::TopUpHold { hold, .. } => self.holds.push(*hold),
+            EscrowCommand::Release(release) => self.end(release.body.hold),
+            EscrowCommand::Transfer { to, .. } => self.accounts.extend([asked.account, *to]),
+            EscrowCommand::Claim { batch, .. } => {
+                let Proof::Claims(proofs) = request.proof() else { return };
+                for (claim, proof) in batch.claims.as_slice().iter().zip(proofs) {
+                    self.holds.push(claim.book.body.hold);
+                    if let Ok(winnings) = proof {
+                        self.books.push((claim.book.body.hold, winnings.book));
+                    }
+                }
+            }
+            EscrowCommand::Delegate { .. }
+            | EscrowCommand::Withdraw { .. }
+            | EscrowCommand::SetPayout { .. }
+            | EscrowCommand::SetSplit { .. } => self.accounts.push(asked.account),
+            EscrowCommand::Resubmit { .. }
+            | EscrowCommand::Info
+            | EscrowCommand::Account { .. }
+            | EscrowCommand::HoldStatus { .. }
+            | EscrowCommand::Statement { .. }
+            | EscrowCommand::Subscribe { .. } => {}
+        }
+    }
+}
