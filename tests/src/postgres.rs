@@ -51,11 +51,9 @@ impl Server {
     /// # Panics
     /// If it does not start.
     pub fn shared() -> Option<&'static Self> {
-        static SHARED: OnceLock<Option<Server>> = OnceLock::new();
+        static SHARED: OnceLock<Server> = OnceLock::new();
         // It is never dropped; its guard ends it with this process.
-        SHARED
-            .get_or_init(|| (!without_postgres()).then(|| Self::start(&[])))
-            .as_ref()
+        (!without_postgres()).then(|| SHARED.get_or_init(|| Self::start(&[])))
     }
 
     /// A server with these settings besides ours.

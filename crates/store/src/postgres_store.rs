@@ -39,8 +39,8 @@
 //!    afterwards leaves the commit **in doubt**: the store finds a server that takes writes, locks the row that the
 //!    commit names as its mark, which waits for the lost transaction to end, and reads it. The row is as the commit
 //!    leaves it: committed. As the commit found it: not committed, sent again. Anything else: another incarnation of
-//!    this writer took over, and the answer is a conflict on the mark's table. If no answer is found in time, the store
-//!    stops.
+//!    this writer took over, and the answer is a conflict on the mark's table. A server that does not answer for a
+//!    third of the store's patience counts as lost. If no answer is found in time, the store stops.
 //! 6. After any fault but a conflict the store refuses every further commit until it is opened again.
 //!
 //! # Failover
@@ -128,17 +128,31 @@ impl Shared {
         let session = address.connect().await.map_err(Trouble::fault)?;
         session.settle().await.map_err(Trouble::fault)??;
         schema::prepare(&session).await.map_err(Trouble::fault)??;
+        // It makes the first reader; the writer connects when it first commits.
+        let readers = Readers::default();
+        readers.keep(session);
         Ok(Self {
             address,
             patience,
-            writer: tokio::sync::Mutex::new(Writer::with(session)),
-            readers: Readers::default(),
+            writer: tokio::sync::Mutex::default(),
+            readers,
         })
     }
 
     fn deadline(&self) -> Instant {
         let now = Instant::now();
         now.checked_add(self.patience).unwrap_or(now)
+    }
+
+    /// How long a server may take for one thing, so that there is time left to find another one.
+    fn turn(&self) -> Duration {
+        self.patience.checked_div(3).unwrap_or_default()
+    }
+
+    /// When a server had its turn, at the latest when patience ends.
+    fn turn_ends(&self, deadline: Instant) -> Instant {
+        let turn = Instant::now().checked_add(self.turn());
+        turn.map_or(deadline, |turn| turn.min(deadline))
     }
 
     /// A connection to a server that takes writes, as soon as there is one.

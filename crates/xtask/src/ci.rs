@@ -5,7 +5,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A stage by its name and what it does.
-pub(crate) type Stage = (&'static str, fn() -> Result<(), Failure>);
+pub(crate) type Stage = (&'static str, fn(&Without) -> Result<(), Failure>);
+
+/// What is left out because this machine lacks it, and said to be so.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Without {
+    /// Leaves out the tests that need this, and says so.
+    #[arg(long = "without", value_name = "WHAT", value_parser = ["postgres"])]
+    names: Vec<String>,
+}
 
 /// Every test of the workspace.
 pub(crate) const TESTS: Stage = ("tests", tests);
@@ -17,12 +25,12 @@ const DENY_VERSION: &str = "0.20.2";
 
 /// All stages, cheap before dear.
 pub(crate) const ALL: &[Stage] = &[
-    ("fmt", fmt),
-    ("deny", deny),
-    ("clippy", clippy),
-    ("doc", doc),
-    ("vectors", tasks::check_vectors),
-    ("codes", tasks::check_codes),
+    ("fmt", |_| fmt()),
+    ("deny", |_| deny()),
+    ("clippy", |_| clippy()),
+    ("doc", |_| doc()),
+    ("vectors", |_| tasks::check_vectors()),
+    ("codes", |_| tasks::check_codes()),
     TESTS,
     DOCTESTS,
 ];
@@ -61,14 +69,14 @@ impl std::fmt::Display for Failure {
 }
 
 /// Runs every stage, even after a failure, so that one run shows all there is to mend.
-pub(crate) fn run(stages: &[Stage]) -> Result<(), Failure> {
+pub(crate) fn run(stages: &[Stage], without: &Without) -> Result<(), Failure> {
     let began = Instant::now();
     let mut lines = Vec::new();
     let mut failed = Vec::new();
     for (name, stage) in stages {
         println!("== {name}");
         let stage_began = Instant::now();
-        let verdict = match stage() {
+        let verdict = match stage(without) {
             Ok(()) => "ok",
             Err(failure) => {
                 eprintln!("{name}: {failure}");
@@ -86,6 +94,9 @@ pub(crate) fn run(stages: &[Stage]) -> Result<(), Failure> {
     ));
     for line in lines {
         println!("{line}");
+    }
+    for name in &without.names {
+        println!("NOT RUN: {name}");
     }
     if failed.is_empty() {
         Ok(())
@@ -126,15 +137,20 @@ fn doc() -> Result<(), Failure> {
     finish(&mut command)
 }
 
-fn tests() -> Result<(), Failure> {
-    if is_installed("nextest") {
-        return cargo(&["nextest", "run", "--workspace", "--locked"]);
+fn tests(without: &Without) -> Result<(), Failure> {
+    let mut command = if is_installed("nextest") {
+        cargo_command(&["nextest", "run", "--workspace", "--locked"])
+    } else {
+        println!("cargo-nextest is not installed; using cargo test");
+        cargo_command(&["test", "--workspace", "--lib", "--bins", "--tests", "--locked"])
+    };
+    if !without.names.is_empty() {
+        command.env(tombola_tests::postgres::WITHOUT, without.names.join(","));
     }
-    println!("cargo-nextest is not installed; using cargo test");
-    cargo(&["test", "--workspace", "--lib", "--bins", "--tests", "--locked"])
+    finish(&mut command)
 }
 
-fn doctests() -> Result<(), Failure> {
+fn doctests(_: &Without) -> Result<(), Failure> {
     cargo(&["test", "--workspace", "--doc", "--locked"])
 }
 

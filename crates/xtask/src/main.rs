@@ -17,12 +17,17 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Runs every test, documentation examples included.
-    Test,
+    Test {
+        #[command(flatten)]
+        without: ci::Without,
+    },
     /// Runs what a change must pass, and prints how long each stage took.
     Ci {
         /// Only these stages, in the order of all.
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(ci::ALL.iter().map(|(name, _)| *name)))]
         stages: Vec<String>,
+        #[command(flatten)]
+        without: ci::Without,
     },
     /// Measures: all figures, or those of one bench.
     Bench {
@@ -42,8 +47,8 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().task {
-        Task::Test => ci::run(&[ci::TESTS, ci::DOCTESTS]),
-        Task::Ci { stages } => ci::run(&ci::selected(&stages)),
+        Task::Test { without } => ci::run(&[ci::TESTS, ci::DOCTESTS], &without),
+        Task::Ci { stages, without } => ci::run(&ci::selected(&stages), &without),
         Task::Bench { name, json } => bench::run(name.as_deref(), json),
         Task::Vectors { check: true } => tasks::check_vectors(),
         Task::Vectors { check: false } => tasks::write_vectors(),

@@ -61,7 +61,12 @@ impl Address {
     /// A new connection to the first host that takes writes; its driver runs on the runtime of the caller.
     pub(super) async fn connect(&self) -> Result<Session, Trouble> {
         let connecting = timeout(LOGIN_TIMEOUT, self.config.connect(self.tls.clone()));
-        let (client, connection) = connecting.await.map_err(|_| Trouble::Lost)??;
+        let connected = connecting.await.map_err(|_| Trouble::Lost)?;
+        let (client, connection) = connected.map_err(|error| match Trouble::from(error) {
+            // No password where one is asked for, no TLS where it is demanded.
+            Trouble::Damaged => Trouble::Unfit,
+            trouble => trouble,
+        })?;
         // It ends when the client is dropped, or with an error that each later use of the client shows.
         drop(tokio::spawn(connection));
         Ok(Session::new(client))

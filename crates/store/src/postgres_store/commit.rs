@@ -49,12 +49,6 @@ enum Doubt {
 }
 
 impl Writer {
-    pub(super) fn with(session: Session) -> Self {
-        let session = Some(session);
-        let health = Health::Sound;
-        Self { session, health }
-    }
-
     /// Commits; after any fault but a conflict it does so no more.
     pub(super) async fn commit(&mut self, shared: &Shared, commit: &Commit) -> Result<(), StoreFault> {
         if self.health == Health::Stopped {
@@ -78,10 +72,10 @@ impl Writer {
         loop {
             let session = match self.session.take() {
                 Some(session) if !session.is_closed() => session,
-                _ => shared.connect(deadline).await?,
+                _ => connect(shared, deadline).await?,
             };
             // The session is put back only in a known state; otherwise it is dropped, which ends its transaction.
-            let halt = match attempt(&session, batch, deadline).await {
+            let halt = match attempt(&session, batch, shared, deadline).await {
                 Ok(()) => {
                     self.session = Some(session);
                     return Ok(());
@@ -89,8 +83,8 @@ impl Writer {
                 Err(halt) => halt,
             };
             match halt {
-                Halt::InDoubt => drop(session),
-                Halt::Conflict(_) | Halt::Trouble(_) => self.give_back(session, deadline).await,
+                Halt::InDoubt | Halt::Trouble(Trouble::Lost) => drop(session),
+                Halt::Conflict(_) | Halt::Trouble(_) => self.give_back(session, shared.turn_ends(deadline)).await,
             }
             match halt {
                 Halt::Conflict(table) if doubt == Doubt::None => return Err(StoreFault::Conflict(table)),
@@ -120,19 +114,31 @@ impl Writer {
     }
 
     /// Ends a transaction that changed nothing.
-    async fn give_back(&mut self, session: Session, deadline: Instant) {
-        let rollback = timeout_at(deadline, session.run_plain(Plain::Rollback)).await;
+    async fn give_back(&mut self, session: Session, turn_ends: Instant) {
+        let rollback = timeout_at(turn_ends, session.run_plain(Plain::Rollback)).await;
         if matches!(rollback, Ok(Ok(()))) {
             self.session = Some(session);
         }
     }
 }
 
+/// A connection for commits, and readers that follow it.
+async fn connect(shared: &Shared, deadline: Instant) -> Result<Session, StoreFault> {
+    let session = shared.connect(deadline).await?;
+    match session.limit_abandoned(shared.turn()).await {
+        // A connection that is lost already is replaced when it is used.
+        Ok(()) | Err(Trouble::Lost) => {}
+        Err(trouble) => return Err(trouble.fault()),
+    }
+    shared.readers.forget();
+    Ok(session)
+}
+
 /// Sends everything in one round trip, looks at what each statement met, and then commits.
-async fn attempt(session: &Session, batch: &Batch<'_>, deadline: Instant) -> Result<(), Halt> {
-    let changing = timeout_at(deadline, change(session, batch)).await;
+async fn attempt(session: &Session, batch: &Batch<'_>, shared: &Shared, deadline: Instant) -> Result<(), Halt> {
+    let changing = timeout_at(shared.turn_ends(deadline), change(session, batch)).await;
     changing.unwrap_or(Err(Halt::Trouble(Trouble::Lost)))?;
-    match timeout_at(deadline, session.run_plain(Plain::Commit)).await {
+    match timeout_at(shared.turn_ends(deadline), session.run_plain(Plain::Commit)).await {
         Ok(Ok(())) => Ok(()),
         // The one answer to a COMMIT that says for sure that nothing was changed.
         Ok(Err(Trouble::Again)) => Err(Halt::Trouble(Trouble::Again)),
@@ -174,11 +180,10 @@ async fn resolve(shared: &Shared, mark: &Mark<'_>, deadline: Instant) -> Result<
     let mut pauses = Pauses::new(deadline);
     loop {
         let session = shared.connect(deadline).await?;
-        match timeout_at(deadline, read_mark(&session, mark)).await {
+        match timeout_at(shared.turn_ends(deadline), read_mark(&session, mark)).await {
             Ok(Ok(fate)) => return Ok(fate),
-            Ok(Err(Trouble::Lost | Trouble::Again)) => pauses.next().await?,
+            Ok(Err(Trouble::Lost | Trouble::Again)) | Err(_) => pauses.next().await?,
             Ok(Err(trouble)) => return Err(trouble.fault()),
-            Err(_) => return Err(StoreFault::Unreachable),
         }
     }
 }

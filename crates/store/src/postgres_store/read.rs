@@ -48,11 +48,16 @@ impl Readers {
     }
 
     /// Keeps a session that is in no transaction.
-    fn keep(&self, session: Session) {
+    pub(super) fn keep(&self, session: Session) {
         let mut idle = self.lock();
         if idle.len() < READERS_MAX {
             idle.push(session);
         }
+    }
+
+    /// Closes what is idle: after a failover it may still be connected to the server that was left.
+    pub(super) fn forget(&self) {
+        self.lock().clear();
     }
 }
 
@@ -108,14 +113,13 @@ impl Shared {
                 Some(session) => session,
                 None => self.connect(deadline).await?,
             };
-            match timeout_at(deadline, question.ask(&session)).await {
+            match timeout_at(self.turn_ends(deadline), question.ask(&session)).await {
                 Ok(Ok(answer)) => {
                     self.readers.keep(session);
                     return Ok(answer);
                 }
-                Ok(Err(Trouble::Lost | Trouble::Again)) => pauses.next().await?,
+                Ok(Err(Trouble::Lost | Trouble::Again)) | Err(_) => pauses.next().await?,
                 Ok(Err(trouble)) => return Err(trouble.fault()),
-                Err(_) => return Err(StoreFault::Unreachable),
             }
         }
     }
@@ -142,7 +146,7 @@ impl PostgresSnapshot {
                 Some(session) => session,
                 None => shared.connect(deadline).await?,
             };
-            match timeout_at(deadline, stand_still(&session)).await {
+            match timeout_at(shared.turn_ends(deadline), stand_still(&session)).await {
                 Ok(Ok(())) => {
                     return Ok(Self {
                         session: Some(Arc::new(session)),
@@ -151,9 +155,8 @@ impl PostgresSnapshot {
                         permit: Some(permit),
                     });
                 }
-                Ok(Err(Trouble::Lost | Trouble::Again)) => pauses.next().await?,
+                Ok(Err(Trouble::Lost | Trouble::Again)) | Err(_) => pauses.next().await?,
                 Ok(Err(trouble)) => return Err(trouble.fault()),
-                Err(_) => return Err(StoreFault::Unreachable),
             }
         }
     }

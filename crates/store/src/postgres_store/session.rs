@@ -8,6 +8,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 use tombola_core::amount::Timestamp;
@@ -58,14 +59,24 @@ impl Session {
             Some(_) => self.run(&statement::synchronous_commit()).await?,
             None => {}
         }
-        let advice = statement::advice();
-        for advice in advice.iter().chain([&statement::abandoned()]) {
-            match self.run(advice).await {
-                Ok(()) | Err(Trouble::Unknown(_)) => {}
-                Err(trouble) => return Err(trouble),
-            }
+        for advice in statement::advice() {
+            self.advise(&advice).await?;
         }
         Ok(Ok(()))
+    }
+
+    /// Lets the server undo what this connection began and did not end in this time.
+    pub(super) async fn limit_abandoned(&self, after: Duration) -> Result<(), Trouble> {
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.advise(&statement::abandoned_after(ms)).await
+    }
+
+    /// A setting that an engine may not know.
+    async fn advise(&self, advice: &Sql) -> Result<(), Trouble> {
+        match self.run(advice).await {
+            Ok(()) | Err(Trouble::Unknown(_)) => Ok(()),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     async fn shown(&self, setting: Shown) -> Result<Option<String>, Trouble> {

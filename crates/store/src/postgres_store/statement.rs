@@ -196,9 +196,9 @@ pub(super) fn advice() -> Vec<Sql> {
     settings.iter().map(|name| Sql(format!("SET {name} = off"))).collect()
 }
 
-/// A writer that vanished in the middle of a commit lets go of its rows after this.
-pub(super) fn abandoned() -> Sql {
-    Sql::new("SET idle_in_transaction_session_timeout = 30000")
+/// A writer that vanished in the middle of a commit lets go of its rows after so many milliseconds.
+pub(super) fn abandoned_after(ms: u64) -> Sql {
+    Sql(format!("SET idle_in_transaction_session_timeout = {ms}"))
 }
 
 /// The name of a ledger's table in the database.
@@ -215,7 +215,7 @@ pub fn all() -> Vec<String> {
     all.extend([clock(), columns(), schema_version()]);
     all.extend(migration());
     all.extend([Shown::Fsync, Shown::SynchronousCommit].map(show));
-    all.extend([synchronous_commit(), synchronous_apply(), abandoned()]);
+    all.extend([synchronous_commit(), synchronous_apply(), abandoned_after(20_000)]);
     all.extend(advice());
     all.into_iter().map(|sql| sql.0).collect()
 }

@@ -14,6 +14,8 @@ pub(super) enum Trouble {
     Lost,
     /// A row of that key is there.
     Taken,
+    /// The address lacks what the server asks for.
+    Unfit,
     /// The certificate is not trusted.
     Untrusted,
     /// The server does not know this object or setting.
@@ -71,6 +73,7 @@ impl Trouble {
             Self::Again => StoreFault::Server(*b"40001"),
             Self::Lost => StoreFault::Unreachable,
             Self::Taken => StoreFault::Server(*b"23505"),
+            Self::Unfit => StoreFault::Address,
             Self::Untrusted => StoreFault::Untrusted,
             Self::Damaged => StoreFault::Damaged,
             Self::Unknown(code) | Self::Refused(code) => StoreFault::Server(code),

@@ -1,5 +1,7 @@
-//! One command sequence on two stores: same outcomes, same balances, same heads, same rows. The model is the oracle.
+//! One command sequence on the model and on another store: same outcomes, same balances, same heads, same rows. The
+//! model is the oracle.
 
+use crate::postgres::empty_store;
 use crate::rules::audited;
 use crate::world::{TestBook, World, balances};
 use proptest::prelude::*;
@@ -9,7 +11,7 @@ use tombola_core::key::{HoldId, RequestId, Signed};
 use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, RequestHeader};
 use tombola_core::odds::Threshold;
 use tombola_ledger::ledger::{Command, Outcome};
-use tombola_ledger::store::{Range, Store, Stored};
+use tombola_ledger::store::{Range, Sharing, Store, Stored};
 use tombola_ledger::{key::Key, row::Table};
 use tombola_store::block_on::block_on;
 use tombola_store::model::ModelStore;
@@ -182,5 +184,19 @@ proptest! {
         let redb = RedbStore::open(home.path().join("ledger.redb")).unwrap();
         let (model, redb) = (play(ModelStore::default(), &ops), play(redb, &ops));
         prop_assert_eq!(model, redb);
+    }
+}
+
+proptest! {
+    // Fewer and shorter: each commit waits for the disk of a server, and each case has a database of its own.
+    #![proptest_config(ProptestConfig { cases: 5, max_shrink_iters: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn postgres_does_what_the_model_does(ops in prop::collection::vec(op(), 30..80)) {
+        if let Some(postgres) = empty_store() {
+            let model = ModelStore::new(Sharing::Shared);
+            let (model, postgres) = (play(model, &ops), play(postgres, &ops));
+            prop_assert_eq!(model, postgres);
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! What must hold over every store. Each rule is a function that is generic over it and runs on both.
+//! What must hold over every store. Each rule is a function that is generic over it and runs on each.
 
+use crate::postgres::empty_store;
 use crate::world::{FACE, FEE, START, TestBook, World, code, config, key, secret};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS};
 use tombola_core::codec::encode;
@@ -31,6 +32,13 @@ macro_rules! on_each_store {
             $(#[test] fn $rule() {
                 let home = tempfile::tempdir().unwrap();
                 super::$rule(RedbStore::open(home.path().join("ledger.redb")).unwrap());
+            })*
+        }
+        mod on_postgres {
+            use super::*;
+            $(#[test] fn $rule() {
+                let Some(store) = empty_store() else { return };
+                super::$rule(store);
             })*
         }
     };

@@ -86,6 +86,25 @@ fn a_commit_in_doubt_of_which_another_took_over_is_a_conflict() {
     }
 }
 
+/// The lost transaction holds the row of the mark until the server gives up on it, which is before the store does.
+#[test]
+fn a_connection_that_falls_silent_is_given_up_in_time() {
+    let Some(server) = Server::shared() else { return };
+    for cut in [Cut::SilentBeforeCommit, Cut::SilentAfterCommit] {
+        let proxy = Proxy::before(server.host());
+        let behind = server
+            .database()
+            .replace(&server.host(), &format!("127.0.0.1:{}", proxy.port));
+        let opened = PostgresStore::open_with_patience(&behind, super::runtime(), Duration::from_secs(9));
+        let store = block_on(opened).unwrap();
+        put(&store, commit(0, b"1", Vec::new())).unwrap();
+        proxy.cut_and_close(cut);
+        assert_eq!(put(&store, commit(1, b"2", Vec::new())), Ok(()), "{cut:?}");
+        assert!(proxy.is_cut());
+        assert_eq!(get(&store, mark()), Some(row(2, b"2")));
+    }
+}
+
 #[test]
 fn a_store_that_finds_no_server_in_time_stops() {
     let Some(server) = Server::shared() else { return };

@@ -121,6 +121,8 @@ fn who_may_not_log_in_is_told_the_servers_code() {
     let address = server.database();
     let nobody = address.replace("postgres://postgres@", "postgres://nobody_of_that_name@");
     assert_eq!(open(&nobody).unwrap_err(), StoreFault::Server(*b"28000"));
+    let encrypted = address.replace("sslmode=disable", "sslmode=require");
+    assert_eq!(open(&encrypted).unwrap_err(), StoreFault::Address);
     let missing = server.address("no_such_database");
     assert_eq!(open(&missing).unwrap_err(), StoreFault::Server(*b"3D000"));
     assert_eq!(

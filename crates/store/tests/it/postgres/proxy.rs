@@ -5,6 +5,10 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
+use std::time::Duration;
+
+/// How long a server does not hear that its client is gone; longer than any of these tests has patience.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Where the next commit's connection is cut, once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +19,24 @@ pub(super) enum Cut {
     BeforeCommit,
     /// The server commits and its answer is lost.
     AfterCommit,
+    /// As the first, but the connection stays open and nothing more is heard on it.
+    SilentBeforeCommit,
+    /// As the second, in silence.
+    SilentAfterCommit,
+}
+
+impl Cut {
+    const ALL: [Self; 5] = [
+        Self::Nowhere,
+        Self::BeforeCommit,
+        Self::AfterCommit,
+        Self::SilentBeforeCommit,
+        Self::SilentAfterCommit,
+    ];
+
+    const fn is_silent(self) -> bool {
+        matches!(self, Self::SilentBeforeCommit | Self::SilentAfterCommit)
+    }
 }
 
 /// Cuts the connections of commits; all others go through.
@@ -129,17 +151,22 @@ fn pass_on(
         is_commit |= message.ends_with(b"SERIALIZABLE\0");
         if is_commit && message.first() == Some(&b'Q') && message.ends_with(b"COMMIT\0") {
             is_commit = false;
-            let cut = shared.cut.swap(Cut::Nowhere as u8, Ordering::SeqCst);
-            if cut != Cut::Nowhere as u8 {
-                shared.is_closed.store(true, Ordering::SeqCst);
+            let cut = Cut::ALL[usize::from(shared.cut.swap(Cut::Nowhere as u8, Ordering::SeqCst))];
+            if cut != Cut::Nowhere {
+                shared.is_closed.store(!cut.is_silent(), Ordering::SeqCst);
             }
-            if cut == Cut::AfterCommit as u8 {
+            if cut == Cut::AfterCommit || cut == Cut::SilentAfterCommit {
                 mute();
                 server.write_all(&message)?;
                 assert!(answered());
             }
-            if cut != Cut::Nowhere as u8 {
+            if cut != Cut::Nowhere {
                 shared.is_cut.store(true, Ordering::SeqCst);
+                if cut.is_silent() {
+                    // Until the client gives up. What it says does not arrive.
+                    while client.read(&mut [0; 1_024])? > 0 {}
+                    thread::sleep(SILENCE);
+                }
                 return Ok(());
             }
         }

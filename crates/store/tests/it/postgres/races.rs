@@ -56,6 +56,32 @@ fn a_commit_on_reads_that_changed_changes_nothing() {
     assert_eq!(put(&store, attempt), Ok(()));
 }
 
+/// A transaction that writes the row as it was: the server calls it a conflict (40001), the versions say it is none.
+#[test]
+fn a_commit_that_another_transaction_was_in_the_way_of_is_tried_again() {
+    let Some(server) = Server::shared() else { return };
+    let address = server.database();
+    let name = address
+        .rsplit('/')
+        .next()
+        .and_then(|name| name.split('?').next())
+        .unwrap();
+    let store = open(&address).unwrap();
+    put(&store, commit(0, b"1", vec![change(account(1), 0, b"a")])).unwrap();
+    thread::scope(|scope| {
+        let touch = "BEGIN; UPDATE tombola_accounts SET version = version; SELECT pg_sleep(1); COMMIT";
+        let touching = scope.spawn(move || server.sql(name, touch));
+        let is_asleep =
+            format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event = 'PgSleep'");
+        while server.sql("postgres", &is_asleep).trim() != "1" {
+            assert!(!touching.is_finished());
+        }
+        assert_eq!(put(&store, commit(1, b"2", vec![change(account(1), 1, b"b")])), Ok(()));
+        touching.join().unwrap();
+    });
+    assert_eq!(get(&store, account(1)), Some(row(2, b"b")));
+}
+
 #[test]
 fn of_several_conflicts_the_one_on_the_mark_is_told() {
     let Some(store) = super::empty_store() else { return };
