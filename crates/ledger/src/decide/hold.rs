@@ -53,7 +53,7 @@ impl Work<'_> {
         self.view.put(Key::due(hold.terms.redeem_by, row), Row::Due(()));
         self.view.edit::<AccountRow>(Key::account(payer_row), |payer| {
             payer.open_holds = payer.open_holds.saturating_add(1);
-            payer.serial = payer.serial.saturating_add(1);
+            payer.serial = hold.terms.serial.saturating_add(1);
         });
         let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
         let body = self.event_body(cause_of(request), Effect::Opened { hold }, postings, reads);
