@@ -61,7 +61,7 @@ impl Log {
         file.sync_all()?;
         // The name must be durable as well, or a crash leaves a store file that asks for a log that is not there.
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+        File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
         Ok(Self {
             file,
             salt,
