@@ -1,5 +1,6 @@
 //! Several writers on one store: what each may do while the others work, and that one audit covers all their logs.
 
+use crate::postgres::empty_store;
 use crate::rules::audited;
 use crate::world::{FACE, FEE, START, TestBook, World, reference};
 use tombola_core::amount::{Amount, HOUR_MS, MINUTE_MS};
@@ -21,6 +22,13 @@ macro_rules! on_each_shared_store {
         mod on_the_model {
             use super::*;
             $(#[test] fn $rule() { super::$rule(shared()); })*
+        }
+        mod on_postgres {
+            use super::*;
+            $(#[test] fn $rule() {
+                let Some(store) = empty_store() else { return };
+                super::$rule(store);
+            })*
         }
     };
 }
