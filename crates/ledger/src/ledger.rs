@@ -637,6 +637,14 @@ pub enum LedgerFault {
         /// Which.
         writer: u32,
     },
+    /// This machine's clock and the store's do not agree, so no deadline could be judged.
+    #[error("this machine's clock and the database's are {apart_ms} ms apart, more than {limit_ms}; set the clock")]
+    ClockApart {
+        /// By how much, at least, in ms.
+        apart_ms: u64,
+        /// At most this, in ms.
+        limit_ms: u64,
+    },
     /// Another process is this writer now.
     #[error("another process was started as writer {writer}; this one stops")]
     Fenced {
