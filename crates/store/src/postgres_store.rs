@@ -149,6 +149,12 @@ impl Shared {
         self.patience.checked_div(3).unwrap_or_default()
     }
 
+    /// After how long a server undoes what we began and left: later than we give it up, so that nothing is undone that
+    /// only took its time, and early enough to try again.
+    fn abandoned_after(&self) -> Duration {
+        self.patience.checked_div(2).unwrap_or_default()
+    }
+
     /// When a server had its turn, at the latest when patience ends.
     fn turn_ends(&self, deadline: Instant) -> Instant {
         let turn = Instant::now().checked_add(self.turn());

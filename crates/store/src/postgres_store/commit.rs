@@ -44,7 +44,8 @@ enum Halt {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doubt {
     None,
-    /// A `COMMIT` was sent and not answered; what was read later spoke against it, and the row could not be locked.
+    /// A `COMMIT` was sent and not answered, and the mark was as before it. A row that is not there yet cannot be
+    /// locked, so that transaction may still have been running.
     Earlier,
 }
 
@@ -125,7 +126,7 @@ impl Writer {
 /// A connection for commits, and readers that follow it.
 async fn connect(shared: &Shared, deadline: Instant) -> Result<Session, StoreFault> {
     let session = shared.connect(deadline).await?;
-    match session.limit_abandoned(shared.turn()).await {
+    match session.limit_abandoned(shared.abandoned_after()).await {
         // A connection that is lost already is replaced when it is used.
         Ok(()) | Err(Trouble::Lost) => {}
         Err(trouble) => return Err(trouble.fault()),

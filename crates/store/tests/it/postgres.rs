@@ -38,6 +38,12 @@ fn open(address: &str) -> Result<PostgresStore, StoreFault> {
     block_on(PostgresStore::open_with_patience(address, runtime(), PATIENCE))
 }
 
+/// The name of the database of an address.
+fn name_of(address: &str) -> &str {
+    let name = address.rsplit('/').next().unwrap();
+    name.split('?').next().unwrap()
+}
+
 /// A store in a new database of the shared server; none where these tests are left out.
 pub(crate) fn empty_store() -> Option<PostgresStore> {
     let server = Server::shared()?;

@@ -105,6 +105,29 @@ fn a_connection_that_falls_silent_is_given_up_in_time() {
     }
 }
 
+/// The mark is a new row, which nobody can lock: the store finds nothing, commits again, and meets itself.
+#[test]
+fn a_commit_that_lands_while_it_is_sent_again_is_one_commit() {
+    let Some(server) = Server::shared() else { return };
+    let proxy = Proxy::before(server.host());
+    let address = server.database();
+    let behind = address.replace(&server.host(), &format!("127.0.0.1:{}", proxy.port));
+    let opened = PostgresStore::open_with_patience(&behind, super::runtime(), Duration::from_secs(12));
+    let store = block_on(opened).unwrap();
+    proxy.cut_and_close(Cut::Late);
+    let name = super::name_of(&address);
+    let is_waiting =
+        format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'");
+    thread::scope(|scope| {
+        let committing = scope.spawn(|| put(&store, commit(0, b"1", vec![change(event(1), 0, b"a")])));
+        wait_until(|| server.sql("postgres", &is_waiting).trim() == "1");
+        proxy.let_through();
+        assert_eq!(committing.join().unwrap(), Ok(()));
+    });
+    assert_eq!(get(&store, mark()), Some(row(1, b"1")));
+    assert_eq!(get(&store, event(1)), Some(row(1, b"a")));
+}
+
 #[test]
 fn a_store_that_finds_no_server_in_time_stops() {
     let Some(server) = Server::shared() else { return };
@@ -127,11 +150,7 @@ fn a_store_that_finds_no_server_in_time_stops() {
 fn killed_connections_are_replaced() {
     let Some(server) = Server::shared() else { return };
     let address = server.database();
-    let name = address
-        .rsplit('/')
-        .next()
-        .and_then(|name| name.split('?').next())
-        .unwrap();
+    let name = super::name_of(&address);
     let store = open(&address).unwrap();
     let snapshot = block_on(store.snapshot()).unwrap();
     for version in 0..5 {

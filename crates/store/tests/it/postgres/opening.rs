@@ -1,16 +1,11 @@
 //! What is refused at opening, and what opening makes.
 
-use super::{commit, get, mark, open, put, row};
+use super::{commit, get, mark, name_of, open, put, row};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::thread;
 use tombola_ledger::row::Table;
 use tombola_ledger::store::StoreFault;
 use tombola_tests::postgres::{Server, without_postgres};
-
-fn name_of(address: &str) -> &str {
-    let name = address.rsplit('/').next().unwrap();
-    name.split('?').next().unwrap()
-}
 
 #[test]
 fn a_store_that_is_opened_again_is_the_same() {

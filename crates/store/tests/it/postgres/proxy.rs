@@ -23,19 +23,22 @@ pub(super) enum Cut {
     SilentBeforeCommit,
     /// As the second, in silence.
     SilentAfterCommit,
+    /// As the first, in silence, and `COMMIT` arrives after all, at [`Proxy::let_through`].
+    Late,
 }
 
 impl Cut {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Nowhere,
         Self::BeforeCommit,
         Self::AfterCommit,
         Self::SilentBeforeCommit,
         Self::SilentAfterCommit,
+        Self::Late,
     ];
 
     const fn is_silent(self) -> bool {
-        matches!(self, Self::SilentBeforeCommit | Self::SilentAfterCommit)
+        matches!(self, Self::SilentBeforeCommit | Self::SilentAfterCommit | Self::Late)
     }
 }
 
@@ -52,6 +55,8 @@ struct Shared {
     is_closed: AtomicBool,
     /// Whether the cut was made.
     is_cut: AtomicBool,
+    /// Whether a late `COMMIT` goes on.
+    is_late_let_through: AtomicBool,
 }
 
 impl Proxy {
@@ -63,6 +68,7 @@ impl Proxy {
             cut: AtomicU8::new(Cut::Nowhere as u8),
             is_closed: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
+            is_late_let_through: AtomicBool::new(false),
         });
         let for_thread = Arc::clone(&shared);
         thread::spawn(move || {
@@ -84,6 +90,10 @@ impl Proxy {
 
     pub(super) fn open(&self) {
         self.shared.is_closed.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn let_through(&self) {
+        self.shared.is_late_let_through.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn is_cut(&self) -> bool {
@@ -162,6 +172,15 @@ fn pass_on(
             }
             if cut != Cut::Nowhere {
                 shared.is_cut.store(true, Ordering::SeqCst);
+                if cut == Cut::Late {
+                    while !shared.is_late_let_through.load(Ordering::SeqCst) {
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                    mute();
+                    server.write_all(&message)?;
+                    assert!(answered());
+                    return Ok(());
+                }
                 if cut.is_silent() {
                     // Until the client gives up. What it says does not arrive.
                     while client.read(&mut [0; 1_024])? > 0 {}

@@ -61,11 +61,7 @@ fn a_commit_on_reads_that_changed_changes_nothing() {
 fn a_commit_that_another_transaction_was_in_the_way_of_is_tried_again() {
     let Some(server) = Server::shared() else { return };
     let address = server.database();
-    let name = address
-        .rsplit('/')
-        .next()
-        .and_then(|name| name.split('?').next())
-        .unwrap();
+    let name = super::name_of(&address);
     let store = open(&address).unwrap();
     put(&store, commit(0, b"1", vec![change(account(1), 0, b"a")])).unwrap();
     thread::scope(|scope| {
