@@ -77,6 +77,7 @@ fn escrow_options(home: &Path, listen: std::net::SocketAddr) -> EscrowOptions {
         terms: config.terms().unwrap(),
         name: config.name,
         store: home.join("escrow.redb"),
+        witness: tombola_node::escrow::WitnessOptions::at(home.join("witness")),
     }
 }
 

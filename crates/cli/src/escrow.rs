@@ -1,14 +1,18 @@
 //! `tombola escrow`: the ledger server and its operator's tools.
 
+mod custody;
+
 use crate::exit::{CHECK_FAILED, Failure};
 use crate::local::{
     HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, parse_account, quoted, read, ready, serve_socket, sole,
 };
 use crate::output::{Output, date, fields, money, number, sum, text};
 use clap::Subcommand;
+use custody::Custody;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::key::AccountKey;
@@ -18,13 +22,15 @@ use tombola_ledger::audit::AuditReport;
 use tombola_net::Address;
 use tombola_node::config::{EscrowConfig, Money};
 use tombola_node::escrow::{
-    AccountSummary, Deposited, Escrow, EscrowBooks, EscrowNodeError, EscrowOptions, EscrowTotals,
+    AccountSummary, BackupReport, Consent, Deposited, Escrow, EscrowBooks, EscrowNodeError, EscrowOptions, EscrowTotals, WitnessOptions,
 };
 use tombola_node::home::Home;
 
 const ROLE: &str = "escrow";
 /// The store in a home.
 const STORE_FILE: &str = "escrow.redb";
+/// The witness, unless it is configured elsewhere.
+const WITNESS_FILE: &str = "witness";
 /// Accounts of one answer of the socket: a third of the longest line.
 const ACCOUNTS_PER_PAGE: usize = 1_000;
 
@@ -52,7 +58,11 @@ enum Command {
         /// Address and UDP port to listen on, instead of the configured one; port 0 takes any free one.
         #[arg(long)]
         listen: Option<SocketAddr>,
+        #[command(flatten)]
+        consent: custody::ConsentArgs,
     },
+    #[command(flatten)]
+    Custody(Custody),
     /// Deposit money that you took in into an account. The same reference moves money once, however often it is repeated.
     Deposit {
         /// The account: tom1... or the address of its node.
@@ -114,6 +124,16 @@ enum Request {
         from: u64,
     },
     Audit {},
+    Backup {
+        file: PathBuf,
+    },
+    EndRecovery {},
+    Extract {
+        writer: u32,
+        from: u64,
+        to: u64,
+        file: PathBuf,
+    },
     Status {},
 }
 
@@ -127,7 +147,8 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
     let home = &args.home;
     match args.command {
         Command::Init(options) => make(home, options, output),
-        Command::Run { listen } => serve(home, listen, output).await,
+        Command::Run { listen, consent } => serve(home, listen, consent.consent(), output).await,
+        Command::Custody(command) => custody::run(home, command, output).await,
         Command::Deposit {
             account,
             amount,
@@ -203,16 +224,18 @@ fn options(home: &Home) -> Result<(EscrowOptions, Asset), Failure> {
         terms,
         name: config.name,
         store: home.file(STORE_FILE),
+        witness: WitnessOptions::at(config.witness.unwrap_or_else(|| home.file(WITNESS_FILE))),
     };
     Ok((options, terms.asset))
 }
 
-async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, output: Output) -> Result<(), Failure> {
+async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, output: Output) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let home = arg.open(ROLE)?;
     let lock = lock_to_run(&home).await?;
     let (mut options, asset) = options(&home)?;
     options.listen = listen.unwrap_or(options.listen);
+    options.witness.consent = consent;
     let failed = |error: EscrowNodeError| Failure::escrow_node(&error, asset);
     let escrow = Arc::new(Escrow::serve(options).await.map_err(failed)?);
     let address = escrow.address().clone();
@@ -304,6 +327,15 @@ impl Books<'_> {
                 let accounts: Vec<Value> = page.iter().map(|account| account_json(account, asset)).collect();
                 json!({ "accounts": accounts, "next": next })
             }),
+            Request::Backup { file } => self.backup(file).await.map(|report| json!(report)),
+            Request::Extract { writer, from, to, file } => {
+                let report = match self {
+                    Self::Running(escrow) => escrow.extract(writer, (from, to), file).await,
+                    Self::Alone(books) => books.extract(writer, (from, to), &file),
+                };
+                report.map(|report| json!(report))
+            }
+            Request::EndRecovery {} => self.end_recovery().await,
             Request::Audit {} => self.audit().await.map(|report| audit_json(&report, asset)),
             Request::Status {} => self.status(asset).await,
         };
@@ -359,6 +391,21 @@ impl Books<'_> {
         }
     }
 
+    async fn backup(&self, file: PathBuf) -> Result<BackupReport, EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.backup(file).await,
+            Self::Alone(books) => books.backup(&file),
+        }
+    }
+
+    async fn end_recovery(&self) -> Result<Value, EscrowNodeError> {
+        if let Self::Running(escrow) = self {
+            escrow.end_recovery().await?;
+            return Ok(json!({ "phase": escrow.status().await?.phase }));
+        }
+        Err(Reject::of(Code::Unavailable).into())
+    }
+
     async fn status(&self, asset: Asset) -> Result<Value, EscrowNodeError> {
         match self {
             Self::Alone(books) => Ok(totals_json(&books.totals()?, asset, json!({ "running": false }))),
@@ -368,6 +415,7 @@ impl Books<'_> {
                     "running": true,
                     "address": escrow.address(),
                     "serving": status.is_serving,
+                    "phase": status.phase,
                     "connections": status.connections,
                     "requests": status.requests,
                     "claims_answered": status.claims_answered,
@@ -416,10 +464,10 @@ fn totals_json(totals: &EscrowTotals, asset: Asset, node: Value) -> Value {
         "escrow": totals.escrow,
         "asset": asset.name(),
         "conserved": totals.conserved,
-        "deposits": sum(totals.deposits, asset),
-        "balances": sum(totals.balances, asset),
-        "held": sum(totals.held, asset),
-        "fees": sum(totals.fees, asset),
+        "deposits": sum(u128::try_from(totals.deposits).unwrap_or(0), asset),
+        "balances": sum(u128::try_from(totals.balances).unwrap_or(0), asset),
+        "held": sum(u128::try_from(totals.held).unwrap_or(0), asset),
+        "fees": sum(u128::try_from(totals.fees).unwrap_or(0), asset),
         "accounts": totals.accounts,
         "holds": totals.holds,
         "claims": totals.claims,

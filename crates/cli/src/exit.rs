@@ -1,5 +1,6 @@
 //! Exit codes and failures: what happened, both numbers, what to do next.
 
+use crate::output::date;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 use tombola_core::amount::{Amount, Asset};
@@ -7,7 +8,7 @@ use tombola_core::reject::{Code, Reject};
 use tombola_node::admin::{AdminError, RequestError};
 use tombola_node::config::ConfigError;
 use tombola_node::disk::StoreError;
-use tombola_node::escrow::EscrowNodeError;
+use tombola_node::escrow::{BackupError, EscrowNodeError, WitnessError};
 use tombola_node::escrow_client::EscrowError;
 use tombola_node::home::HomeError;
 use tombola_node::key_file::KeyFileError;
@@ -23,6 +24,8 @@ pub(crate) const HELP: &str = "Exit codes:
   5  another process works on this home
   6  something was checked and does not hold: books that do not balance, a claim that proves nothing
   7  not confirmed: nothing was paid
+  8  the escrow's store is not what its witness has seen: it lost events, or the witness is missing
+  9  two histories of one ledger were shown: evidence
 
 With --json, standard output has one JSON object: the result, or {\"error\": {\"code\", \"message\", ...}}; where a
 check fails, the result with that \"error\" in it.
@@ -37,6 +40,8 @@ pub(crate) enum Exit {
     Locked,
     CheckFailed,
     NotConfirmed,
+    RolledBack,
+    TwoHistories,
 }
 
 impl Exit {
@@ -48,6 +53,8 @@ impl Exit {
             LOCKED => Self::Locked,
             CHECK_FAILED => Self::CheckFailed,
             NOT_CONFIRMED => Self::NotConfirmed,
+            STORE_BEHIND | ANOTHER_HISTORY | WITNESS_MISSING => Self::RolledBack,
+            TWO_HISTORIES => Self::TwoHistories,
             _ => Self::Failed,
         }
     }
@@ -60,6 +67,8 @@ impl Exit {
             Self::Locked => 5,
             Self::CheckFailed => 6,
             Self::NotConfirmed => 7,
+            Self::RolledBack => 8,
+            Self::TwoHistories => 9,
         }
     }
 }
@@ -77,6 +86,10 @@ pub(crate) const PAYEE_AWAY: &str = "payee_away";
 pub(crate) const LOCKED: &str = "locked";
 pub(crate) const CHECK_FAILED: &str = "check_failed";
 pub(crate) const NOT_CONFIRMED: &str = "not_confirmed";
+pub(crate) const STORE_BEHIND: &str = "store_behind";
+pub(crate) const ANOTHER_HISTORY: &str = "another_history";
+pub(crate) const WITNESS_MISSING: &str = "witness_missing";
+pub(crate) const TWO_HISTORIES: &str = "two_histories";
 
 /// The field of an error that says what to do next.
 const NEXT: &str = "next";
@@ -163,11 +176,48 @@ impl Failure {
     pub(crate) fn escrow_node(error: &EscrowNodeError, asset: Asset) -> Self {
         match error {
             EscrowNodeError::Rejected(reject) => Self::rejected("the ledger", reject, asset),
+            EscrowNodeError::Witness(error) => Self::witness(error),
+            EscrowNodeError::Backup(error) => Self::backup(error),
             EscrowNodeError::Net(_) => Self::new("network", error.to_string())
                 .next("choose another address with --listen; port 0 takes any free one"),
             EscrowNodeError::Ledger(_) => Self::new("store_failed", error.to_string())
                 .next("look at the disk and at the log; what was answered before is durable"),
             _ => Self::new("failed", error.to_string()),
+        }
+    }
+
+    fn witness(error: &WitnessError) -> Self {
+        let recover = "find the newest store or backup; if there is none, start with --accept-rollback: parties bring back \
+                       what they hold, and no new hold is opened until tombola escrow end-recovery";
+        match error {
+            WitnessError::Behind { height, witnessed, restored_at, time } => {
+                Self::new(STORE_BEHIND, format!("{error}; the store's last event is of {}", date(*restored_at)))
+                    .with("height", *height)
+                    .with("witnessed", *witnessed)
+                    .with("behind", witnessed.saturating_sub(*height))
+                    .with("since", restored_at.0)
+                    .with("until", time.0)
+                    .next(recover)
+            }
+            WitnessError::AnotherHistory { height, .. } => {
+                Self::new(ANOTHER_HISTORY, error.to_string()).with("height", *height).next(recover)
+            }
+            WitnessError::Missing { height, .. } => Self::new(WITNESS_MISSING, error.to_string())
+                .with("height", *height)
+                .next("bring the witness back; if you are sure that the store lost nothing, start with --new-witness"),
+            _ => Self::new("witness", error.to_string()).next("look at the witness file and at `witness` in config.toml"),
+        }
+    }
+
+    pub(crate) fn backup(error: &BackupError) -> Self {
+        match error {
+            BackupError::Exists { .. } => Self::new("exists", error.to_string()).next("choose another name"),
+            BackupError::Newer { store, backup } => Self::new("store_newer", error.to_string())
+                .with("store", *store)
+                .with("backup", *backup)
+                .next("keep the store; if it is broken, restore with --over-newer: it is kept beside the backup"),
+            BackupError::Database => Self::new("not_a_file", error.to_string()),
+            _ => Self::new("backup", error.to_string()),
         }
     }
 

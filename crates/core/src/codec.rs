@@ -113,6 +113,15 @@ pub fn tagged_hash<T: Encode>(tag: Tag, body: &T) -> [u8; 32] {
     Sha256::digest(tagged_bytes(tag, body)).into()
 }
 
+/// SHA-256 of a tag and a body that is encoded already. Spec: E-05.
+#[must_use]
+pub fn tagged_hash_of(tag: Tag, body: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(tag.0);
+    hash.update(body);
+    hash.finalize().into()
+}
+
 /// UTF-8 text of at most `MAX` bytes without control characters. Spec: E-06.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text<const MAX: usize>(String);

@@ -4,8 +4,10 @@ mod claim;
 mod fold;
 mod hold;
 mod money;
+mod recovery;
 
 pub(crate) use claim::capture_postings;
+pub(crate) use recovery::resubmit;
 
 use crate::draft::Draft;
 use crate::event::{Body, Cause, Effect, Event, Place, Posting, Read, ReadRow};
@@ -17,6 +19,7 @@ use crate::store::{Change, Sharing};
 use crate::view::{Stop, View};
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::claim::Head;
+use tombola_core::escrow::recovery::check_phase;
 use tombola_core::escrow::{EscrowConfig, Served, check_issued};
 use tombola_core::key::AccountKey;
 use tombola_core::message::{EscrowAnswer, EscrowCommand, Phase, RequestHeader};
@@ -68,6 +71,7 @@ pub(crate) struct Work<'a> {
     now: Timestamp,
     served: Served,
     phase: Phase,
+    restored_at: Timestamp,
     totals: Totals,
     created: Vec<(AccountKey, u64)>,
     pub(crate) view: View,
@@ -80,6 +84,8 @@ pub(crate) struct Terms {
     pub(crate) now: Timestamp,
     pub(crate) served: Served,
     pub(crate) phase: Phase,
+    /// After a rollback: the time of the last event that is left.
+    pub(crate) restored_at: Timestamp,
 }
 
 /// Where an event ended up.
@@ -96,6 +102,7 @@ impl<'a> Work<'a> {
             now,
             served,
             phase,
+            restored_at,
         } = terms;
         invariant!(now >= totals.time, "ledger time never goes back");
         Self {
@@ -104,6 +111,7 @@ impl<'a> Work<'a> {
             now,
             served,
             phase,
+            restored_at,
             totals,
             created: Vec::new(),
             view: View::default(),
@@ -189,6 +197,7 @@ impl<'a> Work<'a> {
             return Ok(Decided::answer(kept.answer.clone()));
         }
         check_issued(header, self.now)?;
+        check_phase(&request.request().command, self.phase)?;
         let height = self.totals.height;
         let answer = decision(self)?;
         if self.totals.height > height {
@@ -428,6 +437,7 @@ mod tests {
             now,
             served: Served::starting(now),
             phase: Phase::Open,
+            restored_at: Timestamp(0),
         };
         let mut work = Work::new(&config, Totals::EMPTY, terms);
         let cause = Cause::Expire {

@@ -8,7 +8,7 @@ use tombola_core::claim::{Claim, Head, Receipt};
 use tombola_core::codec::{Tag, tagged_hash};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, BookId, HoldId};
-use tombola_core::message::{EscrowRequest, HoldState, Reference};
+use tombola_core::message::{EscrowRequest, Evidence, HoldState, Reference};
 
 /// One entry of a writer's log. Spec: G-01.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -37,6 +37,12 @@ impl Event {
     #[must_use]
     pub fn head(&self) -> Head {
         Head(tagged_hash(EVENT_TAG, self))
+    }
+
+    /// The head after an event whose bytes are these, whatever they say. Spec: G-02.
+    #[must_use]
+    pub fn head_of(bytes: &[u8]) -> Head {
+        Head(tombola_core::codec::tagged_hash_of(EVENT_TAG, bytes))
     }
 }
 
@@ -93,6 +99,11 @@ pub enum Cause {
         payee: AccountKey,
         /// The claim, whole.
         claim: Claim,
+    },
+    /// After a rollback: what the escrow had signed, or a payee released, was shown to it. Spec: R-25.
+    Evidence {
+        /// What was shown.
+        piece: Box<Evidence>,
     },
 }
 

@@ -1,6 +1,6 @@
 //! The writer: takes batches of commands, commits each batch once, and answers when it is durable.
 
-use crate::decide::{Decided, Terms, Work};
+use crate::decide::{Decided, Terms, Work, resubmit};
 use crate::draft::Draft;
 use crate::key::{HoldKey, Key};
 use crate::request::VerifiedRequest;
@@ -93,6 +93,7 @@ pub struct Ledger<S: Store> {
     time: Timestamp,
     served: Served,
     phase: Phase,
+    restored_at: Timestamp,
     health: Health,
 }
 
@@ -145,6 +146,7 @@ impl<S: Store> Ledger<S> {
             time,
             served: Served::starting(time),
             phase: Phase::Open,
+            restored_at: totals.time,
             health: Health::Sound,
         };
         if ledger.store.sharing() == Sharing::Shared || totals_version == 0 {
@@ -227,6 +229,7 @@ impl<S: Store> Ledger<S> {
             now: self.time,
             served: self.served_by_all(reader, batch).await?,
             phase: self.phase,
+            restored_at: self.restored_at,
         };
         let config = self.config.clone();
         let mut work = Work::new(&config, self.totals, terms);
@@ -333,6 +336,9 @@ impl<S: Store> Ledger<S> {
     /// # Errors
     /// As [`Self::execute`].
     pub async fn expire_due(&mut self, limit: usize, clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
+        if self.phase == Phase::Recovering {
+            return Ok(Vec::new());
+        }
         let now = ledger_time(self.time, clock);
         let first = HoldKey { payer: 0, serial: 0 };
         let last = HoldKey {
@@ -455,6 +461,28 @@ impl<S: Store> Ledger<S> {
         self.phase = phase;
     }
 
+    /// Begins to take back what was lost by a rollback; `restored_at` is the time of the last event that was not.
+    ///
+    /// A hold that is resubmitted counts only if it was opened no earlier. Spec.
+    pub const fn begin_recovery(&mut self, restored_at: Timestamp) {
+        self.phase = Phase::Recovering;
+        self.restored_at = restored_at;
+    }
+
+    /// The upper part of the serials of new holds, one larger after each rollback. Spec: R-26.
+    pub const fn set_epoch(&mut self, epoch: u32) {
+        self.config.epoch = epoch;
+    }
+
+    /// Goes back to business; the hour of serving without a gap that an expiry needs starts now. Spec: R-24.
+    pub fn end_recovery(&mut self, clock: Timestamp) {
+        if self.phase == Phase::Recovering {
+            self.time = ledger_time(self.time, clock);
+            self.served = Served::starting(self.time);
+            self.phase = Phase::Open;
+        }
+    }
+
     /// The store, for readers on other threads.
     pub const fn store(&self) -> &S {
         &self.store
@@ -492,6 +520,12 @@ async fn decide<R: Reader>(work: &mut Work<'_>, reader: &R, command: &Command) -
         }
         let answers = List::new(answers).map_err(|_| StoreFault::Damaged)?;
         let answer = EscrowAnswer::Claimed { answers };
+        return Ok(Decided::Outcome(Outcome::Answer(Draft::new(answer))));
+    }
+    if let Command::Request(request) = command
+        && matches!(request.request().command, EscrowCommand::Resubmit { .. })
+    {
+        let answer = resubmit(work, reader, request).await?;
         return Ok(Decided::Outcome(Outcome::Answer(Draft::new(answer))));
     }
     let mut decided = settle(work, reader, |work| work.command(command)).await?;

@@ -11,7 +11,7 @@
 //! | [`request`], [`holds`] | what was verified beforehand, and the holds that needs |
 //! | [`ledger`] | the writer: commands, outcomes, group commit |
 //! | [`draft`] | answers whose signatures are still blank |
-//! | [`event`], [`audit`] | the log, and its replay from zero |
+//! | [`event`], [`audit`], [`extract`] | the log, its replay from zero, and parts of it that anyone can check |
 //! | [`query`] | answers that change nothing, from any reader |
 //! | [`store`], [`key`], [`row`] | what a store must do, and what is in it |
 //!
@@ -38,6 +38,7 @@ pub mod audit;
 mod decide;
 pub mod draft;
 pub mod event;
+pub mod extract;
 mod fold;
 pub mod holds;
 pub mod key;

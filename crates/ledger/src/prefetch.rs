@@ -4,7 +4,7 @@
 
 use crate::key::{HoldKey, Key};
 use crate::ledger::Command;
-use crate::request::{Proof, VerifiedRequest};
+use crate::request::{Proof, VerifiedRequest, hold_of};
 use crate::row::HoldRow;
 use crate::store::{Reader, StoreFault};
 use crate::view::View;
@@ -108,8 +108,10 @@ impl Named {
             | EscrowCommand::Withdraw { .. }
             | EscrowCommand::SetPayout { .. }
             | EscrowCommand::SetSplit { .. } => self.accounts.push(asked.account),
-            EscrowCommand::Resubmit { .. }
-            | EscrowCommand::Info
+            EscrowCommand::Resubmit { evidence } => {
+                self.holds.extend(evidence.as_slice().iter().map(hold_of));
+            }
+            EscrowCommand::Info
             | EscrowCommand::Account { .. }
             | EscrowCommand::HoldStatus { .. }
             | EscrowCommand::Statement { .. }

@@ -7,13 +7,13 @@ use crate::key::{HoldKey, Key};
 use crate::row::{AccountRow, CreditRow, HoldRow, LogPlace, Record, Row, StatementRow, Table, Totals};
 use crate::store::{Range, Reader, StoreFault, Stored};
 use tombola_core::amount::{Amount, Timestamp};
-use tombola_core::claim::Claim;
+use tombola_core::claim::{Claim, Receipt};
 use tombola_core::codec::List;
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::key::{AccountKey, HoldId};
 use tombola_core::limits::PAGE_ITEMS_MAX;
 use tombola_core::message::{
-    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, HoldStatus, Phase, Redemption,
+    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, Evidence, HoldStatus, Phase, Redemption,
     STATEMENT_ITEMS_MAX, StatementEntry, StatementKind, StatementPage,
 };
 use tombola_core::reject::{Code, Reject};
@@ -251,6 +251,7 @@ async fn entry_kind<R: Reader>(
     account: &AccountKey,
     event: &Event,
 ) -> Result<StatementKind, Failure> {
+    let damaged = StoreFault::DamagedRow(Table::Events);
     Ok(match (&event.body.effect, &event.body.cause) {
         (Effect::Deposited, Cause::Deposit { amount, reference, .. }) => StatementKind::Deposited {
             amount: *amount,
@@ -278,9 +279,20 @@ async fn entry_kind<R: Reader>(
             amount: *returned,
             state: *state,
         },
-        (Effect::Captured(captured), Cause::Claim { payee, claim }) => {
-            let charge = charge(reader, config, event, captured, claim).await?;
-            if payee == account {
+        (Effect::Captured(captured), cause) => {
+            let receipt = captured.receipt(config.escrow, event.body.at, event.place(), event.head());
+            let (claim, receipt) = match cause {
+                Cause::Claim { claim, .. } => (claim, receipt),
+                Cause::Evidence { piece } => match piece.as_ref() {
+                    Evidence::Receipt { claim, receipt } => (claim, receipt.body),
+                    Evidence::Hold(_) | Evidence::Release(_) => return Err(damaged.into()),
+                },
+                Cause::Deposit { .. } | Cause::Expire { .. } | Cause::Request { .. } | Cause::Fold { .. } => {
+                    return Err(damaged.into());
+                }
+            };
+            let charge = charge(reader, captured, claim, receipt).await?;
+            if charge.hold.body.terms.payee == *account {
                 StatementKind::Redeemed(Box::new(Redemption {
                     charge,
                     shares: List::default(),
@@ -292,7 +304,7 @@ async fn entry_kind<R: Reader>(
         (Effect::Transferred, Cause::Request { request, .. }) => {
             transfer_kind(account, request).ok_or(StoreFault::DamagedRow(Table::Events))?
         }
-        (Effect::Deposited | Effect::Captured(_) | Effect::Transferred | Effect::Folded { .. }, _) => {
+        (Effect::Deposited | Effect::Transferred | Effect::Folded { .. }, _) => {
             return Err(StoreFault::DamagedRow(Table::Events).into());
         }
     })
@@ -300,10 +312,9 @@ async fn entry_kind<R: Reader>(
 
 async fn charge<R: Reader>(
     reader: &R,
-    config: &EscrowConfig,
-    event: &Event,
     captured: &Captured,
     claim: &Claim,
+    receipt: Receipt,
 ) -> Result<Charge, Failure> {
     // From the log: the row of an old hold is pruned.
     let signed: Option<Event> = load_row(reader, Key::event(captured.signed_in)).await?;
@@ -311,7 +322,6 @@ async fn charge<R: Reader>(
     else {
         return Err(StoreFault::DamagedRow(Table::Events).into());
     };
-    let receipt = captured.receipt(config.escrow, event.body.at, event.place(), event.head());
     Ok(Charge {
         hold: blank(hold),
         claim: *claim,

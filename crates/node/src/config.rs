@@ -52,6 +52,8 @@ config! {
         face_value_min: Money = Money::literal("0.0001");
         /// Smallest cap of a hold.
         cap_min: Money = Money::literal("0.001");
+        /// Witness file, by which a store that lost its end is noticed. Unset: HOME/witness; better another disk or machine.
+        witness: Option<PathBuf> = None;
     }
 }
 

@@ -4,7 +4,7 @@
 //! use std::path::{Path, PathBuf};
 //! use tombola_core::{amount::Amount, key::AccountKey, message::Reference};
 //! use tombola_node::config::EscrowConfig;
-//! use tombola_node::escrow::{Escrow, EscrowOptions};
+//! use tombola_node::escrow::{Escrow, EscrowOptions, WitnessOptions};
 //! use tombola_node::key_file;
 //!
 //! # async fn serve(payer: AccountKey) -> Result<(), Box<dyn std::error::Error>> {
@@ -15,6 +15,7 @@
 //!     terms: config.terms()?,
 //!     name: config.name,
 //!     store: PathBuf::from("escrow.redb"),
+//!     witness: WitnessOptions::at("/mnt/other-disk/escrow.witness"),
 //! };
 //! let escrow = Escrow::serve(options).await?;
 //! println!("serving at {}", escrow.address());
@@ -33,19 +34,28 @@
 //! answer is signed. Only what is durable is answered. After a fault of the store nothing is known to be durable, so
 //! the escrow promises nothing more: mutating requests get `unavailable`, and [`Escrow::failed`] tells the process to end.
 
+mod backup;
 mod books;
 mod budget;
 mod cores;
+mod extract;
+mod recovery;
 mod serve;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod witness;
 mod writer;
 
+pub use backup::{BackupError, BackupReport, OverNewer, restore};
 pub use books::{AccountSummary, EscrowBooks, EscrowTotals};
+
+pub use extract::ExtractReport;
+pub use witness::{Consent, WitnessError, WitnessOptions};
 
 use crate::clock;
 use crate::config;
+use recovery::{Witnessing, take_up};
 use serve::serve_connection;
 use shared::Shared;
 use std::net::SocketAddr;
@@ -59,9 +69,10 @@ use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::codec::DecodeError;
 use tombola_core::escrow as rules;
 use tombola_core::key::{AccountKey, SecretKey};
-use tombola_core::message::Reference;
+use tombola_core::message::{Phase, Reference};
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::audit::AuditReport;
+use tombola_ledger::extract::ExtractError;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::store::StoreFault;
 use tombola_net::{Address, ClientKey, Endpoint, NetError};
@@ -84,6 +95,8 @@ pub struct EscrowOptions {
     pub name: String,
     /// Its store file; made if it is not there.
     pub store: PathBuf,
+    /// Its witness: a small file that knows how far the ledger came. Better not on the disk of the store.
+    pub witness: WitnessOptions,
 }
 
 impl EscrowOptions {
@@ -112,6 +125,7 @@ pub struct Escrow {
     address: Address,
     accepting: JoinHandle<()>,
     writing: std::thread::JoinHandle<()>,
+    witnessing: Witnessing,
     /// Ends when the last request that has begun is answered.
     begun: mpsc::Receiver<()>,
 }
@@ -147,6 +161,8 @@ pub struct EscrowStatus {
     pub turned_away: u64,
     /// Whether mutating requests are answered: false after a fault of the store.
     pub is_serving: bool,
+    /// Open, recovering after a rollback, or draining.
+    pub phase: Phase,
 }
 
 impl Escrow {
@@ -157,7 +173,8 @@ impl Escrow {
     pub async fn serve(options: EscrowOptions) -> Result<Self, EscrowNodeError> {
         let rules = options.rules()?;
         let (path, config) = (options.store.clone(), rules.clone());
-        let ledger = blocking(move || open_ledger(path, config)).await??;
+        let mut ledger = blocking(move || open_ledger(path, config)).await??;
+        let keeper = take_up(&mut ledger, rules.writer, &options.witness, &options.key).await?;
         let endpoint = Endpoint::server(options.listen, &options.key, ClientKey::Required)?;
         let bound = endpoint.local_addr()?;
         let address = Address::new(options.key.account(), bound.ip().to_string(), bound.port());
@@ -168,6 +185,7 @@ impl Escrow {
             .name("writer".into())
             .spawn(move || writer::run(ledger, &jobs, &writer.state))
             .map_err(|error| StoreFault::Io(error.kind()))?;
+        let witnessing = Witnessing::start(keeper, Arc::clone(&shared));
         let (beginning, begun) = mpsc::channel(1);
         let accepting = tokio::spawn(accept(Arc::clone(&shared), endpoint.clone(), beginning));
         Ok(Self {
@@ -176,6 +194,7 @@ impl Escrow {
             address,
             accepting,
             writing,
+            witnessing,
             begun,
         })
     }
@@ -233,6 +252,37 @@ impl Escrow {
         Ok(blocking(move || books::audit(&store, &config)).await??)
     }
 
+    /// Copies the ledger as it is at this moment into a new file, beside the running node.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Backup`].
+    pub async fn backup(&self, path: PathBuf) -> Result<BackupReport, EscrowNodeError> {
+        let store = self.shared.store.clone();
+        Ok(blocking(move || block_on(books::backup(&store, &path))).await??)
+    }
+
+    /// Writes an extract of a writer's log into a new file, with the escrow's signature over its end. Spec: G-07.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Backup`], [`EscrowNodeError::Extract`].
+    pub async fn extract(&self, writer: u32, heights: (u64, u64), path: PathBuf) -> Result<ExtractReport, EscrowNodeError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || block_on(extract::write(&shared.store, &shared.key, writer, heights, &path))).await?
+    }
+
+    /// Ends a recovery: what parties have not resubmitted is lost for good, and new holds are opened again. It changes
+    /// nothing where there is none. Spec: R-24.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Witness`] if the witness cannot be written: then the recovery goes on.
+    pub async fn end_recovery(&self) -> Result<(), EscrowNodeError> {
+        // Durable first: an escrow that is started again must not go back to recovering once it has opened a hold.
+        self.witnessing.end_recovery().await?;
+        self.shared.state.end_recovery();
+        self.shared.submit(Vec::new()).await?;
+        Ok(())
+    }
+
     /// How it stands.
     ///
     /// # Errors
@@ -248,6 +298,7 @@ impl Escrow {
             claims_answered: counters.claims.read(),
             turned_away: counters.turned_away.read(),
             is_serving: self.shared.state.fault().is_none(),
+            phase: self.shared.state.standing().phase,
         })
     }
 
@@ -268,6 +319,7 @@ impl Escrow {
         let writing = self.writing;
         // A writer that panicked has said so already.
         let _ = blocking(move || writing.join().is_ok()).await;
+        self.witnessing.finish().await;
         self.endpoint.close(0, "shutting down");
         let _ = timeout(DRAIN_TIMEOUT, self.endpoint.wait_idle()).await;
         self.accepting.abort();
@@ -332,6 +384,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EscrowNodeError {
+    /// A backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// An extract of a log.
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
     /// Its ledger or the store below.
     #[error(transparent)]
     Ledger(#[from] LedgerFault),
@@ -344,6 +402,9 @@ pub enum EscrowNodeError {
     /// The ledger's rules say no.
     #[error(transparent)]
     Rejected(#[from] Reject),
+    /// Its witness.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
 }
 
 impl From<StoreFault> for EscrowNodeError {

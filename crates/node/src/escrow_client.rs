@@ -1,6 +1,7 @@
 //! One account's connection to its escrow: kept open, made anew when it is lost, one stream a request.
 
 use crate::clock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use tombola_core::amount::Timestamp;
@@ -20,6 +21,8 @@ pub struct EscrowClient {
     address: Address,
     account: AccountKey,
     connection: Mutex<Option<Connection>>,
+    /// Connections made so far.
+    connections: AtomicU64,
     /// What the escrow said the time was, and when, by a clock that nobody sets.
     told: Mutex<Option<(Timestamp, Instant)>>,
 }
@@ -36,6 +39,7 @@ impl EscrowClient {
             address,
             account: key.account(),
             connection: Mutex::new(None),
+            connections: AtomicU64::new(0),
             told: Mutex::new(None),
         })
     }
@@ -77,6 +81,17 @@ impl EscrowClient {
         Err(EscrowError::Away(last))
     }
 
+    /// How many connections were made so far: over a new one the escrow may be another than it was.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection stands.
+    pub(crate) async fn is_connected(&self) -> bool {
+        let slot = self.connection.lock().await;
+        slot.as_ref().is_some_and(|connection| connection.close_reason().is_none())
+    }
+
     async fn connect(&self) -> Result<Connection, EscrowError> {
         let mut slot = self.connection.lock().await;
         if let Some(open) = slot.as_ref().filter(|connection| connection.close_reason().is_none()) {
@@ -84,6 +99,7 @@ impl EscrowClient {
         }
         let connection = self.endpoint.connect(&self.address).await?;
         *slot = Some(connection.clone());
+        self.connections.fetch_add(1, Ordering::Relaxed);
         // A connection is lost when this machine sleeps, and a clock that nobody sets may sleep with it.
         *self.told.lock().await = None;
         Ok(connection)

@@ -25,3 +25,4 @@ pub mod key_file;
 pub mod loopback;
 pub mod payee;
 pub mod payer;
+mod resubmit;

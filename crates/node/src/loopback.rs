@@ -1,7 +1,7 @@
 //! The three nodes on loopback in one directory, with their real stores: what the demo, the figures and tests run on.
 
 use crate::config::{EscrowConfig, PayeeConfig, PayerConfig};
-use crate::escrow::{Escrow, EscrowNodeError, EscrowOptions};
+use crate::escrow::{Escrow, EscrowNodeError, EscrowOptions, WitnessOptions};
 use crate::key_file;
 use crate::payee::{Catalog, Payee, PayeeError, PayeeOptions};
 use crate::payer::{Payer, PayerError, PayerOptions};
@@ -72,6 +72,7 @@ impl Loopback {
             terms: options.escrow.terms()?,
             name: options.escrow.name.clone(),
             store: file("escrow", "escrow.redb")?,
+            witness: WitnessOptions::at(file("escrow", "witness")?),
         })
         .await?;
         let payee = Payee::serve(

@@ -41,6 +41,7 @@ use crate::clock;
 use crate::config;
 use crate::disk::StoreError;
 use crate::escrow_client::{EscrowClient, EscrowError};
+use crate::resubmit::Resubmitting;
 use link::Link;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -83,6 +84,7 @@ pub(crate) struct Inner {
     links: Mutex<HashMap<AccountKey, Arc<Link>>>,
     /// Holds that purchases are paying from now.
     pub(crate) leased: Mutex<HashSet<HoldId>>,
+    pub(crate) resubmitting: tokio::sync::Mutex<Resubmitting>,
 }
 
 /// What happens while a payer pays.
@@ -141,6 +143,7 @@ impl Payer {
             endpoint: Endpoint::client(None)?,
             links: Mutex::new(HashMap::new()),
             leased: Mutex::new(HashSet::new()),
+            resubmitting: tokio::sync::Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -207,6 +210,7 @@ impl Inner {
     }
 
     pub(crate) async fn account_page(&self, holds_after: u64) -> Result<AccountState, PayerError> {
+        self.resubmit().await?;
         match self.escrow.request(EscrowCommand::Account { holds_after }).await? {
             EscrowAnswer::Account(state) => Ok(state),
             _ => Err(PayerError::Unintelligible),

@@ -1,5 +1,7 @@
 //! What the log alone says: balances, holds and books, rebuilt event by event without looking at any row.
 
+mod recovery;
+
 use super::Counts;
 use super::{AuditReport, FINDINGS_MAX, Finding};
 use crate::decide::capture_postings;
@@ -161,6 +163,7 @@ impl<'a> Replay<'a> {
     fn expected(&mut self, event: &Event) -> Result<Vec<Posting>, Finding> {
         let wrong = Finding::Effect { height: event.height };
         match (&event.body.effect, &event.body.cause) {
+            (_, Cause::Evidence { piece }) => self.evidence(event, piece).ok_or(wrong),
             (Effect::Deposited, Cause::Deposit { account, amount, .. }) => {
                 let row = self.account(account).ok_or(wrong)?;
                 Ok(moved(Place::Outside, Self::credited(event, row), *amount).to_vec())
@@ -191,7 +194,8 @@ impl<'a> Replay<'a> {
             ) => self.ended(hold, *state, (*paid, *returned), cause).ok_or(wrong),
             (Effect::Captured(captured), Cause::Claim { payee, claim }) => {
                 let finding = Finding::Claim { height: event.height };
-                self.captured(event, captured, payee, claim).ok_or(finding)
+                let captured = self.captured(event, captured, payee, claim);
+                captured.map(|(postings, _)| postings).ok_or(finding)
             }
             (Effect::Transferred, Cause::Request { request, .. }) => {
                 let EscrowCommand::Transfer { to, amount, .. } = &request.command else {
@@ -251,13 +255,20 @@ impl<'a> Replay<'a> {
             signed_in: event.place(),
             record,
         };
+        let postings = self.add_hold(event, replayed)?;
+        is_asked.then_some(postings)
+    }
+
+    /// Takes note of a hold; none if the log had it before.
+    fn add_hold(&mut self, event: &Event, replayed: ReplayedHold) -> Option<Vec<Posting>> {
+        let (key, hold) = (replayed.key, replayed.record.hold);
         let before = self.holds.insert(hold.id(), replayed);
         self.versions.insert(ReadRow::Hold(key), 1);
         if let Some(log) = self.logs.get_mut(&event.writer) {
             log.holds = log.holds.saturating_add(1);
         }
         let postings = moved(Place::Account(key.payer), Place::Hold(key), hold.cap).to_vec();
-        (is_asked && before.is_none()).then_some(postings)
+        before.is_none().then_some(postings)
     }
 
     fn ended(
@@ -267,14 +278,25 @@ impl<'a> Replay<'a> {
         (paid, returned): (Amount, Amount),
         cause: &Cause,
     ) -> Option<Vec<Posting>> {
-        let known = self.holds.get_mut(hold)?;
+        let known = self.holds.get(hold)?;
         let is_ordered = match cause {
             Cause::Expire { hold: named } => named == hold && state == HoldState::Expired,
             Cause::Request { request, .. } => state == HoldState::Released && is_released(request, hold, &known.record),
-            Cause::Deposit { .. } | Cause::Claim { .. } | Cause::Fold { .. } => false,
+            Cause::Deposit { .. } | Cause::Claim { .. } | Cause::Fold { .. } | Cause::Evidence { .. } => false,
         };
-        let is_right = is_ordered
-            && known.record.state == HoldState::Open
+        let postings = self.give_back(hold, state, (paid, returned))?;
+        is_ordered.then_some(postings)
+    }
+
+    /// Ends a hold; none if it was not open, or had not paid and left this much.
+    fn give_back(
+        &mut self,
+        hold: &HoldId,
+        state: HoldState,
+        (paid, returned): (Amount, Amount),
+    ) -> Option<Vec<Posting>> {
+        let known = self.holds.get_mut(hold)?;
+        let is_right = known.record.state == HoldState::Open
             && (known.record.paid, known.record.left()) == (paid, returned);
         known.record.state = state;
         let key = known.key;
@@ -288,7 +310,7 @@ impl<'a> Replay<'a> {
         captured: &Captured,
         payee: &AccountKey,
         claim: &Claim,
-    ) -> Option<Vec<Posting>> {
+    ) -> Option<(Vec<Posting>, (HoldKey, BookId))> {
         let known = self.holds.get_mut(&captured.hold)?;
         let winnings = claim.verify(&known.record.hold).ok()?;
         let key = (known.key, winnings.book);
@@ -317,7 +339,7 @@ impl<'a> Replay<'a> {
         let is_read = event.body.reads.iter().any(|read| read.row == ReadRow::Hold(known.key));
         let payee = Self::credited(event, known.payee);
         let postings = capture_postings(known.key, payee, &capture);
-        (proven == *captured && is_read).then_some(postings)
+        (proven == *captured && is_read).then_some((postings, key))
     }
 
     /// The row of an account that some event made.

@@ -10,15 +10,14 @@ use crate::row::{AccountRow, HoldRow, Row};
 use crate::view::Stop;
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::escrow::{self, HoldRecord, PayerRecord, ReleaseVerdict};
-use tombola_core::hold::Release;
+use tombola_core::hold::{Hold, Release};
 use tombola_core::key::HoldId;
-use tombola_core::message::{EscrowAnswer, HoldRequest, HoldState, Phase};
+use tombola_core::message::{EscrowAnswer, HoldRequest, HoldState};
 use tombola_core::reject::{Code, Reject};
 
 impl Work<'_> {
     /// Opens a hold. Spec: H-06.
     pub(super) fn open_hold(&mut self, request: &VerifiedRequest, asked: &HoldRequest) -> Result<EscrowAnswer, Stop> {
-        self.check_phase()?;
         let unknown = Reject::of(Code::AccountUnknown);
         let (payer_row, payer) = self.account_row(&request.request().account)?.ok_or(Stop::No(unknown))?;
         let found = self.account_row(&asked.payee)?;
@@ -30,15 +29,24 @@ impl Work<'_> {
         };
         let hold = escrow::open(asked, &facts, self.config, self.now)?;
         let reads = self.reads(&[ReadRow::Account(payer_row)]);
-        let payee_row = self.ensure_account(&asked.payee, found);
-        self.totals.holds = self.totals.holds.saturating_add(1);
-        let id = hold.id();
         let row = HoldKey {
             payer: payer_row,
             serial: hold.terms.serial,
         };
+        self.add_hold(row, &hold, found);
+        let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
+        let body = self.event_body(cause_of(request), Effect::Opened { hold }, postings, reads);
+        self.book(body, &[payer_row], &[]);
+        Ok(EscrowAnswer::Hold(blank(hold)))
+    }
+
+    /// Writes the rows of a hold that is opened; `payee` is the row of its payee's account, if it has one.
+    pub(super) fn add_hold(&mut self, row: HoldKey, hold: &Hold, payee: Option<(u64, AccountRow)>) {
+        let payee_row = self.ensure_account(&hold.terms.payee, payee);
+        self.totals.holds = self.totals.holds.saturating_add(1);
+        let id = hold.id();
         let fresh = HoldRow {
-            hold,
+            hold: *hold,
             signed_in: self.totals.next_place(self.config.writer),
             payee: payee_row,
             paid: Amount::ZERO,
@@ -51,14 +59,10 @@ impl Work<'_> {
         self.view.put(Key::hold(row), Row::Holds(fresh));
         self.view.put(Key::open_hold(row), Row::OpenHolds(()));
         self.view.put(Key::due(hold.terms.redeem_by, row), Row::Due(()));
-        self.view.edit::<AccountRow>(Key::account(payer_row), |payer| {
+        self.view.edit::<AccountRow>(Key::account(row.payer), |payer| {
             payer.open_holds = payer.open_holds.saturating_add(1);
-            payer.serial = hold.terms.serial.saturating_add(1);
+            payer.serial = payer.serial.max(hold.terms.serial.saturating_add(1));
         });
-        let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
-        let body = self.event_body(cause_of(request), Effect::Opened { hold }, postings, reads);
-        self.book(body, &[payer_row], &[]);
-        Ok(EscrowAnswer::Hold(blank(hold)))
     }
 
     /// Raises a hold's cap, or shows the current revision. Spec: H-08.
@@ -69,7 +73,6 @@ impl Work<'_> {
         revision: u32,
         cap: Amount,
     ) -> Result<EscrowAnswer, Stop> {
-        self.check_phase()?;
         let (row, record) = self.hold_row(hold)?;
         if record.hold.terms.payer != request.request().account {
             return Err(Reject::of(Code::Unauthorized).into());
@@ -130,7 +133,7 @@ impl Work<'_> {
     }
 
     /// Gives the rest of a hold back to its payer.
-    fn end_hold(
+    pub(super) fn end_hold(
         &mut self,
         row: HoldKey,
         record: &HoldRow,
@@ -187,13 +190,6 @@ impl Work<'_> {
             HoldState::Released | HoldState::Expired => hold.left.is_zero(),
         });
         invariant!(is_sound, "an open hold sets aside cap less paid, an ended one nothing");
-    }
-
-    fn check_phase(&self) -> Result<(), Reject> {
-        match self.phase {
-            Phase::Open => Ok(()),
-            Phase::Recovering | Phase::Draining => Err(Reject::of(Code::Draining)),
-        }
     }
 }
 

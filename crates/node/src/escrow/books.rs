@@ -1,10 +1,15 @@
 //! What an operator reads and does in the books: beside a running node from a snapshot, or alone on a stopped one's store.
 
+use super::backup::{BackupError, BackupReport};
+use super::extract::{self, ExtractReport};
+use super::recovery::take_up;
+use super::witness::{Keeper, WitnessError};
 use super::{Deposited, EscrowNodeError, EscrowOptions, deposit_command, deposited, open_ledger};
 use crate::clock;
+use std::path::Path;
 use tombola_core::amount::{Amount, Asset, Timestamp};
 use tombola_core::escrow::EscrowConfig;
-use tombola_core::key::AccountKey;
+use tombola_core::key::{AccountKey, SecretKey};
 use tombola_core::message::Reference;
 use tombola_ledger::audit::{self, AuditReport};
 use tombola_ledger::key::Key;
@@ -84,6 +89,9 @@ pub struct EscrowTotals {
 pub struct EscrowBooks {
     ledger: Ledger<RedbStore>,
     config: EscrowConfig,
+    /// What beginning to change something shows; reading is allowed in any case.
+    witness: Result<Keeper, WitnessError>,
+    key: SecretKey,
 }
 
 impl EscrowBooks {
@@ -93,8 +101,15 @@ impl EscrowBooks {
     /// [`EscrowNodeError`] if name or store cannot be used.
     pub fn open(options: &EscrowOptions) -> Result<Self, EscrowNodeError> {
         let config = options.rules()?;
-        let ledger = open_ledger(options.store.clone(), config.clone())?;
-        Ok(Self { ledger, config })
+        let mut ledger = open_ledger(options.store.clone(), config.clone())?;
+        let witness = block_on(take_up(&mut ledger, config.writer, &options.witness, &options.key));
+        let key = SecretKey::from_seed(&options.key.seed());
+        Ok(Self {
+            ledger,
+            config,
+            witness,
+            key,
+        })
     }
 
     /// Books money that the operator took in. The same reference moves money once and is answered the same.
@@ -108,8 +123,45 @@ impl EscrowBooks {
         reference: &Reference,
     ) -> Result<Deposited, EscrowNodeError> {
         let command = deposit_command(account, amount, reference)?;
+        self.may_change()?;
         let outcomes = block_on(self.ledger.execute(vec![command], clock::now()))?;
+        self.witness_change()?;
         deposited(outcomes, reference)
+    }
+
+    /// Before anything is changed: nothing may be added to a store that lost its end.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Witness`].
+    fn may_change(&self) -> Result<(), EscrowNodeError> {
+        self.witness.as_ref().map(drop).map_err(|error| error.clone().into())
+    }
+
+    /// After something was changed.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Witness`]: the change is durable, and nothing would tell if it were lost.
+    fn witness_change(&mut self) -> Result<(), EscrowNodeError> {
+        match &mut self.witness {
+            Ok(keeper) => Ok(keeper.write(self.ledger.totals())?),
+            Err(error) => Err(error.clone().into()),
+        }
+    }
+
+    /// Writes an extract of a writer's log into a new file. Spec: G-07.
+    ///
+    /// # Errors
+    /// As [`super::Escrow::extract`].
+    pub fn extract(&self, writer: u32, heights: (u64, u64), path: &Path) -> Result<ExtractReport, EscrowNodeError> {
+        block_on(extract::write(self.ledger.store(), &self.key, writer, heights, path))
+    }
+
+    /// Copies the ledger into a new file.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Backup`].
+    pub fn backup(&self, path: &Path) -> Result<BackupReport, EscrowNodeError> {
+        Ok(block_on(backup(self.ledger.store(), path))?)
     }
 
     /// One account, or nothing if the escrow has none of this key.
@@ -170,6 +222,10 @@ pub(super) fn accounts(
         page.push(account.into());
     }
     Ok((page, next.map(|(key, _)| key.last_number())))
+}
+
+pub(super) async fn backup(store: &RedbStore, path: &Path) -> Result<BackupReport, BackupError> {
+    super::backup::backup(&store.snapshot().await?, path).await
 }
 
 pub(super) fn audit(store: &RedbStore, config: &EscrowConfig) -> Result<AuditReport, StoreFault> {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::time::Instant;
+use tombola_core::claim::Claim;
 use tombola_core::key::AccountKey;
 use tombola_core::limits::HASHES_PER_PAYEE_PER_SECOND;
-use tombola_core::message::{EscrowCommand, EscrowRequest};
+use tombola_core::message::{EscrowCommand, EscrowRequest, Evidence};
 use tombola_core::reject::{Code, Reject};
 
 /// Hashes for one ticket of a claim: a step of the chain and a draw.
@@ -58,14 +59,17 @@ impl Budgets {
 
 /// Hashes that verifying a request can take.
 pub(super) fn hashes_of(request: &EscrowRequest) -> u64 {
-    let EscrowCommand::Claim { batch, .. } = &request.command else {
-        return 0;
+    // An index past the end is refused before the walk.
+    let tickets = |claim: &Claim| u64::from(claim.through.min(claim.book.body.length));
+    let tickets: u64 = match &request.command {
+        EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().iter().map(tickets).sum(),
+        EscrowCommand::Resubmit { evidence } => evidence.as_slice().iter().map(|piece| match piece {
+            Evidence::Receipt { claim, .. } => tickets(claim),
+            Evidence::Hold(_) | Evidence::Release(_) => 0,
+        }).sum(),
+        _ => 0,
     };
-    let tickets = batch.claims.as_slice().iter().map(|claim| {
-        // An index past the end is refused before the walk.
-        u64::from(claim.through.min(claim.book.body.length))
-    });
-    tickets.sum::<u64>().saturating_mul(HASHES_PER_TICKET)
+    tickets.saturating_mul(HASHES_PER_TICKET)
 }
 
 #[cfg(test)]

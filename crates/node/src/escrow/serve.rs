@@ -99,12 +99,12 @@ async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) 
         | EscrowCommand::Withdraw { .. }
         | EscrowCommand::Subscribe { .. }
         | EscrowCommand::SetPayout { .. }
-        | EscrowCommand::SetSplit { .. }
-        | EscrowCommand::Resubmit { .. } => Err(Reject::of(Code::NotOffered)),
+        | EscrowCommand::SetSplit { .. } => Err(Reject::of(Code::NotOffered)),
         EscrowCommand::OpenHold { .. }
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::Release(_)
         | EscrowCommand::Claim { .. }
+        | EscrowCommand::Resubmit { .. }
         | EscrowCommand::Transfer { .. } => write(shared, peer, request).await,
     };
     answered.unwrap_or_else(|reject| {

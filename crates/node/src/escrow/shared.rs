@@ -2,7 +2,7 @@
 
 use super::budget::Budgets;
 use super::cores::Cores;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -96,6 +96,7 @@ pub(super) struct State {
     standing: watch::Sender<Standing>,
     fault: watch::Sender<Option<LedgerFault>>,
     draining: watch::Sender<bool>,
+    recovery_ended: AtomicBool,
 }
 
 impl State {
@@ -104,6 +105,7 @@ impl State {
             standing: watch::Sender::new(standing),
             fault: watch::Sender::new(None),
             draining: watch::Sender::new(false),
+            recovery_ended: AtomicBool::new(false),
         }
     }
 
@@ -128,6 +130,15 @@ impl State {
         let failed = fault.wait_for(Option::is_some).await;
         // The sender is a part of this, so there is always a fault to come.
         failed.ok().and_then(|fault| *fault).unwrap_or(LedgerFault::Stopped)
+    }
+
+    /// The operator has ended the recovery; the writer sees it before its next job.
+    pub(super) fn end_recovery(&self) {
+        self.recovery_ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_recovery_ended(&self) -> bool {
+        self.recovery_ended.load(Ordering::Acquire)
     }
 
     pub(super) fn drain(&self) {

@@ -100,6 +100,7 @@ fn options(directory: &tempfile::TempDir) -> EscrowOptions {
         terms: settings.terms().unwrap(),
         name: settings.name,
         store: directory.path().join("escrow.redb"),
+        witness: WitnessOptions::at(directory.path().join("witness")),
     }
 }
 

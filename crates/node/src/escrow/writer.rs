@@ -29,12 +29,10 @@ pub(super) fn run(mut ledger: Ledger<RedbStore>, jobs: &Receiver<Job>, state: &S
 fn serve(ledger: &mut Ledger<RedbStore>, jobs: &Receiver<Job>, state: &State) -> Result<(), LedgerFault> {
     let mut next_tick = Instant::now();
     loop {
-        if state.is_draining() {
-            // What has begun is finished; nothing new is promised.
-            ledger.set_phase(Phase::Draining);
-        }
         let wait = next_tick.saturating_duration_since(Instant::now());
-        match jobs.recv_timeout(wait) {
+        let job = jobs.recv_timeout(wait);
+        obey(ledger, state);
+        match job {
             Ok(first) => carry_out(ledger, gather(first, jobs))?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -45,6 +43,17 @@ fn serve(ledger: &mut Ledger<RedbStore>, jobs: &Receiver<Job>, state: &State) ->
             next_tick = Instant::now() + if is_more { Duration::from_millis(10) } else { TICK };
         }
         state.set_standing(ledger.standing());
+    }
+}
+
+/// Goes into the phase that it is told to.
+fn obey(ledger: &mut Ledger<RedbStore>, state: &State) {
+    if state.is_recovery_ended() {
+        ledger.end_recovery(clock::now());
+    }
+    // What has begun is finished; nothing new is promised. One that is recovering promises nothing new anyway.
+    if state.is_draining() && ledger.standing().phase == Phase::Open {
+        ledger.set_phase(Phase::Draining);
     }
 }
 

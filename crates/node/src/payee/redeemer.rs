@@ -1,9 +1,10 @@
 //! Redeeming by itself: closes books when their winners are worth it, claims, keeps receipts, releases holds.
 
 use super::shared::Shared;
-use super::store::Change;
+use super::store::{Change, KeptReceipt};
 use crate::clock;
 use crate::escrow_client::{EscrowClient, EscrowError};
+use crate::resubmit::Resubmitting;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use tombola_core::claim::{Claim, ClaimBatch};
 use tombola_core::codec::List;
 use tombola_core::hold::{Hold, Release};
 use tombola_core::key::{BookId, SecretKey, Signed};
-use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand};
+use tombola_core::limits::CLAIMS_PER_BATCH_MAX;
+use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, Phase};
 use tombola_core::payee::Task;
 use tombola_core::reject::{Code, Reject};
 
@@ -29,6 +31,7 @@ pub(crate) struct Redeemer {
     key: Arc<SecretKey>,
     backoff: Duration,
     next_try: Instant,
+    resubmitting: Resubmitting,
 }
 
 /// Works until the payee drains.
@@ -56,6 +59,7 @@ impl Redeemer {
             key,
             backoff: BACKOFF_FIRST,
             next_try: Instant::now(),
+            resubmitting: Resubmitting::default(),
         }
     }
 
@@ -98,6 +102,9 @@ impl Redeemer {
             if Instant::now() < self.next_try {
                 return Ok(());
             }
+            let resubmitted = self.resubmit().await;
+            self.note(&resubmitted);
+            resubmitted?;
             let before = self.shared.counters.receipts.load(Ordering::Relaxed);
             for task in others {
                 let result = self.carry_out(task).await;
@@ -109,6 +116,22 @@ impl Redeemer {
                 return Ok(());
             }
         }
+    }
+
+    /// Before anything is asked of an escrow that may have been rolled back: it would refuse claims on holds that it lost.
+    async fn resubmit(&mut self) -> Result<(), EscrowError> {
+        let has_holds = self.shared.rules().exposure().holds > 0;
+        if !has_holds || !self.resubmitting.is_due(&self.escrow).await {
+            return Ok(());
+        }
+        let store = &self.shared.store;
+        let evidence = || {
+            store.evidence().unwrap_or_else(|error| {
+                tracing::error!(%error, "what the escrow signed cannot be read");
+                Vec::new()
+            })
+        };
+        self.resubmitting.tend(&self.escrow, evidence).await.map(drop)
     }
 
     fn note(&mut self, result: &Result<(), EscrowError>) {
@@ -149,6 +172,7 @@ impl Redeemer {
 
     async fn claim(&self, claims: Vec<Claim>) -> Result<(), EscrowError> {
         let escrow = self.escrow.address().key;
+        let sent = claims.clone();
         let claims = List::new(claims).map_err(|_| EscrowError::Unintelligible)?;
         let count = u64::try_from(claims.as_slice().len()).unwrap_or(u64::MAX);
         self.shared.counters.claims.fetch_add(count, Ordering::Relaxed);
@@ -164,21 +188,29 @@ impl Redeemer {
         let EscrowAnswer::Claimed { answers } = answer else {
             return Err(EscrowError::Unintelligible);
         };
+        let phase = self.phase_of(&answers).await?;
         let queued = {
             let mut changes = Vec::new();
             let mut rules = self.shared.rules();
-            for answer in answers.as_slice() {
+            for (answer, claim) in answers.as_slice().iter().zip(sent) {
                 match answer {
                     ClaimAnswer::Receipt(receipt) => match rules.receive(receipt, clock::now()) {
                         Ok(settled) => {
                             self.shared.counters.receipts.fetch_add(1, Ordering::Relaxed);
                             changes.push(Change::Settle(Box::new(settled)));
+                            let receipt = *receipt;
+                            changes.push(Change::Receipt(Box::new(KeptReceipt { claim, receipt })));
                         }
                         Err(reject) => {
                             tracing::error!(%reject, book = %receipt.body.book, "a receipt that does not fit its claim");
                             rules.postpone(&receipt.body.book, clock::now());
                         }
                     },
+                    // It signed this hold: either it recovers, or it has rejected what it was shown.
+                    ClaimAnswer::Refusal(refusal) if phase == Phase::Recovering => {
+                        tracing::warn!(code = %refusal.body.code, book = %refusal.body.book, "the escrow recovers: claimed again later");
+                        rules.postpone(&refusal.body.book, clock::now());
+                    }
                     ClaimAnswer::Refusal(refusal) => {
                         self.shared.counters.refusals.fetch_add(1, Ordering::Relaxed);
                         tracing::error!(code = %refusal.body.code, book = %refusal.body.book, "a claim was refused");
@@ -195,6 +227,15 @@ impl Redeemer {
             tracing::warn!(%error, "receipts could not be written");
         }
         Ok(())
+    }
+
+    /// What the escrow does, asked only where it refuses something: then it may have lost what it is asked about.
+    async fn phase_of(&self, answers: &List<ClaimAnswer, CLAIMS_PER_BATCH_MAX>) -> Result<Phase, EscrowError> {
+        let is_refused = |answer: &ClaimAnswer| matches!(answer, ClaimAnswer::Refusal(_));
+        match answers.as_slice().iter().any(is_refused) {
+            true => Ok(self.escrow.info().await?.phase),
+            false => Ok(Phase::Open),
+        }
     }
 
     async fn check(&self, hold: &Signed<Hold>) -> Result<(), EscrowError> {

@@ -4,26 +4,39 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | u64: `version` of this format (2), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed |
+//! | `meta` | name | u64: `version` of this format (3), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed |
 //! | `hold` | hold id, 32 bytes | [`HoldRow`], encoded as in the spec |
 //! | `winner` | book id, 32 bytes | [`WinnerRow`], one a book |
 //! | `refusal` | book id, 32 bytes | the last signed refusal of a claim on it |
+//! | `receipt` | hold id and book id, 64 bytes | [`KeptReceipt`], the book's last; gone with the hold's row |
 
 use crate::disk::{Commits, Disk, Rows, StoreError, add};
 use redb::{Table, TableDefinition, WriteTransaction};
+use std::ops::Bound;
 use std::path::Path;
 use tokio::sync::oneshot;
 use tombola_core::amount::Timestamp;
-use tombola_core::claim::Refusal;
+use tombola_core::claim::{Claim, Receipt, Refusal};
 use tombola_core::codec::encode;
 use tombola_core::key::{HoldId, Signed};
+use tombola_core::message::Evidence;
 use tombola_core::payee::{HoldRow, Settled, WinnerRow};
 
-/// Version 1 had no log: a program that knows only that would miss what is in it.
-const VERSION: u64 = 2;
+/// Version 1 had no log, version 2 no receipts: a program that knows only those would miss what is in it.
+const VERSION: u64 = 3;
 const HOLD: Rows = TableDefinition::new("hold");
 const WINNER: Rows = TableDefinition::new("winner");
 const REFUSAL: Rows = TableDefinition::new("refusal");
+const RECEIPT: Rows = TableDefinition::new("receipt");
+
+/// A receipt with its claim: what an escrow that lost both takes back. Spec: R-25.
+#[derive(Debug, Clone, Copy, bincode::Encode, bincode::Decode)]
+pub(crate) struct KeptReceipt {
+    /// What was claimed.
+    pub(crate) claim: Claim,
+    /// What was answered.
+    pub(crate) receipt: Signed<Receipt>,
+}
 
 /// One change to the store.
 #[derive(Debug, Clone, bincode::Encode, bincode::Decode)]
@@ -40,6 +53,8 @@ pub(crate) enum Change {
     Refusal(Box<Signed<Refusal>>),
     /// Shows that writing works again.
     Probe,
+    /// A receipt is kept for an escrow that may lose it.
+    Receipt(Box<KeptReceipt>),
 }
 
 /// Changes on their way to the disk.
@@ -71,7 +86,7 @@ pub(crate) struct PayeeStore(Disk<Change>);
 
 impl PayeeStore {
     pub(crate) fn open(path: &Path, now: Timestamp) -> Result<(Self, Loaded), StoreError> {
-        let disk = Disk::open(path, VERSION, &[HOLD, WINNER, REFUSAL], apply, Commits::Logged, now)?;
+        let disk = Disk::open(path, VERSION, &[HOLD, WINNER, REFUSAL, RECEIPT], apply, Commits::Logged, now)?;
         let (holds, winners) = (disk.read_all(HOLD, "hold")?, disk.read_all(WINNER, "winner")?);
         let loaded = Loaded {
             since: disk.since(),
@@ -97,6 +112,19 @@ impl PayeeStore {
         })
     }
 
+    /// All that the escrow has signed and may have lost, and the releases: holds first, releases last.
+    pub(crate) fn evidence(&self) -> Result<Vec<Evidence>, StoreError> {
+        let holds: Vec<HoldRow> = self.0.read_all(HOLD, "hold")?;
+        let receipts: Vec<KeptReceipt> = self.0.read_all(RECEIPT, "receipt")?;
+        let receipt = |kept: KeptReceipt| Evidence::Receipt {
+            claim: kept.claim,
+            receipt: kept.receipt,
+        };
+        let shown = holds.iter().map(|row| Evidence::Hold(row.hold));
+        let released = holds.iter().filter_map(|row| row.release.map(Evidence::Release));
+        Ok(shown.chain(receipts.into_iter().map(receipt)).chain(released).collect())
+    }
+
     pub(crate) fn refusals(&self) -> Result<Vec<Signed<Refusal>>, StoreError> {
         self.0.read_all(REFUSAL, "refusal")
     }
@@ -108,10 +136,18 @@ fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -
         let mut holds = write.open_table(HOLD)?;
         let mut winners = write.open_table(WINNER)?;
         let mut refusals = write.open_table(REFUSAL)?;
+        let mut receipts = write.open_table(RECEIPT)?;
         for change in changes {
             match change {
                 Change::Hold(row) => put(&mut holds, &row.hold.body.id().0, row.as_ref())?,
-                Change::Forget(hold) => remove(&mut holds, &hold.0)?,
+                Change::Forget(hold) => {
+                    remove(&mut holds, &hold.0)?;
+                    receipts.retain_in::<&[u8], _>((Bound::Included(&hold.0[..]), Bound::Included(&last_of(hold)[..])), |_, _| false)?;
+                }
+                Change::Receipt(kept) => {
+                    let key = [kept.claim.book.body.hold.0, kept.claim.book.body.id().0].concat();
+                    put(&mut receipts, &key, kept.as_ref())?;
+                }
                 Change::Winner(row) => put(&mut winners, &row.claim.book.body.id().0, row.as_ref())?,
                 Change::Settle(settled) => {
                     remove(&mut winners, &settled.book.0)?;
@@ -131,6 +167,11 @@ fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -
         }
     }
     Ok(())
+}
+
+/// The last key that a receipt of a hold can have.
+fn last_of(hold: &HoldId) -> Vec<u8> {
+    [hold.0, [u8::MAX; 32]].concat()
 }
 
 type Opened<'a> = Table<'a, &'static [u8], &'static [u8]>;

@@ -4,11 +4,11 @@ use super::paying::HoldInUse;
 use super::{Inner, PayerError};
 use crate::escrow_client::EscrowError;
 use std::sync::{Arc, PoisonError, Weak};
-use tombola_core::amount::Amount;
+use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, HoldId, Signed};
-use tombola_core::limits::{BOOK_LENGTH_MAX, EXPIRY_MARGIN_MS};
-use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, HoldStatus};
+use tombola_core::limits::{BOOK_LENGTH_MAX, EXPIRE_GRACE_MS, EXPIRE_SERVED_MS, EXPIRY_MARGIN_MS};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, Evidence, HoldRequest, HoldStatus};
 use tombola_core::payer::Purchase;
 use tombola_core::quote::QuoteTerms;
 use tombola_core::reject::{Code, Reject};
@@ -128,6 +128,7 @@ impl Inner {
             return Err(PayerError::Unintelligible);
         };
         self.check_hold(&signed, &hold)?;
+        self.keep(&signed, info.time);
         let lease = self.lease(signed.body.id()).ok_or(PayerError::Unintelligible)?;
         let (cap_max, room) = (purchase.spend_max, signed.body.cap);
         Ok(HoldInUse {
@@ -179,7 +180,10 @@ impl Inner {
                 })
                 .await?
             {
-                EscrowAnswer::Hold(raised) if raised.body.id() == id => return Ok(raised),
+                EscrowAnswer::Hold(raised) if raised.body.id() == id => {
+                    self.keep(&raised, request.issued_at);
+                    return Ok(raised);
+                }
                 EscrowAnswer::RevisionStale(newer) if newer.body.id() == id => current = newer,
                 _ => return Err(PayerError::Unintelligible),
             }
@@ -187,6 +191,28 @@ impl Inner {
         Err(PayerError::Escrow(EscrowError::Rejected(Reject::of(
             Code::RevisionStale,
         ))))
+    }
+
+    /// Writes a hold down, and forgets those whose time has run out.
+    fn keep(&self, hold: &Signed<Hold>, now: Timestamp) {
+        let gone = now.minus_ms(EXPIRE_GRACE_MS).minus_ms(EXPIRE_SERVED_MS);
+        self.store.keep(hold, gone);
+    }
+
+    /// Shows an escrow that was rolled back the holds that it may have lost, once a connection. Spec: R-25.
+    pub(crate) async fn resubmit(&self) -> Result<(), EscrowError> {
+        let mut resubmitting = self.resubmitting.lock().await;
+        if !resubmitting.is_due(&self.escrow).await {
+            return Ok(());
+        }
+        let evidence = || match self.store.holds() {
+            Ok(holds) => holds.into_iter().map(Evidence::Hold).collect(),
+            Err(error) => {
+                tracing::error!(%error, "what the escrow signed cannot be read");
+                Vec::new()
+            }
+        };
+        resubmitting.tend(&self.escrow, evidence).await.map(drop)
     }
 
     /// How a hold stands at the escrow.

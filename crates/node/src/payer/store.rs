@@ -1,9 +1,11 @@
-//! What a payer writes down: of each book, how far the payee acknowledged it. Everything else its escrow knows.
+//! What a payer writes down: of each book, how far the payee acknowledged it, and its holds, in case the escrow loses
+//! them. Everything else its escrow knows.
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | u64: `version` of this format (1), `since` |
+//! | `meta` | name | u64: `version` of this format (2), `since` |
 //! | `journal` | book id, 32 bytes | [`JournalRow`] |
+//! | `hold` | redeem_by, big-endian u64, and hold id, 40 bytes | the hold in its last revision, signed by the escrow |
 
 use crate::disk::{Commits, Disk, Rows, StoreError};
 use redb::{TableDefinition, WriteTransaction};
@@ -12,10 +14,12 @@ use std::path::Path;
 use std::time::Duration;
 use tombola_core::amount::Timestamp;
 use tombola_core::codec::encode;
-use tombola_core::key::BookId;
+use tombola_core::hold::Hold;
+use tombola_core::key::{BookId, Signed};
 use tombola_core::payer::JournalRow;
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+const HOLD: Rows = TableDefinition::new("hold");
 const JOURNAL: Rows = TableDefinition::new("journal");
 
 /// Nobody waits for a journal line, so an fsync for each would only take time from the tickets.
@@ -23,14 +27,23 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The payer's store.
 #[derive(Debug)]
-pub(crate) struct PayerStore(Disk<JournalRow>);
+pub(crate) struct PayerStore(Disk<Line>);
+
+/// One line of it.
+#[derive(Debug, bincode::Encode, bincode::Decode)]
+pub(crate) enum Line {
+    /// How far a book was acknowledged.
+    Journal(JournalRow),
+    /// A hold that the escrow signed, and the time before which holds are forgotten.
+    Hold(Box<Signed<Hold>>, Timestamp),
+}
 
 impl PayerStore {
     pub(crate) fn open(path: &Path, now: Timestamp) -> Result<Self, StoreError> {
         Ok(Self(Disk::open(
             path,
             VERSION,
-            &[JOURNAL],
+            &[JOURNAL, HOLD],
             apply,
             Commits::Apart(COMMIT_INTERVAL),
             now,
@@ -39,9 +52,22 @@ impl PayerStore {
 
     /// Queues a line; nobody waits for it, as a missing one only makes the audit say "unknown".
     pub(crate) fn note(&self, row: JournalRow) {
-        if let Err(error) = self.0.enqueue(vec![row]) {
+        if let Err(error) = self.0.enqueue(vec![Line::Journal(row)]) {
             tracing::warn!(%error, book = %row.book, "a journal line was not written");
         }
+    }
+
+    /// Keeps a hold in case the escrow loses it; those that ended before `since` are forgotten. Nobody waits for it: the
+    /// payee has the hold as well.
+    pub(crate) fn keep(&self, hold: &Signed<Hold>, since: Timestamp) {
+        if let Err(error) = self.0.enqueue(vec![Line::Hold(Box::new(*hold), since)]) {
+            tracing::warn!(%error, "a hold was not written");
+        }
+    }
+
+    /// The holds that are kept.
+    pub(crate) fn holds(&self) -> Result<Vec<Signed<Hold>>, StoreError> {
+        self.0.read_all(HOLD, "hold")
     }
 
     /// Waits until every line so far is durable.
@@ -55,10 +81,19 @@ impl PayerStore {
     }
 }
 
-fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &JournalRow>) -> Result<(), StoreError> {
+fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Line>) -> Result<(), StoreError> {
     let mut journal = write.open_table(JOURNAL)?;
-    for row in changes {
-        journal.insert(row.book.0.as_slice(), encode(row).as_slice())?;
+    let mut holds = write.open_table(HOLD)?;
+    for line in changes {
+        match line {
+            Line::Journal(row) => drop(journal.insert(row.book.0.as_slice(), encode(row).as_slice())?),
+            Line::Hold(hold, since) => {
+                let key = |redeem_by: Timestamp, id: &[u8]| [&redeem_by.0.to_be_bytes(), id].concat();
+                holds.retain_in(..key(*since, &[]).as_slice(), |_, _| false)?;
+                let (redeem_by, id) = (hold.body.terms.redeem_by, hold.body.id());
+                holds.insert(key(redeem_by, &id.0).as_slice(), encode(hold.as_ref()).as_slice())?;
+            }
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@
 mod conformance;
 mod durability;
 mod postgres;
+mod recovery;
 mod requests;
 mod rules;
 mod world;
