@@ -16,7 +16,7 @@ use error::check_range;
 use file::config;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use tombola_core::amount::{Amount, Asset, HOUR_MS};
+use tombola_core::amount::{Amount, Asset, DAY_MS, HOUR_MS, MINUTE_MS};
 use tombola_core::hold::Fee;
 use tombola_core::limits::{
     BOOK_LENGTH_DEFAULT, BOOK_LENGTH_MAX, HOLD_LIFE_DEFAULT_MS, HOLD_LIFE_MAX_MS, JUMP_DEFAULT, OPENS_PER_SECOND_MAX,
@@ -30,6 +30,10 @@ pub const CONFIG_FILE: &str = "config.toml";
 const PPM_WHOLE: u64 = 1_000_000;
 /// Most units a payee may deliver ahead of payment: at the default price this is one dollar.
 const CREDIT_UNITS_MAX: u64 = 10_000;
+/// Long enough for an escrow to be restarted or updated while a purchase waits.
+const ESCROW_PATIENCE_DEFAULT_MS: u64 = 5 * MINUTE_MS;
+/// Nobody waits longer than a day for one purchase.
+const ESCROW_PATIENCE_MAX_MS: u64 = DAY_MS;
 /// Longest name of an escrow.
 const NAME_BYTES_MAX: u64 = 64;
 
@@ -229,6 +233,8 @@ config! {
         hold_life_ms: u64 = HOLD_LIFE_DEFAULT_MS;
         /// Time from the expiry of a new hold to the end of redeeming, in milliseconds.
         redeem_window_ms: u64 = REDEEM_WINDOW_DEFAULT_MS;
+        /// How long a purchase that needs a top-up waits for an escrow that is away, in milliseconds.
+        escrow_patience_ms: u64 = ESCROW_PATIENCE_DEFAULT_MS;
     }
 }
 
@@ -245,6 +251,8 @@ pub struct PayerTerms {
     pub hold_life_ms: u64,
     /// Time from its expiry to the end of redeeming.
     pub redeem_window_ms: u64,
+    /// How long a purchase that needs a top-up waits for an escrow that is away.
+    pub escrow_patience_ms: u64,
 }
 
 impl PayerConfig {
@@ -260,6 +268,7 @@ impl PayerConfig {
         // Both together are what the escrow promises for.
         let longest = HOLD_LIFE_MAX_MS.saturating_sub(self.redeem_window_ms);
         check_range("hold_life_ms", self.hold_life_ms, HOUR_MS.min(longest), longest)?;
+        check_range("escrow_patience_ms", self.escrow_patience_ms, 0, ESCROW_PATIENCE_MAX_MS)?;
         let window_value = self.window_value.as_ref();
         Ok(PayerTerms {
             asset,
@@ -272,6 +281,7 @@ impl PayerConfig {
             },
             hold_life_ms: self.hold_life_ms,
             redeem_window_ms: self.redeem_window_ms,
+            escrow_patience_ms: self.escrow_patience_ms,
         })
     }
 }

@@ -100,6 +100,20 @@ impl PayeeStore {
     pub(crate) fn refusals(&self) -> Result<Vec<Signed<Refusal>>, StoreError> {
         self.0.read_all(REFUSAL, "refusal")
     }
+
+    /// All that a backup keeps. Each table is read as it is at one moment, in this order: a winner has its hold, as that
+    /// was written first, and a receipt that comes in between leaves a winner that is claimed, and paid, no second time.
+    pub(super) fn contents(&self) -> Result<super::backup::Contents, StoreError> {
+        Ok(super::backup::Contents {
+            version: self.0.number("version")?,
+            totals: self.totals()?,
+            winners: self.0.read_all(WINNER, "winner")?,
+            refusals: self.refusals()?,
+            holds: self.0.read_all(HOLD, "hold")?,
+        })
+    }
+
+    pub(super) const TABLES: [Rows; 3] = [WINNER, REFUSAL, HOLD];
 }
 
 fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -> Result<(), StoreError> {
