@@ -7,10 +7,12 @@
 mod error;
 mod file;
 mod money;
+mod store;
 
 pub use error::ConfigError;
-pub use file::ConfigFile;
+pub use file::{ConfigFile, Section};
 pub use money::{Money, ParseBytesError, parse_bytes};
+pub use store::{DatabaseUrl, ParseDatabaseUrlError, StoreConfig};
 
 use error::check_range;
 use file::config;
@@ -56,6 +58,13 @@ config! {
         face_value_min: Money = Money::literal("0.0001");
         /// Smallest cap of a hold.
         cap_min: Money = Money::literal("0.001");
+        /// Fee of each withdrawal and automatic payout, out of what is withdrawn.
+        payout_fee: Money = Money::literal("0");
+        /// Smallest withdrawal.
+        payout_min: Money = Money::literal("0.01");
+        section
+        /// Where the ledger is: a file in this directory, or a database that several escrow processes share.
+        store: StoreConfig;
     }
 }
 
@@ -70,6 +79,10 @@ pub struct EscrowTerms {
     pub face_value_min: Amount,
     /// Smallest cap of a hold.
     pub cap_min: Amount,
+    /// Fee of each withdrawal.
+    pub payout_fee: Amount,
+    /// Smallest withdrawal.
+    pub payout_min: Amount,
 }
 
 impl EscrowConfig {
@@ -82,6 +95,7 @@ impl EscrowConfig {
         let name_bytes = u64::try_from(self.name.len()).unwrap_or(u64::MAX);
         check_range("name", name_bytes, 1, NAME_BYTES_MAX)?;
         check_range("fee_ppm", self.fee_ppm.into(), 0, PPM_WHOLE)?;
+        self.store.check()?;
         Ok(EscrowTerms {
             asset,
             fee: Fee {
@@ -90,6 +104,8 @@ impl EscrowConfig {
             },
             face_value_min: self.face_value_min.positive("face_value_min", asset)?,
             cap_min: self.cap_min.positive("cap_min", asset)?,
+            payout_fee: self.payout_fee.amount("payout_fee", asset)?,
+            payout_min: self.payout_min.amount("payout_min", asset)?,
         })
     }
 }
