@@ -4,7 +4,7 @@
 
 use crate::key::{HoldKey, Key};
 use crate::ledger::Command;
-use crate::request::{Proof, VerifiedRequest};
+use crate::request::{Proof, VerifiedRequest, hold_of};
 use crate::row::HoldRow;
 use crate::store::{Reader, StoreFault};
 use crate::view::View;
@@ -51,7 +51,7 @@ pub(crate) async fn prefetch<R: Reader>(view: &mut View, reader: &R, batch: &[Co
     let mut keys = Vec::new();
     for hold in &named.holds {
         let row = place(view, hold).and_then(|hold| view.peek::<HoldRow>(Key::hold(hold)));
-        keys.extend(row.map(|row| Key::account(row.payee)));
+        keys.extend(row.into_iter().flat_map(|row| [Key::account(row.payee), Key::split(row.payee)]));
     }
     for id in &named.ending {
         if let Some(hold) = place(view, id)
@@ -71,6 +71,15 @@ impl Named {
                 self.keys.push(Key::deposit(reference));
             }
             Command::Expire { hold } => self.end(*hold),
+            Command::Settle { withdrawal, .. } => {
+                self.keys
+                    .extend([Key::withdrawal(*withdrawal), Key::pending_withdrawal(*withdrawal)]);
+            }
+            Command::CollectFees { account, reference, .. } => {
+                self.accounts.push(account.account());
+                self.keys.push(Key::collection(reference));
+            }
+            Command::PayOut { account } => self.keys.extend([Key::account(*account), Key::payout(*account)]),
             Command::Fold { account, credits } => {
                 self.keys.push(Key::account(*account));
                 self.keys
@@ -108,8 +117,10 @@ impl Named {
             | EscrowCommand::Withdraw { .. }
             | EscrowCommand::SetPayout { .. }
             | EscrowCommand::SetSplit { .. } => self.accounts.push(asked.account),
-            EscrowCommand::Resubmit { .. }
-            | EscrowCommand::Info
+            EscrowCommand::Resubmit { evidence } => {
+                self.holds.extend(evidence.as_slice().iter().map(hold_of));
+            }
+            EscrowCommand::Info
             | EscrowCommand::Account { .. }
             | EscrowCommand::HoldStatus { .. }
             | EscrowCommand::Statement { .. }

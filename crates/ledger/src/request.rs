@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use tombola_core::claim::{Claim, ClaimBatch, Winnings};
+use tombola_core::amount::Asset;
+use tombola_core::escrow::recovery::{self, Proved};
+use tombola_core::escrow::{delegation, split};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, BadKey, HoldId, PublicKey, Signature, Tagged};
-use tombola_core::message::{EscrowCommand, EscrowRequest, RequestHash};
+use tombola_core::message::{EscrowCommand, EscrowRequest, Evidence, RequestHash};
 use tombola_core::reject::{Code, Reject};
 
 /// The holds that a request's claims or release name, as far as the escrow knows them.
@@ -52,6 +55,8 @@ pub(crate) enum Proof {
     Unsound(Reject),
     /// What each claim of the batch proves.
     Claims(Vec<Result<Winnings, Reject>>),
+    /// What each piece of evidence proves.
+    Evidence(Vec<Result<Proved, Reject>>),
 }
 
 impl VerifiedRequest {
@@ -104,6 +109,7 @@ pub fn holds_named(request: &EscrowRequest) -> Vec<HoldId> {
             ids
         }
         EscrowCommand::Release(release) => vec![release.body.hold],
+        EscrowCommand::Resubmit { evidence } => evidence.as_slice().iter().map(hold_of).collect(),
         EscrowCommand::Info
         | EscrowCommand::Account { .. }
         | EscrowCommand::OpenHold { .. }
@@ -115,8 +121,16 @@ pub fn holds_named(request: &EscrowRequest) -> Vec<HoldId> {
         | EscrowCommand::Statement { .. }
         | EscrowCommand::Subscribe { .. }
         | EscrowCommand::SetPayout { .. }
-        | EscrowCommand::SetSplit { .. }
-        | EscrowCommand::Resubmit { .. } => Vec::new(),
+        | EscrowCommand::SetSplit { .. } => Vec::new(),
+    }
+}
+
+/// The hold that a piece of evidence is about.
+pub(crate) fn hold_of(piece: &Evidence) -> HoldId {
+    match piece {
+        Evidence::Hold(signed) => signed.body.id(),
+        Evidence::Release(signed) => signed.body.hold,
+        Evidence::Receipt { claim, .. } => claim.book.body.hold,
     }
 }
 
@@ -129,31 +143,39 @@ fn prove(
 ) -> Result<Proof, Reject> {
     let account = &request.account;
     let unauthorized = Reject::of(Code::Unauthorized);
-    let owner = if connection == account {
-        Ok(())
-    } else {
-        Err(unauthorized)
-    };
+    if connection != account {
+        // What is left may be a delegated signer's to ask: the ledger knows the delegation.
+        delegation::check_command(&request.command)?;
+    }
     match &request.command {
         EscrowCommand::Info => Ok(Proof::Sound),
-        EscrowCommand::Delegate { .. }
-        | EscrowCommand::Withdraw { .. }
-        | EscrowCommand::Subscribe { .. }
-        | EscrowCommand::SetPayout { .. }
-        | EscrowCommand::SetSplit { .. }
-        | EscrowCommand::Resubmit { .. } => Err(Reject::of(Code::NotOffered)),
+        EscrowCommand::Withdraw { .. } | EscrowCommand::SetPayout { .. } => Ok(Proof::Sound),
+        EscrowCommand::SetSplit { shares, .. } => {
+            split::check(account, shares.as_slice())?;
+            Ok(Proof::Sound)
+        }
+        // The account's signature is its authority, whoever brings it.
+        EscrowCommand::Delegate { delegation, .. } => {
+            if delegation.body.account != *account {
+                return Err(unauthorized);
+            }
+            let key = account.check()?;
+            delegation.body.signer.check()?;
+            delegation.verify(&key)?;
+            Ok(Proof::Sound)
+        }
+        EscrowCommand::Resubmit { evidence } => prove_evidence(evidence.as_slice(), escrow, holds).map(Proof::Evidence),
         EscrowCommand::Account { .. }
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::HoldStatus { .. }
-        | EscrowCommand::Statement { .. } => owner.map(|()| Proof::Sound),
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::Statement { .. } => Ok(Proof::Sound),
         EscrowCommand::OpenHold { hold, .. } => {
-            owner?;
             hold.signer.check()?;
             hold.payee.check()?;
             Ok(Proof::Sound)
         }
         EscrowCommand::Transfer { to, .. } => {
-            owner?;
             to.check()?;
             Ok(Proof::Sound)
         }
@@ -174,6 +196,32 @@ fn prove(
             ))
         }
     }
+}
+
+/// What each piece of evidence proves; each may name a hold that one before it shows. Spec: R-25.
+fn prove_evidence(
+    pieces: &[Evidence],
+    escrow: &AccountKey,
+    holds: &KnownHolds,
+) -> Result<Vec<Result<Proved, Reject>>, Reject> {
+    let escrow = escrow.check()?;
+    let mut shown: HashMap<HoldId, Hold> = HashMap::new();
+    let mut proofs = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let id = hold_of(piece);
+        let hold = holds.get(&id).map(KnownHold::hold).or_else(|| shown.get(&id));
+        // The writer knows the escrow's asset and compares it; here a hold's own is as good as any.
+        let asset = match piece {
+            Evidence::Hold(signed) => signed.body.terms.asset,
+            Evidence::Release(_) | Evidence::Receipt { .. } => Asset::USD,
+        };
+        let proof = recovery::verify(piece, hold, &escrow, &asset);
+        if let (Evidence::Hold(signed), Ok(_)) = (piece, &proof) {
+            shown.insert(id, signed.body);
+        }
+        proofs.push(proof);
+    }
+    Ok(proofs)
 }
 
 /// Whether a batch is for this escrow and from its payee: on its connection, or with its signature. Spec: R-10.

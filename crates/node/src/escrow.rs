@@ -348,7 +348,15 @@ fn deposited(outcomes: Vec<Outcome>, reference: &Reference) -> Result<Deposited,
             height: place.height,
         }),
         Some(Outcome::Rejected(reject)) => Err(reject.into()),
-        Some(Outcome::Expired { .. } | Outcome::Folded { .. } | Outcome::Answer(_)) | None => {
+        Some(
+            Outcome::Expired { .. }
+            | Outcome::Settled { .. }
+            | Outcome::FeesCollected { .. }
+            | Outcome::PaidOut { .. }
+            | Outcome::Folded { .. }
+            | Outcome::Answer(_),
+        )
+        | None => {
             Err(Reject::of(Code::Unavailable).into())
         }
     }

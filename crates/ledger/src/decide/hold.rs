@@ -9,16 +9,17 @@ use crate::request::VerifiedRequest;
 use crate::row::{AccountRow, HoldRow, Row};
 use crate::view::Stop;
 use tombola_core::amount::{Amount, Timestamp};
+use tombola_core::escrow::delegation::Promise;
 use tombola_core::escrow::{self, HoldRecord, PayerRecord, ReleaseVerdict};
-use tombola_core::hold::Release;
+use tombola_core::hold::{Hold, Release};
 use tombola_core::key::HoldId;
-use tombola_core::message::{EscrowAnswer, HoldRequest, HoldState, Phase};
+use tombola_core::message::{EscrowAnswer, HoldRequest, HoldState};
 use tombola_core::reject::{Code, Reject};
 
 impl Work<'_> {
     /// Opens a hold. Spec: H-06.
     pub(super) fn open_hold(&mut self, request: &VerifiedRequest, asked: &HoldRequest) -> Result<EscrowAnswer, Stop> {
-        self.check_phase()?;
+        self.authorise(request, &Promise::of_request(asked))?;
         let unknown = Reject::of(Code::AccountUnknown);
         let (payer_row, payer) = self.account_row(&request.request().account)?.ok_or(Stop::No(unknown))?;
         let found = self.account_row(&asked.payee)?;
@@ -29,16 +30,29 @@ impl Work<'_> {
             serial: payer.serial,
         };
         let hold = escrow::open(asked, &facts, self.config, self.now)?;
-        let reads = self.reads(&[ReadRow::Account(payer_row)]);
-        let payee_row = self.ensure_account(&asked.payee, found);
-        self.totals.holds = self.totals.holds.saturating_add(1);
-        let id = hold.id();
+        let signer = self.new_signer_row(payer_row, &hold.terms)?;
+        let mut read = vec![ReadRow::Account(payer_row)];
+        read.extend(signer);
+        let reads = self.reads(&read);
         let row = HoldKey {
             payer: payer_row,
             serial: hold.terms.serial,
         };
+        self.add_hold(row, &hold, found);
+        self.commit_signer(signer, hold.cap);
+        let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
+        let body = self.event_body(cause_of(request), Effect::Opened { hold }, postings, reads);
+        self.book(body, &[payer_row], &[]);
+        Ok(EscrowAnswer::Hold(blank(hold)))
+    }
+
+    /// Writes the rows of a hold that is opened; `payee` is the row of its payee's account, if it has one.
+    pub(super) fn add_hold(&mut self, row: HoldKey, hold: &Hold, payee: Option<(u64, AccountRow)>) {
+        let payee_row = self.ensure_account(&hold.terms.payee, payee);
+        self.totals.holds = self.totals.holds.saturating_add(1);
+        let id = hold.id();
         let fresh = HoldRow {
-            hold,
+            hold: *hold,
             signed_in: self.totals.next_place(self.config.writer),
             payee: payee_row,
             paid: Amount::ZERO,
@@ -51,14 +65,10 @@ impl Work<'_> {
         self.view.put(Key::hold(row), Row::Holds(fresh));
         self.view.put(Key::open_hold(row), Row::OpenHolds(()));
         self.view.put(Key::due(hold.terms.redeem_by, row), Row::Due(()));
-        self.view.edit::<AccountRow>(Key::account(payer_row), |payer| {
+        self.view.edit::<AccountRow>(Key::account(row.payer), |payer| {
             payer.open_holds = payer.open_holds.saturating_add(1);
-            payer.serial = hold.terms.serial.saturating_add(1);
+            payer.serial = payer.serial.max(hold.terms.serial.saturating_add(1));
         });
-        let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
-        let body = self.event_body(cause_of(request), Effect::Opened { hold }, postings, reads);
-        self.book(body, &[payer_row], &[]);
-        Ok(EscrowAnswer::Hold(blank(hold)))
     }
 
     /// Raises a hold's cap, or shows the current revision. Spec: H-08.
@@ -69,11 +79,11 @@ impl Work<'_> {
         revision: u32,
         cap: Amount,
     ) -> Result<EscrowAnswer, Stop> {
-        self.check_phase()?;
         let (row, record) = self.hold_row(hold)?;
         if record.hold.terms.payer != request.request().account {
             return Err(Reject::of(Code::Unauthorized).into());
         }
+        self.authorise(request, &Promise::of_top_up(&record.hold, cap))?;
         let payer = self.view.need::<AccountRow>(Key::account(row.payer))?;
         let raised = match escrow::top_up(&judged(&record), revision, cap, payer.balance) {
             Ok(raised) => raised,
@@ -82,7 +92,11 @@ impl Work<'_> {
             }
             Err(reject) => return Err(reject.into()),
         };
-        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(row.payer)]);
+        let signer = self.signer_row(row.payer, &record.hold.terms)?;
+        let mut read = vec![ReadRow::Hold(row), ReadRow::Account(row.payer)];
+        read.extend(signer);
+        let reads = self.reads(&read);
+        self.commit_signer(signer, raised.amount);
         let signed_in = self.totals.next_place(self.config.writer);
         self.view.edit::<HoldRow>(Key::hold(row), |hold| {
             hold.hold = raised.hold;
@@ -130,7 +144,7 @@ impl Work<'_> {
     }
 
     /// Gives the rest of a hold back to its payer.
-    fn end_hold(
+    pub(super) fn end_hold(
         &mut self,
         row: HoldKey,
         record: &HoldRow,
@@ -144,7 +158,11 @@ impl Work<'_> {
         self.view.need::<()>(open)?;
         self.view.need::<()>(due)?;
         self.view.need::<AccountRow>(Key::account(row.payer))?;
-        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(row.payer)]);
+        let signer = self.signer_row(row.payer, terms)?;
+        let mut read = vec![ReadRow::Hold(row), ReadRow::Account(row.payer)];
+        read.extend(signer);
+        let reads = self.reads(&read);
+        self.return_signer(signer, returned);
         let now = self.now;
         self.view.remove(open);
         self.view.remove(due);
@@ -164,6 +182,7 @@ impl Work<'_> {
             state,
             paid: record.paid,
             returned,
+            signer: terms.signer,
         };
         let body = self.event_body(cause, effect, postings, reads);
         self.book(body, &[row.payer], &[]);
@@ -188,13 +207,6 @@ impl Work<'_> {
         });
         invariant!(is_sound, "an open hold sets aside cap less paid, an ended one nothing");
     }
-
-    fn check_phase(&self) -> Result<(), Reject> {
-        match self.phase {
-            Phase::Open => Ok(()),
-            Phase::Recovering | Phase::Draining => Err(Reject::of(Code::Draining)),
-        }
-    }
 }
 
 /// What the rules see of a hold.
@@ -206,7 +218,7 @@ pub(super) const fn judged(row: &HoldRow) -> HoldRecord {
     }
 }
 
-fn cause_of(request: &VerifiedRequest) -> Cause {
+pub(super) fn cause_of(request: &VerifiedRequest) -> Cause {
     Cause::Request {
         connection: *request.connection(),
         request: Box::new(request.request().clone()),

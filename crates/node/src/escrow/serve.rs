@@ -142,7 +142,7 @@ pub(super) async fn read(
     let reader = Arc::clone(shared);
     let asking = async move {
         let standing = reader.state.standing();
-        let draft = query::answer(&reader.store, &reader.config, &standing, &request).await?;
+        let draft = query::answer(&reader.store, &reader.config, &standing, &peer, &request).await?;
         Ok::<_, StoreFault>((draft, reader))
     };
     // A file answers at once, on any core; a database answers later, and no core waits for it.
@@ -210,6 +210,9 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
             Outcome::Answer(draft) => drafts.push(draft),
             Outcome::Rejected(reject) => return Err(reject),
             Outcome::Deposited { .. }
+            | Outcome::Settled { .. }
+            | Outcome::FeesCollected { .. }
+            | Outcome::PaidOut { .. }
             | Outcome::Folded { .. }
             | Outcome::Expired { .. } => return Err(unavailable),
         }

@@ -109,7 +109,12 @@ fn weight_of(command: &Command) -> usize {
             EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().len().max(1),
             _ => 1,
         },
-        Command::Deposit { .. } | Command::Expire { .. } | Command::Fold { .. } => 1,
+        Command::Deposit { .. }
+        | Command::Expire { .. }
+        | Command::Settle { .. }
+        | Command::CollectFees { .. }
+        | Command::PayOut { .. }
+        | Command::Fold { .. } => 1,
     }
 }
 
