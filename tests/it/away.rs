@@ -76,7 +76,7 @@ fn escrow_options(home: &Path, listen: std::net::SocketAddr) -> EscrowOptions {
         listen,
         terms: config.terms().unwrap(),
         name: config.name,
-        store: home.join("escrow.redb"),
+        store: home.join("escrow.redb").into(),
         witness: tombola_node::escrow::WitnessOptions::at(home.join("witness")),
     }
 }

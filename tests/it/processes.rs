@@ -3,6 +3,8 @@
 //! A kill comes at a moment that the test observed, such as the 300th acknowledgement, never after a sleep. Where every
 //! ticket wins (a face value of one price), what was acknowledged, redeemed and charged can be compared to the atom.
 
+mod backup;
+mod drill;
 mod escrow;
 mod payee;
 mod payer;
@@ -14,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tombola_core::amount::Amount;
 use tombola_core::message::{Charge, StatementKind};
-use tombola_node::config::{ConfigFile, PayerConfig};
+use tombola_node::config::{ConfigFile, PayerConfig, PayerTerms};
 use tombola_node::key_file;
 use tombola_node::payer::{AuditReport, Delivered, Payer, PayerEvent, PayerOptions};
 use tombola_tests::process::{Node, Offer, Town};
@@ -51,12 +53,18 @@ struct Bought {
 
 /// A payer in this process on a home of the program, so that its events can be heard.
 fn connect(town: &Town, escrow: &Node) -> Payer {
+    connect_with(town, escrow, |_| ())
+}
+
+fn connect_with(town: &Town, escrow: &Node, change: impl FnOnce(&mut PayerTerms)) -> Payer {
     let home = town.path("payer");
     let config = PayerConfig::read(&home.join("config.toml")).unwrap();
+    let mut terms = config.terms().unwrap();
+    change(&mut terms);
     let options = PayerOptions {
         key: key_file::read(&home.join(key_file::KEY_FILE)).unwrap(),
         escrow: escrow.address().parse().unwrap(),
-        terms: config.terms().unwrap(),
+        terms,
         store: home.join("payer.redb"),
     };
     Payer::connect(options).unwrap()
@@ -74,7 +82,11 @@ fn buy_over(
     let runtime = tokio::runtime::Handle::current();
     let happen = Mutex::new(Some(happen));
     let (first, is_first) = (AtomicU64::new(0), AtomicU64::new(1));
+    let last = AtomicU64::new(0);
     let on_event = |event: PayerEvent| match event {
+        PayerEvent::Acknowledged { tickets } if tickets <= last.swap(tickets, Ordering::Relaxed) => {
+            panic!("tickets are counted over the whole purchase: {tickets}");
+        }
         PayerEvent::Acknowledged { tickets } if is_first.load(Ordering::Relaxed) == 1 => {
             first.store(tickets, Ordering::Relaxed);
             if tickets >= moment
@@ -99,6 +111,7 @@ fn buy_over(
             .unwrap();
         payer.get(&order, &on_event).await.unwrap()
     });
+    assert!(last.into_inner() <= done.tickets);
     assert!(happen.into_inner().unwrap().is_none(), "the moment never came");
     settle();
     runtime.block_on(async {

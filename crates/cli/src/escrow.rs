@@ -1,38 +1,34 @@
 //! `tombola escrow`: the ledger server and its operator's tools.
 
+mod books;
 mod custody;
 
 use crate::exit::{CHECK_FAILED, Failure};
 use crate::local::{
-    HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, parse_account, quoted, read, ready, serve_socket, sole,
+    HomeArg, Stop, ask, init_with, lock_to_run, lock_unanswered, parse_account, quoted, read, ready, serve_socket, sole,
 };
-use crate::output::{Output, date, fields, money, number, sum, text};
+use crate::output::{Output, fields, number, text};
+use books::{Books, Request};
 use clap::Subcommand;
 use custody::Custody;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tombola_core::amount::{Amount, Asset};
+use tombola_core::amount::Asset;
 use tombola_core::key::AccountKey;
-use tombola_core::message::Reference;
-use tombola_core::reject::{Code, Reject};
-use tombola_ledger::audit::AuditReport;
 use tombola_net::Address;
-use tombola_node::config::{EscrowConfig, Money};
-use tombola_node::escrow::{
-    AccountSummary, BackupReport, Consent, Deposited, Escrow, EscrowBooks, EscrowNodeError, EscrowOptions, EscrowTotals, WitnessOptions,
-};
+use tombola_node::config::{DatabaseUrl, EscrowConfig, Money, StoreConfig};
+use tombola_node::escrow::{Consent, Escrow, EscrowBooks, EscrowNodeError, EscrowOptions, WitnessOptions};
 use tombola_node::home::Home;
 
 const ROLE: &str = "escrow";
-/// The store in a home.
+/// The store in a home, unless it is a database.
 const STORE_FILE: &str = "escrow.redb";
 /// The witness, unless it is configured elsewhere.
 const WITNESS_FILE: &str = "witness";
-/// Accounts of one answer of the socket: a third of the longest line.
-const ACCOUNTS_PER_PAGE: usize = 1_000;
+/// A database's password, as the programs of PostgreSQL take it.
+const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 
 /// The escrow keeps payers' deposits and redeems winning tickets. Its key is the network id: keep it.
 #[derive(Debug, clap::Args)]
@@ -84,6 +80,12 @@ enum Command {
     Audit,
     /// Show the sums and what the running node is doing.
     Status,
+    /// List the processes that share the ledger; declare one that is dead for good, so that holds expire again.
+    Writers {
+        /// Its number. It must have been silent for half a minute, and can never be started again.
+        #[arg(long, value_name = "WRITER")]
+        remove: Option<u32>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -106,41 +108,22 @@ struct Init {
     /// Fee of each winning ticket in millionths of its face value.
     #[arg(long)]
     fee_ppm: Option<u32>,
-}
-
-/// What the socket of a running escrow takes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
-enum Request {
-    Deposit {
-        account: AccountKey,
-        amount: String,
-        reference: String,
-    },
-    Account {
-        account: AccountKey,
-    },
-    Accounts {
-        from: u64,
-    },
-    Audit {},
-    Backup {
-        file: PathBuf,
-    },
-    EndRecovery {},
-    Extract {
-        writer: u32,
-        from: u64,
-        to: u64,
-        file: PathBuf,
-    },
-    Status {},
-}
-
-/// The books of a running escrow, or of one that is stopped.
-enum Books<'a> {
-    Running(&'a Escrow),
-    Alone(Box<EscrowBooks>),
+    /// Fee of each withdrawal and automatic payout, out of what is withdrawn.
+    #[arg(long)]
+    payout_fee: Option<Money>,
+    /// Smallest withdrawal.
+    #[arg(long)]
+    payout_min: Option<Money>,
+    /// Where the ledger is: postgres://USER@HOST:PORT/DATABASE, which several escrow processes may share [default: a
+    /// file in the home]. A password is better left to PGPASSWORD or password_file in config.toml.
+    #[arg(long, value_name = "URL")]
+    store: Option<DatabaseUrl>,
+    /// Number of this process among those that share the database, from 0; each has its own.
+    #[arg(long, requires = "store", default_value_t = 0)]
+    writer: u32,
+    /// The key of the escrow that shares the database: copy its key.pem to each of its processes.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
@@ -190,6 +173,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
             output.result(&status, || fields(&status));
             Ok(())
         }
+        Command::Writers { remove } => writers(home, remove, output).await,
     }
 }
 
@@ -202,9 +186,16 @@ fn make(home: &HomeArg, options: Init, output: Output) -> Result<(), Failure> {
         decimals: options.decimals.unwrap_or(defaults.decimals),
         fee_flat: options.fee_flat.unwrap_or(defaults.fee_flat),
         fee_ppm: options.fee_ppm.unwrap_or(defaults.fee_ppm),
+        payout_fee: options.payout_fee.unwrap_or(defaults.payout_fee),
+        payout_min: options.payout_min.unwrap_or(defaults.payout_min),
+        store: StoreConfig {
+            url: options.store,
+            writer: options.writer,
+            ..defaults.store
+        },
         ..defaults
     };
-    let (made, account) = init(home, ROLE, &config)?;
+    let (made, account) = init_with(home, ROLE, &config, options.key.as_deref())?;
     let next = format!("tombola escrow run{}", home.shown());
     let address = Address::new(account, config.listen.ip().to_string(), config.listen.port());
     let result = json!({ "home": made.path(), "account": account, "address": address, "next": next });
@@ -218,12 +209,13 @@ fn make(home: &HomeArg, options: Init, output: Output) -> Result<(), Failure> {
 fn options(home: &Home) -> Result<(EscrowOptions, Asset), Failure> {
     let (key, config) = read::<EscrowConfig>(home)?;
     let terms = config.terms()?;
+    let password = std::env::var(PASSWORD_VARIABLE).ok();
     let options = EscrowOptions {
         key,
         listen: config.listen,
         terms,
         name: config.name,
-        store: home.file(STORE_FILE),
+        store: config.store.place(home.file(STORE_FILE), password.as_deref())?,
         witness: WitnessOptions::at(config.witness.unwrap_or_else(|| home.file(WITNESS_FILE))),
     };
     Ok((options, terms.asset))
@@ -275,8 +267,38 @@ async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
     }
     let _lock = lock_unanswered(&home)?;
     let (options, asset) = options(&home)?;
-    let books = EscrowBooks::open(&options).map_err(|error| Failure::escrow_node(&error, asset))?;
+    let books = EscrowBooks::open(&options)
+        .await
+        .map_err(|error| Failure::escrow_node(&error, asset))?;
     Books::Alone(Box::new(books)).carry_out(request.clone(), asset).await
+}
+
+async fn writers(home: &HomeArg, remove: Option<u32>, output: Output) -> Result<(), Failure> {
+    let request = match remove {
+        None => Request::Writers {},
+        Some(writer) => Request::RemoveWriter { writer },
+    };
+    let found = operate(home, &request).await?;
+    output.result(&found, || {
+        let all = found.get("writers").and_then(Value::as_array).into_iter().flatten();
+        let lines = all.map(|writer| {
+            let is = |key: &str| writer.get(key) == Some(&Value::Bool(true));
+            let note = match (is("this"), is("removed")) {
+                (_, true) => "  removed",
+                (true, false) => "  this one",
+                (false, false) => "",
+            };
+            format!(
+                "writer {}  started {} times  last sign of life {}  height {}{note}",
+                number(writer, "writer"),
+                number(writer, "incarnation"),
+                text(writer, "alive_at"),
+                number(writer, "height"),
+            )
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    Ok(())
 }
 
 async fn list(home: &HomeArg, output: Output) -> Result<(), Failure> {
@@ -309,172 +331,6 @@ async fn list(home: &HomeArg, output: Output) -> Result<(), Failure> {
         }
     });
     Ok(())
-}
-
-impl Books<'_> {
-    async fn carry_out(&mut self, request: Request, asset: Asset) -> Result<Value, Failure> {
-        let result = match request {
-            Request::Deposit {
-                account,
-                amount,
-                reference,
-            } => return self.deposit(&account, &amount, &reference, asset).await,
-            Request::Account { account } => self.account(&account).await.and_then(|found| match found {
-                Some(found) => Ok(account_json(&found, asset)),
-                None => Err(Reject::of(Code::AccountUnknown).into()),
-            }),
-            Request::Accounts { from } => self.accounts(from).await.map(|(page, next)| {
-                let accounts: Vec<Value> = page.iter().map(|account| account_json(account, asset)).collect();
-                json!({ "accounts": accounts, "next": next })
-            }),
-            Request::Backup { file } => self.backup(file).await.map(|report| json!(report)),
-            Request::Extract { writer, from, to, file } => {
-                let report = match self {
-                    Self::Running(escrow) => escrow.extract(writer, (from, to), file).await,
-                    Self::Alone(books) => books.extract(writer, (from, to), &file),
-                };
-                report.map(|report| json!(report))
-            }
-            Request::EndRecovery {} => self.end_recovery().await,
-            Request::Audit {} => self.audit().await.map(|report| audit_json(&report, asset)),
-            Request::Status {} => self.status(asset).await,
-        };
-        result.map_err(|error| Failure::escrow_node(&error, asset))
-    }
-
-    async fn deposit(
-        &mut self,
-        account: &AccountKey,
-        amount: &str,
-        reference: &str,
-        asset: Asset,
-    ) -> Result<Value, Failure> {
-        let amount = Amount::parse(amount, asset.decimals)
-            .map_err(|error| Failure::new("amount", format!("amount {amount}: {error}")).next("write it as 10.00"))?;
-        let given = Reference::new(reference).map_err(|error| Failure::new("reference", format!("reference: {error}")));
-        let given = given?;
-        let done = match self {
-            Self::Running(escrow) => escrow.deposit(account, amount, &given).await,
-            Self::Alone(books) => books.deposit(account, amount, &given),
-        };
-        let done: Deposited = done.map_err(|error| Failure::escrow_node(&error, asset))?;
-        let found = self.account(account).await;
-        let found = found.map_err(|error| Failure::escrow_node(&error, asset))?;
-        Ok(json!({
-            "account": done.account,
-            "amount": money(done.amount, asset),
-            "reference": done.reference,
-            "at": done.at,
-            "height": done.height,
-            "balance": money(found.map_or(Amount::ZERO, |found| found.balance), asset),
-        }))
-    }
-
-    async fn account(&self, account: &AccountKey) -> Result<Option<AccountSummary>, EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.account(account).await,
-            Self::Alone(books) => books.account(account),
-        }
-    }
-
-    async fn accounts(&self, from: u64) -> Result<(Vec<AccountSummary>, Option<u64>), EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.accounts(from, ACCOUNTS_PER_PAGE).await,
-            Self::Alone(books) => books.accounts(from, ACCOUNTS_PER_PAGE),
-        }
-    }
-
-    async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.audit().await,
-            Self::Alone(books) => books.audit(),
-        }
-    }
-
-    async fn backup(&self, file: PathBuf) -> Result<BackupReport, EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.backup(file).await,
-            Self::Alone(books) => books.backup(&file),
-        }
-    }
-
-    async fn end_recovery(&self) -> Result<Value, EscrowNodeError> {
-        if let Self::Running(escrow) = self {
-            escrow.end_recovery().await?;
-            return Ok(json!({ "phase": escrow.status().await?.phase }));
-        }
-        Err(Reject::of(Code::Unavailable).into())
-    }
-
-    async fn status(&self, asset: Asset) -> Result<Value, EscrowNodeError> {
-        match self {
-            Self::Alone(books) => Ok(totals_json(&books.totals()?, asset, json!({ "running": false }))),
-            Self::Running(escrow) => {
-                let status = escrow.status().await?;
-                let node = json!({
-                    "running": true,
-                    "address": escrow.address(),
-                    "serving": status.is_serving,
-                    "phase": status.phase,
-                    "connections": status.connections,
-                    "requests": status.requests,
-                    "claims_answered": status.claims_answered,
-                    "turned_away": status.turned_away,
-                });
-                Ok(totals_json(&status.totals, asset, node))
-            }
-        }
-    }
-}
-
-fn account_json(account: &AccountSummary, asset: Asset) -> Value {
-    json!({
-        "account": account.account,
-        "asset": asset.name(),
-        "balance": money(account.balance, asset),
-        "held": money(account.held, asset),
-        "open_holds": account.open_holds,
-        "credits": sum(account.credits, asset),
-        "debits": sum(account.debits, asset),
-        "entries": account.entries,
-    })
-}
-
-fn audit_json(report: &AuditReport, asset: Asset) -> Value {
-    json!({
-        "conserved": report.conserved,
-        "asset": asset.name(),
-        "deposits": sum(report.deposits, asset),
-        "balances": sum(report.balances, asset),
-        "held": sum(report.held, asset),
-        "fees": sum(report.fees, asset),
-        "events": report.events,
-        "accounts": report.accounts,
-        "holds": report.holds,
-        "books": report.books,
-        "claims": report.claims,
-        "winners": report.winners,
-        "findings": report.findings,
-    })
-}
-
-fn totals_json(totals: &EscrowTotals, asset: Asset, node: Value) -> Value {
-    json!({
-        "node": node,
-        "escrow": totals.escrow,
-        "asset": asset.name(),
-        "conserved": totals.conserved,
-        "deposits": sum(u128::try_from(totals.deposits).unwrap_or(0), asset),
-        "balances": sum(u128::try_from(totals.balances).unwrap_or(0), asset),
-        "held": sum(u128::try_from(totals.held).unwrap_or(0), asset),
-        "fees": sum(u128::try_from(totals.fees).unwrap_or(0), asset),
-        "accounts": totals.accounts,
-        "holds": totals.holds,
-        "claims": totals.claims,
-        "winners": totals.winners,
-        "height": totals.height,
-        "last_event": date(totals.time),
-    })
 }
 
 /// The command that puts money into an account, for whoever runs the escrow.

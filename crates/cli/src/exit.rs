@@ -4,7 +4,10 @@ use crate::output::date;
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 use tombola_core::amount::{Amount, Asset};
+use tombola_core::limits::SERVED_GAP_MS;
 use tombola_core::reject::{Code, Reject};
+use tombola_ledger::ledger::LedgerFault;
+use tombola_ledger::store::StoreFault;
 use tombola_node::admin::{AdminError, RequestError};
 use tombola_node::config::ConfigError;
 use tombola_node::disk::StoreError;
@@ -24,8 +27,9 @@ pub(crate) const HELP: &str = "Exit codes:
   5  another process works on this home
   6  something was checked and does not hold: books that do not balance, a claim that proves nothing
   7  not confirmed: nothing was paid
-  8  the escrow's store is not what its witness has seen: it lost events, or the witness is missing
-  9  two histories of one ledger were shown: evidence
+  8  another process was started as this escrow's writer, and this one stopped
+  9  the escrow's store is not what its witness has seen: it lost events, or the witness is missing
+  10 two histories of one ledger were shown: evidence
 
 With --json, standard output has one JSON object: the result, or {\"error\": {\"code\", \"message\", ...}}; where a
 check fails, the result with that \"error\" in it.
@@ -40,6 +44,7 @@ pub(crate) enum Exit {
     Locked,
     CheckFailed,
     NotConfirmed,
+    Fenced,
     RolledBack,
     TwoHistories,
 }
@@ -53,6 +58,7 @@ impl Exit {
             LOCKED => Self::Locked,
             CHECK_FAILED => Self::CheckFailed,
             NOT_CONFIRMED => Self::NotConfirmed,
+            FENCED => Self::Fenced,
             STORE_BEHIND | ANOTHER_HISTORY | WITNESS_MISSING => Self::RolledBack,
             TWO_HISTORIES => Self::TwoHistories,
             _ => Self::Failed,
@@ -67,8 +73,9 @@ impl Exit {
             Self::Locked => 5,
             Self::CheckFailed => 6,
             Self::NotConfirmed => 7,
-            Self::RolledBack => 8,
-            Self::TwoHistories => 9,
+            Self::Fenced => 8,
+            Self::RolledBack => 9,
+            Self::TwoHistories => 10,
         }
     }
 }
@@ -86,6 +93,7 @@ pub(crate) const PAYEE_AWAY: &str = "payee_away";
 pub(crate) const LOCKED: &str = "locked";
 pub(crate) const CHECK_FAILED: &str = "check_failed";
 pub(crate) const NOT_CONFIRMED: &str = "not_confirmed";
+pub(crate) const FENCED: &str = "fenced";
 pub(crate) const STORE_BEHIND: &str = "store_behind";
 pub(crate) const ANOTHER_HISTORY: &str = "another_history";
 pub(crate) const WITNESS_MISSING: &str = "witness_missing";
@@ -180,8 +188,7 @@ impl Failure {
             EscrowNodeError::Backup(error) => Self::backup(error),
             EscrowNodeError::Net(_) => Self::new("network", error.to_string())
                 .next("choose another address with --listen; port 0 takes any free one"),
-            EscrowNodeError::Ledger(_) => Self::new("store_failed", error.to_string())
-                .next("look at the disk and at the log; what was answered before is durable"),
+            EscrowNodeError::Ledger(fault) => Self::ledger(*fault),
             _ => Self::new("failed", error.to_string()),
         }
     }
@@ -190,22 +197,30 @@ impl Failure {
         let recover = "find the newest store or backup; if there is none, start with --accept-rollback: parties bring back \
                        what they hold, and no new hold is opened until tombola escrow end-recovery";
         match error {
-            WitnessError::Behind { height, witnessed, restored_at, time } => {
-                Self::new(STORE_BEHIND, format!("{error}; the store's last event is of {}", date(*restored_at)))
-                    .with("height", *height)
-                    .with("witnessed", *witnessed)
-                    .with("behind", witnessed.saturating_sub(*height))
-                    .with("since", restored_at.0)
-                    .with("until", time.0)
-                    .next(recover)
-            }
-            WitnessError::AnotherHistory { height, .. } => {
-                Self::new(ANOTHER_HISTORY, error.to_string()).with("height", *height).next(recover)
-            }
+            WitnessError::Behind {
+                height,
+                witnessed,
+                restored_at,
+                time,
+            } => Self::new(
+                STORE_BEHIND,
+                format!("{error}; the store's last event is of {}", date(*restored_at)),
+            )
+            .with("height", *height)
+            .with("witnessed", *witnessed)
+            .with("behind", witnessed.saturating_sub(*height))
+            .with("since", restored_at.0)
+            .with("until", time.0)
+            .next(recover),
+            WitnessError::AnotherHistory { height, .. } => Self::new(ANOTHER_HISTORY, error.to_string())
+                .with("height", *height)
+                .next(recover),
             WitnessError::Missing { height, .. } => Self::new(WITNESS_MISSING, error.to_string())
                 .with("height", *height)
                 .next("bring the witness back; if you are sure that the store lost nothing, start with --new-witness"),
-            _ => Self::new("witness", error.to_string()).next("look at the witness file and at `witness` in config.toml"),
+            _ => {
+                Self::new("witness", error.to_string()).next("look at the witness file and at `witness` in config.toml")
+            }
         }
     }
 
@@ -218,6 +233,57 @@ impl Failure {
                 .next("keep the store; if it is broken, restore with --over-newer: it is kept beside the backup"),
             BackupError::Database => Self::new("not_a_file", error.to_string()),
             _ => Self::new("backup", error.to_string()),
+        }
+    }
+
+    /// Why a ledger cannot be opened or go on.
+    fn ledger(fault: LedgerFault) -> Self {
+        let failure = |code: &str| Self::new(code, fault.to_string());
+        match fault {
+            LedgerFault::Fenced { writer } => failure(FENCED).with("writer", writer).next(format!(
+                "make sure that only one process runs as writer {writer}; give the other one a number of its own \
+                 (writer in [store] of its config.toml), then start this one again"
+            )),
+            LedgerFault::ClockApart { apart_ms, limit_ms } => failure("clock_apart")
+                .with("need", limit_ms)
+                .with("has", apart_ms)
+                .next("let NTP set the clocks of this machine and of the database server, then start again"),
+            LedgerFault::AnotherEscrow { stored } => failure("another_escrow")
+                .with("stored", json!(stored))
+                .next("use the key.pem of that escrow, or another database or file"),
+            LedgerFault::AnotherAsset { .. } => failure("another_asset")
+                .next("set asset and decimals in config.toml to what the ledger counts, or use another store"),
+            LedgerFault::AnotherFormat { stored } => failure("another_format")
+                .with("stored", stored)
+                .next("run the version of tombola that wrote it"),
+            LedgerFault::WriterOutOfRange { writer, limit } => failure("writer_out_of_range")
+                .with("need", limit.saturating_sub(1))
+                .with("has", writer)
+                .next("choose another number: writer in [store] of config.toml"),
+            LedgerFault::WriterRemoved { writer } => failure("writer_removed")
+                .with("writer", writer)
+                .next("take a number that was never used: writer in [store] of config.toml"),
+            LedgerFault::WriterAlive { writer, silent_ms } => failure("writer_alive")
+                .with("writer", writer)
+                .with("need", SERVED_GAP_MS)
+                .with("has", silent_ms)
+                .next("stop its process, wait half a minute, and repeat"),
+            LedgerFault::WriterUnknown { writer } => failure("writer_unknown")
+                .with("writer", writer)
+                .next("tombola escrow writers lists those that there are"),
+            LedgerFault::Store(StoreFault::Foreign) => {
+                failure("another_store").next("this is no ledger of an escrow: use another database or file")
+            }
+            LedgerFault::Store(StoreFault::FileFormat) => {
+                failure("another_format").next("run the version of tombola that wrote it")
+            }
+            LedgerFault::Store(StoreFault::Locked) => failure(LOCKED).next("stop the other process"),
+            LedgerFault::Store(StoreFault::Unreachable) => failure("store_unreachable")
+                .next("look after the database server and start again; what was answered before is durable"),
+            LedgerFault::Store(StoreFault::Address | StoreFault::Untrusted | StoreFault::NotDurable) => {
+                failure("store_address").next("correct [store] in config.toml, or the server, and start again")
+            }
+            _ => failure("store_failed").next("look at the disk and at the log; what was answered before is durable"),
         }
     }
 

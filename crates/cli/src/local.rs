@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -67,7 +67,18 @@ pub(crate) fn quoted(word: &str) -> String {
 
 /// Makes a home with key and configuration; nothing that is there is overwritten.
 pub(crate) fn init<C: ConfigFile>(home: &HomeArg, role: &str, config: &C) -> Result<(Home, AccountKey), Failure> {
+    init_with(home, role, config, None)
+}
+
+/// As [`init`], with the key of another home where one is given.
+pub(crate) fn init_with<C: ConfigFile>(
+    home: &HomeArg,
+    role: &str,
+    config: &C,
+    from: Option<&Path>,
+) -> Result<(Home, AccountKey), Failure> {
     config.check()?;
+    let given = from.map(key_file::read).transpose()?;
     let home = Home::create(home.path(role)?)?;
     let _lock = home.lock()?;
     let key = home.file(KEY_FILE);
@@ -79,7 +90,13 @@ pub(crate) fn init<C: ConfigFile>(home: &HomeArg, role: &str, config: &C) -> Res
         return Err(KeyFileError::Exists { path }.into());
     }
     config.write(&path)?;
-    let account = key_file::create(&key)?.account();
+    let account = match given {
+        None => key_file::create(&key)?.account(),
+        Some(given) => {
+            key_file::write(&key, &given)?;
+            given.account()
+        }
+    };
     Ok((home, account))
 }
 

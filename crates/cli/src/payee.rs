@@ -7,12 +7,12 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tombola_core::amount::Asset;
 use tombola_net::Address;
 use tombola_node::config::{Money, PayeeConfig, parse_bytes};
-use tombola_node::home::Home;
+use tombola_node::home::{Existing, Home};
 use tombola_node::payee::{Catalog, FileCatalog, Payee, PayeeError, PayeeOptions, PayeeStatus, Redeemed};
 
 const ROLE: &str = "payee";
@@ -25,7 +25,8 @@ const STORE_FILE: &str = "payee.redb";
   tombola payee init --escrow tombola://tom1...@127.0.0.1:7400 --files ./songs --price 0.0001 --per 64KiB
   tombola payee run
   tombola payee status
-  tombola payee redeem")]
+  tombola payee redeem
+  tombola payee backup payee.backup")]
 pub(crate) struct Args {
     #[command(flatten)]
     home: HomeArg,
@@ -43,6 +44,21 @@ enum Command {
     Status,
     /// Redeem all winners now. It happens by itself, too.
     Redeem,
+    /// Write a backup of the store, whether or not the payee runs. The key is not in it.
+    Backup {
+        /// The file to write; it must not be there.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Make the store from a backup. Never copy a store back instead: it would not know what its holds have paid since.
+    Restore {
+        /// The backup.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Restore although a store is there, which may be newer; it is kept beside the restored one.
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 /// What is sold, for how much, and where it is redeemed.
@@ -93,6 +109,7 @@ impl Offer {
 enum Request {
     Status {},
     Redeem {},
+    Backup { file: PathBuf },
 }
 
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
@@ -105,6 +122,17 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
             output.result(&status, || fields(&status));
             Ok(())
         }
+        Command::Backup { file } => {
+            let file = std::path::absolute(file)?;
+            let done = operate(home, &Request::Backup { file: file.clone() }).await?;
+            output.result(&done, || {
+                let (holds, books) = (number(&done, "holds"), number(&done, "unclaimed_books"));
+                let (file, key) = (file.display(), tombola_node::key_file::KEY_FILE);
+                format!("{file}: {holds} holds, {books} books with unclaimed winners; {key} is not in it")
+            });
+            Ok(())
+        }
+        Command::Restore { file, replace } => restore(home, &file, replace, output),
         Command::Redeem => {
             let done = operate(home, &Request::Redeem {}).await?;
             output.result(&done, || {
@@ -184,8 +212,9 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
                     status_json(&status, asset, node)
                 }),
                 Request::Redeem {} => payee.redeem().await.map(redeemed_json),
+                Request::Backup { file } => payee.backup(&file).await.map(|backup| json!(backup)),
             }
-            .map_err(|error| Failure::payee_node(&error, asset))
+            .map_err(|error| failure(&error, asset))
         }
     };
     let end = async move {
@@ -232,8 +261,43 @@ async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
             Payee::status_offline(&options).map(|status| status_json(&status, asset, node))
         }
         Request::Redeem {} => Payee::redeem_offline(options).await.map(redeemed_json),
+        Request::Backup { file } => Payee::backup_offline(&options, file).map(|backup| json!(backup)),
     };
-    result.map_err(|error| Failure::payee_node(&error, asset))
+    result.map_err(|error| failure(&error, asset))
+}
+
+/// Puts a backup in place of the store, under the lock of the home, so never below a running node.
+fn restore(arg: &HomeArg, file: &Path, replace: bool, output: Output) -> Result<(), Failure> {
+    let home = arg.open(ROLE)?;
+    let _lock = home.lock()?;
+    let (_, config) = read::<PayeeConfig>(&home)?;
+    let existing = if replace { Existing::Replace } else { Existing::Keep };
+    let restored = Payee::restore(file, &home.file(STORE_FILE), existing);
+    let restored = json!(restored.map_err(|error| match (&error, config.terms()) {
+        (_, Ok(terms)) => failure(&error, terms.asset),
+        (_, Err(error)) => error.into(),
+    })?);
+    output.result(&restored, || {
+        let (holds, books) = (number(&restored, "holds"), number(&restored, "unclaimed_books"));
+        let next = format!("tombola payee run{}", arg.shown());
+        format!(
+            "restored: {holds} holds, {books} books with unclaimed winners; \
+             the escrow is asked about each hold before it is used\nnext: {next}"
+        )
+    });
+    Ok(())
+}
+
+fn failure(error: &PayeeError, asset: Asset) -> Failure {
+    let told = |code| Failure::new(code, error.to_string());
+    match error {
+        PayeeError::NotABackup { .. } => told("not_a_backup").next("give a file that `tombola payee backup` wrote"),
+        PayeeError::StoreExists { .. } => told("exists").next(
+            "use the store that is there; if it is lost or broken, give --replace: it is kept beside the restored one",
+        ),
+        PayeeError::File { .. } => told("file"),
+        _ => Failure::payee_node(error, asset),
+    }
 }
 
 fn status_json(status: &PayeeStatus, asset: Asset, node: Value) -> Value {

@@ -1,5 +1,7 @@
 //! `tombola verify`: what evidence proves, offline, and never more.
 
+mod log;
+
 use crate::exit::{CHECK_FAILED, Failure};
 use crate::inspect::read_input;
 use crate::output::{Output, date, money};
@@ -16,7 +18,9 @@ use tombola_core::reject::{Code, Reject};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tombola verify claim hold.bin book.bin claim.bin
-  tombola verify claim hold.bin book.bin claim.bin --refusal refusal.bin")]
+  tombola verify claim hold.bin book.bin claim.bin --refusal refusal.bin
+  tombola verify receipt receipt.bin --log log.bin
+  tombola verify log log.bin another.bin")]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -36,15 +40,34 @@ enum What {
         #[arg(long, value_name = "FILE|HEX")]
         refusal: Option<String>,
     },
+    /// Whether the escrow signed a receipt, and whether the event that it names paid what it says.
+    Receipt {
+        /// The receipt: a file of bytes or hex, or hex.
+        receipt: String,
+        /// An extract of the log, by tombola escrow log.
+        #[arg(long, value_name = "FILE")]
+        log: Option<String>,
+    },
+    /// Whether an extract of a log holds together, and whether another extract or a receipt is of the same history.
+    Log {
+        /// The extract.
+        extract: String,
+        /// Another extract of the same log, or a receipt.
+        other: Option<String>,
+    },
 }
 
 pub(crate) fn run(args: &Args, output: Output) -> Result<(), Failure> {
-    let What::Claim {
-        hold,
-        book,
-        claim,
-        refusal,
-    } = &args.what;
+    let (hold, book, claim, refusal) = match &args.what {
+        What::Claim {
+            hold,
+            book,
+            claim,
+            refusal,
+        } => (hold, book, claim, refusal),
+        What::Receipt { receipt, log } => return log::receipt(receipt, log.as_deref(), output),
+        What::Log { extract, other } => return log::log(extract, other.as_deref(), output),
+    };
     let hold: Signed<Hold> = object("hold", decode(&read_input(hold)?))?;
     let book: Signed<Book> = object("book", decode(&read_input(book)?))?;
     let claim: Claim = object("claim", decode(&read_input(claim)?))?;

@@ -236,7 +236,11 @@ fn check_terms(hold: &Hold, fee_max: &Fee, config: &EscrowConfig) -> Result<(), 
     Ok(())
 }
 
-fn check_funds(need: Amount, has: Amount) -> Result<(), Reject> {
+/// Whether there is as much as is needed.
+///
+/// # Errors
+/// `insufficient_funds` (need, has).
+pub fn check_funds(need: Amount, has: Amount) -> Result<(), Reject> {
     if need > has {
         return Err(Reject::compared(Code::InsufficientFunds, need.0, has.0));
     }

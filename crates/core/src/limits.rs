@@ -50,6 +50,9 @@ pub const REQUEST_AGE_MAX_MS: u64 = 24 * HOUR_MS;
 pub const REQUEST_AHEAD_MAX_MS: u64 = 5 * MINUTE_MS;
 /// The answer of an accepted request is kept this long and repeated byte for byte.
 pub const ANSWER_KEPT_MS: u64 = 48 * HOUR_MS;
+/// Ended holds with their books, and settled withdrawals, are kept this long: whoever was away for a month still gets
+/// its last receipt, and a file of payout results can be imported again. Their entries of statements stay.
+pub const ENDED_KEPT_MS: u64 = 30 * DAY_MS;
 /// Claims of one batch: 128 x 248 bytes stay below one message.
 pub const CLAIMS_PER_BATCH_MAX: usize = 128;
 /// Items of one page of an answer: 100 x 300 bytes stay below one message.

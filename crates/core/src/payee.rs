@@ -22,7 +22,7 @@ mod tests;
 
 pub use book::{Closing, PaidBy, PayeeBook, Room, Taken, WinnerRow};
 pub use exposure::HoldRow;
-pub use opening::{OpenCheck, OpenReady, Opened};
+pub use opening::{OpenCheck, OpenReady, Opened, PresentCheck, PresentReady};
 pub use redeeming::{Settled, Task};
 
 use crate::amount::{Amount, Asset, Timestamp};
@@ -222,23 +222,14 @@ impl Payee {
         Ok(self.quoter.quote(terms))
     }
 
-    /// Takes a topped-up hold. Returns its revision and room; waiting books go on, see [`Self::take_granted`]. Spec: P-06.
+    /// Takes a topped-up hold, in one step for drivers that have only one thread. Returns its row and room; waiting books
+    /// go on, see [`Self::take_granted`]. Spec: P-06.
     ///
     /// # Errors
     /// `hold_unknown`, `hold_released`, `bad_signature`.
     pub fn present_hold(&mut self, hold: &Signed<Hold>, now: Timestamp) -> Result<(HoldRow, Amount), Reject> {
-        self.advance(now);
-        let account = self
-            .holds
-            .get_mut(&hold.body.id())
-            .ok_or(Reject::of(Code::HoldUnknown))?;
-        if account.row.release.is_some() {
-            return Err(Reject::of(Code::HoldReleased));
-        }
-        hold.verify(&hold.body.terms.escrow.check()?)?;
-        account.raise(hold);
-        self.granted.extend(account.grant());
-        Ok((account.row, account.room()))
+        let check = self.begin_present(hold, now)?;
+        self.finish_present(check.verify()?, now)
     }
 
     /// Books that were waiting for room and have it now; the driver calls [`PayeeBook::resume`] for each.

@@ -6,10 +6,14 @@ mod replay;
 use crate::event::Event;
 use crate::key::{HoldKey, Key};
 use crate::query::{decode, writers};
-use crate::row::{AccountRow, BookRow, CreditRow, HoldRow, LogPlace, Record, Table, Totals};
+use crate::row::{
+    AccountRow, BookRow, CollectionRow, CreditRow, HoldRow, LogPlace, PayoutRow, Record, SignerRow, SplitRow, Table,
+    Totals, WithdrawalRow,
+};
 use crate::store::{Range, Reader, StoreFault};
 use replay::Replay;
 use std::collections::VecDeque;
+use tombola_core::amount::Timestamp;
 use tombola_core::escrow::EscrowConfig;
 
 /// What an audit found.
@@ -29,13 +33,18 @@ pub struct AuditReport {
     pub balances: u128,
     /// What open holds set aside and have not paid.
     pub held: u128,
-    /// What the escrow kept of winners.
+    /// What the escrow kept and did not collect.
     pub fees: u128,
+    /// What waits to be paid out.
+    pub pending: u128,
+    /// Money paid out.
+    pub withdrawn: u128,
     /// Claims that paid something, each with every draw verified again.
     pub claims: u64,
     /// Winners that they paid.
     pub winners: u64,
-    /// Whether nothing at all was found: deposits = balances + held + fees, and every row is what the log says.
+    /// Whether nothing at all was found: deposits = balances + held + fees + pending + withdrawn, and every
+    /// row is what the log says.
     pub conserved: bool,
     /// What does not agree; the first [`FINDINGS_MAX`].
     pub findings: Vec<Finding>,
@@ -108,6 +117,31 @@ pub enum Finding {
         /// Row of its account.
         account: u64,
     },
+    /// A withdrawal's row, or its place among pending and settled ones, is not what the log says.
+    Withdrawal {
+        /// Its number.
+        withdrawal: u64,
+    },
+    /// A payout policy is not what the log says.
+    Payout {
+        /// Row of its account.
+        account: u64,
+    },
+    /// A split is not what the log says.
+    Split {
+        /// Row of its payee's account.
+        account: u64,
+    },
+    /// A signer's row is not what the log says.
+    Signer {
+        /// Row of its account.
+        account: u64,
+    },
+    /// A collection of fees is not what the log says.
+    Collection {
+        /// Height of its event.
+        height: u64,
+    },
     /// The sums are not what the log says.
     Totals,
 }
@@ -120,48 +154,82 @@ pub async fn audit<R: Reader>(reader: &R, config: &EscrowConfig) -> Result<Audit
     let writers = writers(reader).await?;
     let mut replay = Replay::new(config, writers.iter().map(|(writer, _)| *writer));
     replay_all(reader, &mut replay, &writers).await?;
-    let mut counts = Counts::default();
-    let mut next = Some(Key::account(0));
-    while let Some(from) = next {
-        let page = scan::<R, AccountRow>(reader, from).await?;
-        next = after(&page);
-        for (key, row) in &page {
+    let counts = Counts {
+        accounts: each(reader, Table::Accounts, |key, row: &AccountRow| {
             replay.compare_account(key.last_number(), row);
-            counts.accounts = counts.accounts.saturating_add(1);
-        }
-    }
-    let mut next = Some(Key::hold(HoldKey { payer: 0, serial: 0 }));
-    while let Some(from) = next {
-        let page = scan::<R, HoldRow>(reader, from).await?;
-        next = after(&page);
-        for (key, row) in &page {
-            replay.compare_hold(key.last_hold(), row);
-            counts.holds = counts.holds.saturating_add(1);
-        }
-    }
-    let mut next = Some(Key::from_bytes(Table::Books, &[0; 8]));
-    while let Some(from) = next {
-        let page = scan::<R, BookRow>(reader, from).await?;
-        next = after(&page);
-        for (key, row) in &page {
-            replay.compare_book(key.first_hold(), row);
-            counts.books = counts.books.saturating_add(1);
-        }
-    }
-    let mut next = Some(Key::from_bytes(Table::Credits, &[0; 8]));
-    while let Some(from) = next {
-        let page = scan::<R, CreditRow>(reader, from).await?;
-        next = after(&page);
-        for (key, row) in &page {
+        })
+        .await?,
+        holds: each(reader, Table::Holds, |key, row: &HoldRow| {
+            replay.compare_hold(key.last_hold(), row)
+        })
+        .await?,
+        books: each(reader, Table::Books, |key, row: &BookRow| {
+            replay.compare_book(key.first_hold(), row)
+        })
+        .await?,
+        credits: each(reader, Table::Credits, |key, row: &CreditRow| {
             replay.compare_credit(key.first_number(), key.last_place(), row);
-            counts.credits = counts.credits.saturating_add(1);
-        }
-    }
+        })
+        .await?,
+    };
+    compare_money(reader, &mut replay).await?;
     Ok(replay.report(&writers, &counts))
 }
 
+/// Compares the rows of withdrawals, policies, splits, signers and collected fees.
+async fn compare_money<R: Reader>(reader: &R, replay: &mut Replay<'_>) -> Result<(), StoreFault> {
+    each(reader, Table::Withdrawals, |key, row: &WithdrawalRow| {
+        replay.compare_withdrawal(key.last_number(), row);
+    })
+    .await?;
+    each(reader, Table::PendingWithdrawals, |key, (): &()| {
+        replay.compare_listed(key.last_number(), None);
+    })
+    .await?;
+    each(reader, Table::SettledWithdrawals, |key, (): &()| {
+        replay.compare_listed(key.last_number(), Some(Timestamp(key.first_number())));
+    })
+    .await?;
+    each(reader, Table::Payouts, |key, row: &PayoutRow| {
+        replay.compare_payout(key.last_number(), row);
+    })
+    .await?;
+    each(reader, Table::Splits, |key, row: &SplitRow| {
+        replay.compare_split(key.last_number(), row);
+    })
+    .await?;
+    each(reader, Table::Signers, |key, row: &SignerRow| {
+        replay.compare_signer(key.first_number(), key.last_account(), row);
+    })
+    .await?;
+    each(reader, Table::Collections, |key, row: &CollectionRow| {
+        replay.compare_collection(key, row);
+    })
+    .await?;
+    Ok(())
+}
+
+/// Shows every row of a table, page by page; says how many there are.
+async fn each<R: Reader, T: Record + Clone>(
+    reader: &R,
+    table: Table,
+    mut compare: impl FnMut(Key, &T),
+) -> Result<u64, StoreFault> {
+    let mut count = 0u64;
+    let mut next = Some(Key::from_bytes(table, &[0; 8]));
+    while let Some(from) = next {
+        let page = scan::<R, T>(reader, from).await?;
+        next = after(&page);
+        for (key, row) in &page {
+            compare(*key, row);
+            count = count.saturating_add(1);
+        }
+    }
+    Ok(count)
+}
+
 /// Rows that were compared.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
     accounts: u64,
     holds: u64,

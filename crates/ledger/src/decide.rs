@@ -4,17 +4,25 @@ mod claim;
 mod fold;
 mod hold;
 mod money;
+mod payout;
 mod recovery;
+mod signer;
+mod split;
 
 pub(crate) use claim::capture_postings;
+pub(crate) use payout::{settled_postings, terms_of};
 pub(crate) use recovery::resubmit;
+pub(crate) use signer::judged as judged_signer;
+pub(crate) use split::share_of;
 
 use crate::draft::Draft;
 use crate::event::{Body, Cause, Effect, Event, Place, Posting, Read, ReadRow};
 use crate::key::Key;
 use crate::ledger::{Command, Outcome};
 use crate::request::{Proof, VerifiedRequest};
-use crate::row::{AccountRow, AnswerAge, AnswerRow, CreditRow, HoldRow, LogPlace, Row, StatementRow, Totals};
+use crate::row::{
+    AccountRow, AnswerAge, AnswerRow, CreditRow, HoldRow, LogPlace, Row, Side, StatementRow, Totals, WithdrawalRow,
+};
 use crate::store::{Change, Sharing};
 use crate::view::{Stop, View};
 use tombola_core::amount::{Amount, Timestamp};
@@ -55,9 +63,12 @@ impl Decided {
     /// A refusal in the form that the command's sender expects.
     pub(crate) fn refused(command: &Command, reject: Reject) -> Self {
         match command {
-            Command::Deposit { .. } | Command::Expire { .. } | Command::Fold { .. } => {
-                Self::Outcome(Outcome::Rejected(reject))
-            }
+            Command::Deposit { .. }
+            | Command::Expire { .. }
+            | Command::Settle { .. }
+            | Command::CollectFees { .. }
+            | Command::PayOut { .. }
+            | Command::Fold { .. } => Self::Outcome(Outcome::Rejected(reject)),
             Command::Request(_) => Self::rejected(reject),
         }
     }
@@ -137,6 +148,17 @@ impl<'a> Work<'a> {
                 reference,
             } => self.deposit(account.account(), *amount, reference),
             Command::Expire { hold } => self.expire(hold),
+            Command::Settle {
+                withdrawal,
+                outcome,
+                reference,
+            } => self.settle(*withdrawal, *outcome, reference),
+            Command::CollectFees {
+                account,
+                amount,
+                reference,
+            } => self.collect(account.account(), *amount, reference),
+            Command::PayOut { account } => self.pay_out(*account),
             Command::Fold { account, credits } => self.fold(*account, credits),
             Command::Request(request) => self.request(request),
         }
@@ -151,6 +173,7 @@ impl<'a> Work<'a> {
             EscrowCommand::Info
             | EscrowCommand::Account { .. }
             | EscrowCommand::HoldStatus { .. }
+            | EscrowCommand::Subscribe { .. }
             | EscrowCommand::Statement { .. } => Ok(Decided::Query),
             EscrowCommand::OpenHold { request: header, hold } => {
                 self.once(request, header, |work| work.open_hold(request, hold))
@@ -171,14 +194,28 @@ impl<'a> Work<'a> {
                 work.transfer(request, account, to, *amount, reference)
             }),
             EscrowCommand::Release(release) => self.release(request, &release.body),
-            // Claims are decided one by one; the others were refused when they were verified.
-            EscrowCommand::Claim { .. }
-            | EscrowCommand::Delegate { .. }
-            | EscrowCommand::Withdraw { .. }
-            | EscrowCommand::Subscribe { .. }
-            | EscrowCommand::SetPayout { .. }
-            | EscrowCommand::SetSplit { .. }
-            | EscrowCommand::Resubmit { .. } => Err(Reject::of(Code::NotOffered).into()),
+            EscrowCommand::Delegate {
+                request: header,
+                delegation,
+            } => self.once(request, header, |work| work.delegate(request, &delegation.body)),
+            EscrowCommand::Withdraw {
+                request: header,
+                amount,
+                destination,
+                reference,
+            } => self.once(request, header, |work| {
+                work.withdraw(request, *amount, destination, reference)
+            }),
+            EscrowCommand::SetPayout {
+                request: header,
+                policy,
+            } => self.once(request, header, |work| work.set_payout(request, policy.as_ref())),
+            EscrowCommand::SetSplit {
+                request: header,
+                shares,
+            } => self.once(request, header, |work| work.set_split(request, shares.as_slice())),
+            // Claims and evidence are decided one by one.
+            EscrowCommand::Claim { .. } | EscrowCommand::Resubmit { .. } => Err(Reject::of(Code::NotOffered).into()),
         }
     }
 
@@ -240,9 +277,11 @@ impl<'a> Work<'a> {
             account: *account,
             balance: Amount::ZERO,
             held: Amount::ZERO,
+            pending: Amount::ZERO,
             credits: 0,
             debits: 0,
             open_holds: 0,
+            signers: 0,
             serial: 1,
             entries: 0,
         };
@@ -257,12 +296,23 @@ impl<'a> Work<'a> {
             ReadRow::Account(row) => Key::account(*row),
             ReadRow::Hold(row) => Key::hold(*row),
             ReadRow::Book(hold, book) => Key::book(*hold, book),
+            ReadRow::Withdrawal(number) => Key::withdrawal(*number),
+            ReadRow::Payout(row) => Key::payout(*row),
+            ReadRow::Split(row) => Key::split(*row),
+            ReadRow::Signer(row, signer) => Key::signer(*row, signer),
         };
         let read = |row: &ReadRow| Read {
             row: *row,
             version: self.view.version(key(row)),
         };
-        rows.iter().map(read).collect()
+        let mut reads: Vec<Read> = Vec::with_capacity(rows.len());
+        for read in rows.iter().map(read) {
+            // A payer may have a share of what it pays: one event changes a row once.
+            if !reads.contains(&read) {
+                reads.push(read);
+            }
+        }
+        reads
     }
 
     /// Where a credit goes: to its account's row, or beside it where other writers may change that row.
@@ -292,7 +342,10 @@ impl<'a> Work<'a> {
         for posting in &body.postings {
             self.post(posting);
         }
-        invariant!(self.totals.is_conserved(), "deposits = balances + held + fees");
+        invariant!(
+            self.totals.is_conserved(),
+            "deposits = balances + held + fees + pending + withdrawn"
+        );
         let place = self.totals.next_place(self.config.writer);
         let event = Event {
             writer: place.writer,
@@ -303,14 +356,12 @@ impl<'a> Work<'a> {
         self.totals.follow(&event);
         let head = self.totals.head;
         self.view.put(Key::event(place), Row::Events(event));
-        for row in changed {
-            self.note(*row, place);
-        }
+        // Credits first: an account that pays and has a share of it is shown the balance of each.
         for (row, amount) in credits {
             match self.sharing {
                 Sharing::Sole => {
                     self.credit(*row, *amount);
-                    self.note(*row, place);
+                    self.note(*row, place, Side::Credited);
                 }
                 Sharing::Shared => {
                     let credit = CreditRow { amount: *amount };
@@ -318,39 +369,39 @@ impl<'a> Work<'a> {
                 }
             }
         }
+        for row in changed {
+            self.note(*row, place, Side::Own);
+        }
         Logged { place, head }
     }
 
     /// Adds an entry to an account's statement, and checks the account.
-    fn note(&mut self, row: u64, place: LogPlace) {
+    fn note(&mut self, row: u64, place: LogPlace, side: Side) {
         let balance = self
             .view
             .peek::<AccountRow>(Key::account(row))
             .map(|account| account.balance);
         invariant!(balance.is_some(), "an account is read before its statement grows");
-        self.note_at(row, place, balance.unwrap_or(Amount::ZERO));
+        self.note_at(row, place, balance.unwrap_or(Amount::ZERO), side);
         self.check_account(row);
     }
 
     /// Adds an entry with the balance after it.
-    fn note_at(&mut self, row: u64, place: LogPlace, balance: Amount) {
+    fn note_at(&mut self, row: u64, place: LogPlace, balance: Amount, side: Side) {
         let mut sequence = 0;
         self.view.edit::<AccountRow>(Key::account(row), |account| {
             account.entries = account.entries.saturating_add(1);
             sequence = account.entries;
         });
-        let entry = StatementRow { place, balance };
+        let entry = StatementRow { place, balance, side };
         self.view.put(Key::statement(row, sequence), Row::Statements(entry));
     }
 
     /// What an account has is what came in less what went out.
     fn check_account(&self, row: u64) {
         let account = self.view.peek::<AccountRow>(Key::account(row));
-        let is_sound = account.is_some_and(|account| {
-            let owned = u128::from(account.balance.0).checked_add(u128::from(account.held.0));
-            owned.is_some() && owned == account.credits.checked_sub(account.debits)
-        });
-        invariant!(is_sound, "balance + held = credits - debits");
+        let is_sound = account.is_some_and(|account| account.owned() == account.credits.checked_sub(account.debits));
+        invariant!(is_sound, "balance + held + pending = credits - debits");
     }
 
     /// Moves money into or out of one place; no row goes below zero or over what an amount can be.
@@ -367,6 +418,15 @@ impl<'a> Work<'a> {
                     .edit::<HoldRow>(Key::hold(hold), |hold| add(&mut hold.left, delta));
                 self.view
                     .edit::<AccountRow>(Key::account(hold.payer), |payer| add(&mut payer.held, delta));
+            }
+            Place::Withdrawal(number) => {
+                let mut account = 0;
+                self.view.edit::<WithdrawalRow>(Key::withdrawal(number), |row| {
+                    add(&mut row.left, delta);
+                    account = row.account;
+                });
+                self.view
+                    .edit::<AccountRow>(Key::account(account), |owner| add(&mut owner.pending, delta));
             }
         }
         self.totals.post(posting);

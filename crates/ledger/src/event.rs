@@ -5,10 +5,12 @@ use crate::row::LogPlace;
 use bincode::{Decode, Encode};
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::claim::{Claim, Head, Receipt};
-use tombola_core::codec::{Tag, tagged_hash};
+use tombola_core::codec::{List, Tag, tagged_hash};
+use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, BookId, HoldId};
-use tombola_core::message::{EscrowRequest, Evidence, HoldState, Reference};
+use tombola_core::limits::SHARES_MAX;
+use tombola_core::message::{EscrowRequest, Evidence, HoldState, Reference, SharePaid};
 
 /// One entry of a writer's log. Spec: G-01.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -88,6 +90,29 @@ pub enum Cause {
         /// What.
         request: Box<EscrowRequest>,
     },
+    /// A payout policy is due.
+    PayOut {
+        /// Whose.
+        account: AccountKey,
+    },
+    /// The operator says what became of a withdrawal.
+    Settle {
+        /// Its number.
+        withdrawal: u64,
+        /// Paid or failed.
+        outcome: PayoutOutcome,
+        /// The operator's reference.
+        reference: Reference,
+    },
+    /// The operator collects fees.
+    Collect {
+        /// To whom.
+        account: AccountKey,
+        /// How much.
+        amount: Amount,
+        /// The operator's reference.
+        reference: Reference,
+    },
     /// Credits that several writers appended are added up.
     Fold {
         /// Whose.
@@ -135,6 +160,8 @@ pub enum Effect {
         paid: Amount,
         /// What went back.
         returned: Amount,
+        /// Who signed its books, so that it can be told when the hold's row is pruned.
+        signer: AccountKey,
     },
     /// A claim was paid.
     Captured(Captured),
@@ -147,10 +174,40 @@ pub enum Effect {
         /// The events that they came from.
         credits: Vec<LogPlace>,
     },
+    /// Money left a balance to be paid out.
+    Withdrawn {
+        /// Its number: writer and height of this event.
+        withdrawal: u64,
+        /// How much.
+        amount: Amount,
+        /// What of it the escrow keeps when it is paid.
+        fee: Amount,
+        /// Where to.
+        destination: Reference,
+        /// The owner's; empty for an automatic payout.
+        reference: Reference,
+    },
+    /// A withdrawal was paid or has failed.
+    Settled {
+        /// The account's row.
+        account: u64,
+        /// How much it was.
+        amount: Amount,
+        /// What of it the escrow keeps if it was paid.
+        fee: Amount,
+    },
+    /// A payout policy was set, or ended.
+    PayoutSet,
+    /// A split was set, or ended.
+    SplitSet,
+    /// A delegation is in force.
+    Delegated,
+    /// Fees went to an account.
+    Collected,
 }
 
 /// A paid claim: the receipt without what is in the event around it, and what it added. Spec: G-03.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Captured {
     /// Which hold.
     pub hold: HoldId,
@@ -170,6 +227,10 @@ pub struct Captured {
     pub amount: Amount,
     /// The event that signed the hold's revision, so that the hold can be shown when its row is pruned.
     pub signed_in: LogPlace,
+    /// Version of the payee's split that its credit was divided by; 0 if it has none.
+    pub split: u64,
+    /// What went to others of the credit.
+    pub shares: List<SharePaid, SHARES_MAX>,
 }
 
 impl Captured {
@@ -204,7 +265,7 @@ pub struct Posting {
 /// Where money can be. Spec: G-04.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub enum Place {
-    /// Outside: what it is short of has come in by deposits.
+    /// Outside: what left it has come in by deposits, what came to it was paid out.
     Outside,
     /// The escrow's own fees.
     Fees,
@@ -214,6 +275,8 @@ pub enum Place {
     Hold(HoldKey),
     /// What came to an account and is not folded into its balance yet, by the account's row.
     Credit(u64),
+    /// A withdrawal that is not settled, by its number.
+    Withdrawal(u64),
 }
 
 /// A move from one place to another, as its two postings.
@@ -250,6 +313,14 @@ pub enum ReadRow {
     Hold(HoldKey),
     /// A book of a hold.
     Book(HoldKey, BookId),
+    /// A withdrawal, by its number.
+    Withdrawal(u64),
+    /// An account's payout policy, by its row.
+    Payout(u64),
+    /// A payee's split, by its row.
+    Split(u64),
+    /// A signer of an account, by its row.
+    Signer(u64, AccountKey),
 }
 
 const EVENT_TAG: Tag = Tag::new("tombola/event/v1");

@@ -188,7 +188,11 @@ fn fixed_part(bytes: &[u8]) -> Option<(u32, u64, Head)> {
     let (writer, rest) = bytes.split_first_chunk::<4>()?;
     let (height, rest) = rest.split_first_chunk::<8>()?;
     let (previous, _) = rest.split_first_chunk::<32>()?;
-    Some((u32::from_le_bytes(*writer), u64::from_le_bytes(*height), Head(*previous)))
+    Some((
+        u32::from_le_bytes(*writer),
+        u64::from_le_bytes(*height),
+        Head(*previous),
+    ))
 }
 
 /// Whether an event paid what a receipt says. Spec: G-08.
@@ -222,7 +226,12 @@ pub async fn bounds<R: Reader>(
     let height = totals.map_or(0, |totals| totals.height);
     let last = to.min(height);
     if from == 0 || from > last {
-        return Err(ExtractError::OutOfRange { writer, height, from, to });
+        return Err(ExtractError::OutOfRange {
+            writer,
+            height,
+            from,
+            to,
+        });
     }
     let event = |height| Key::event(LogPlace { writer, height });
     let damaged = StoreFault::DamagedRow(crate::row::Table::Events);
@@ -251,7 +260,12 @@ pub async fn bounds<R: Reader>(
 ///
 /// # Errors
 /// [`StoreFault`].
-pub async fn page<R: Reader>(reader: &R, writer: u32, from: u64, to: u64) -> Result<(Vec<u8>, Option<u64>), StoreFault> {
+pub async fn page<R: Reader>(
+    reader: &R,
+    writer: u32,
+    from: u64,
+    to: u64,
+) -> Result<(Vec<u8>, Option<u64>), StoreFault> {
     let event = |height| Key::event(LogPlace { writer, height });
     let range = Range {
         from: event(from),

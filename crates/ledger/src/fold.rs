@@ -37,13 +37,19 @@ pub(crate) async fn waiting<R: Reader>(
     reader: &R,
     command: &Command,
 ) -> Result<bool, LedgerFault> {
-    let Command::Request(request) = command else {
-        return Ok(false);
+    let row = match command {
+        Command::Request(request) => {
+            let key = Key::account_id(&request.request().account);
+            work.view.peek::<u64>(key).copied()
+        }
+        Command::PayOut { account } => Some(*account),
+        Command::Deposit { .. }
+        | Command::Expire { .. }
+        | Command::Settle { .. }
+        | Command::CollectFees { .. }
+        | Command::Fold { .. } => None,
     };
-    let key = Key::account_id(&request.request().account);
-    let Some(row) = work.view.peek::<u64>(key).copied() else {
-        return Ok(false);
-    };
+    let Some(row) = row else { return Ok(false) };
     let range = Range {
         from: Key::credit(row, LogPlace { writer: 0, height: 0 }),
         to: Some(Key::credit(

@@ -153,6 +153,56 @@ impl Key {
         Self::new(Table::Statements, &[&account.to_be_bytes(), &sequence.to_be_bytes()])
     }
 
+    /// A withdrawal.
+    #[must_use]
+    pub fn withdrawal(number: u64) -> Self {
+        Self::new(Table::Withdrawals, &[&number.to_be_bytes()])
+    }
+
+    /// A withdrawal that is neither paid nor failed.
+    #[must_use]
+    pub fn pending_withdrawal(number: u64) -> Self {
+        Self::new(Table::PendingWithdrawals, &[&number.to_be_bytes()])
+    }
+
+    /// A withdrawal that is paid or failed, by when.
+    #[must_use]
+    pub fn settled_withdrawal(at: Timestamp, number: u64) -> Self {
+        let parts = [at.0.to_be_bytes(), number.to_be_bytes()];
+        Self::new(Table::SettledWithdrawals, &[&parts[0], &parts[1]])
+    }
+
+    /// An account's payout policy.
+    #[must_use]
+    pub fn payout(account: u64) -> Self {
+        Self::new(Table::Payouts, &[&account.to_be_bytes()])
+    }
+
+    /// How a payee's credits are divided.
+    #[must_use]
+    pub fn split(payee: u64) -> Self {
+        Self::new(Table::Splits, &[&payee.to_be_bytes()])
+    }
+
+    /// A signer of an account.
+    #[must_use]
+    pub fn signer(account: u64, signer: &AccountKey) -> Self {
+        Self::new(Table::Signers, &[&account.to_be_bytes(), &signer.0])
+    }
+
+    /// Fees that were collected, by the reference, hashed to a fixed size.
+    #[must_use]
+    pub fn collection(reference: &Reference) -> Self {
+        Self::new(Table::Collections, &[&tagged_hash(REFERENCE_TAG, reference)])
+    }
+
+    /// The signer that a key of one ends with.
+    #[must_use]
+    pub fn last_account(&self) -> AccountKey {
+        let tail = self.as_bytes().last_chunk::<32>();
+        AccountKey(tail.copied().unwrap_or_default())
+    }
+
     /// The next key of the same length; none after the last one.
     #[must_use]
     pub fn successor(&self) -> Option<Self> {

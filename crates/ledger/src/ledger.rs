@@ -4,15 +4,16 @@ use crate::decide::{Decided, Terms, Work, resubmit};
 use crate::draft::Draft;
 use crate::key::{HoldKey, Key};
 use crate::request::VerifiedRequest;
-use crate::row::{AnswerAge, FORMAT, Header, HoldRow, LogPlace, MAGIC, Record, Row, Table, Totals, WRITERS_MAX};
+use crate::row::{FORMAT, Header, HoldRow, LogPlace, MAGIC, Record, Row, Table, Totals, WRITERS_MAX};
 use crate::store::{Change, Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
 use crate::view::Stop;
-use crate::{fold, prefetch, query};
+use crate::{background, fold, prefetch, query};
 use tombola_core::amount::{Amount, Asset, Timestamp};
 use tombola_core::codec::List;
+use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::escrow::{EscrowConfig, Served, ledger_time};
 use tombola_core::key::{AccountKey, HoldId, PublicKey};
-use tombola_core::limits::{ANSWER_KEPT_MS, EXPIRE_GRACE_MS, SERVED_GAP_MS};
+use tombola_core::limits::{EXPIRE_GRACE_MS, SERVED_GAP_MS};
 use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, Phase, Reference};
 use tombola_core::reject::{Code, Reject};
 
@@ -36,6 +37,29 @@ pub enum Command {
     Expire {
         /// Which.
         hold: HoldId,
+    },
+    /// The operator says what became of a withdrawal. The same again is answered the same. Spec: R-23.
+    Settle {
+        /// Its number.
+        withdrawal: u64,
+        /// Paid or failed.
+        outcome: PayoutOutcome,
+        /// The operator's reference.
+        reference: Reference,
+    },
+    /// The operator collects this writer's fees. The same reference moves money once. Spec: G-07.
+    CollectFees {
+        /// To whom.
+        account: PublicKey,
+        /// How much.
+        amount: Amount,
+        /// The operator's reference.
+        reference: Reference,
+    },
+    /// A payout policy may be due. Spec: R-21.
+    PayOut {
+        /// The account's row.
+        account: u64,
     },
     /// Credits that several writers appended are to be added up. Spec: G-06.
     Fold {
@@ -77,7 +101,36 @@ pub enum Outcome {
         /// Ledger time.
         at: Timestamp,
     },
-    /// A deposit or expiry was refused; nothing changed.
+    /// A withdrawal is paid or has failed; the same again for the same word.
+    Settled {
+        /// Its number.
+        withdrawal: u64,
+        /// Which of the two.
+        outcome: PayoutOutcome,
+        /// What left the balance when it was asked for.
+        amount: Amount,
+        /// What of it the escrow keeps if it was paid.
+        fee: Amount,
+        /// Ledger time.
+        at: Timestamp,
+    },
+    /// Fees are the account's; the same again for the same reference.
+    FeesCollected {
+        /// Whose account.
+        account: AccountKey,
+        /// How much.
+        amount: Amount,
+        /// Ledger time.
+        at: Timestamp,
+        /// The event.
+        place: LogPlace,
+    },
+    /// A payout policy was looked at.
+    PaidOut {
+        /// The withdrawal that it made; none if it was not due.
+        withdrawal: Option<u64>,
+    },
+    /// What an operator asked was refused; nothing changed.
     Rejected(Reject),
     /// The answer to a request, to be signed.
     Answer(Draft),
@@ -94,6 +147,8 @@ pub struct Ledger<S: Store> {
     served: Served,
     phase: Phase,
     restored_at: Timestamp,
+    /// Row of the account whose payout policy is looked at next.
+    next_policy: u64,
     health: Health,
 }
 
@@ -147,6 +202,7 @@ impl<S: Store> Ledger<S> {
             served: Served::starting(time),
             phase: Phase::Open,
             restored_at: totals.time,
+            next_policy: 0,
             health: Health::Sound,
         };
         if ledger.store.sharing() == Sharing::Shared || totals_version == 0 {
@@ -291,7 +347,10 @@ impl<S: Store> Ledger<S> {
         mut changes: Vec<Change>,
         reads: Vec<(Key, u64)>,
     ) -> Result<(), LedgerFault> {
-        invariant!(totals.is_conserved(), "deposits = balances + held + fees");
+        invariant!(
+            totals.is_conserved(),
+            "deposits = balances + held + fees + pending + withdrawn"
+        );
         invariant!(totals.height >= self.totals.height, "the log only grows");
         let totals = Totals {
             served_since: self.served.since(),
@@ -328,7 +387,8 @@ impl<S: Store> Ledger<S> {
             return Err(StoreFault::Damaged.into());
         };
         let standing = self.standing();
-        Ok(query::answer(&self.store, &self.config, &standing, request.request()).await?)
+        let (connection, request) = (request.connection(), request.request());
+        Ok(query::answer(&self.store, &self.config, &standing, connection, request).await?)
     }
 
     /// Expires holds that are due, at most `limit`. Spec: H-09.
@@ -385,7 +445,24 @@ impl<S: Store> Ledger<S> {
         Ok(folded.iter().map(fold::count).sum())
     }
 
-    /// Forgets kept answers older than 48 h, at most `limit`; says how many. Spec: R-02.
+    /// Withdraws for payout policies that are due; looks at `limit` of them, in turn, and says how many were. Spec: R-21.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub async fn pay_out(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
+        if self.phase == Phase::Recovering {
+            return Ok(0);
+        }
+        let now = ledger_time(self.time, clock);
+        let turn = background::due_policies(&self.store, &self.config, self.next_policy, limit, now).await?;
+        self.next_policy = turn.next;
+        let outcomes = self.execute(turn.batch, clock).await?;
+        let is_made = |outcome: &&Outcome| matches!(outcome, Outcome::PaidOut { withdrawal: Some(_) });
+        Ok(outcomes.iter().filter(is_made).count())
+    }
+
+    /// Forgets at most `limit` rows that nobody needs any more: kept answers after 48 h, and ended holds with their
+    /// books and settled withdrawals after 30 days. Says how many. Spec: R-02, G-08.
     ///
     /// # Errors
     /// As [`Self::execute`].
@@ -394,30 +471,12 @@ impl<S: Store> Ledger<S> {
             return Err(LedgerFault::Stopped);
         }
         self.time = ledger_time(self.time, clock);
-        let none = LogPlace { writer: 0, height: 0 };
-        let range = Range {
-            from: Key::answer_age(Timestamp(0), none),
-            to: Some(Key::answer_age(self.time.minus_ms(ANSWER_KEPT_MS), none)),
-            limit,
-        };
-        let old = self.store.scan(&range).await?;
-        let mut changes = Vec::with_capacity(old.len().saturating_mul(2));
-        for (key, stored) in &old {
-            let age = decode_as::<AnswerAge>(Table::AnswerAges, stored)?;
-            let answer = Key::answer(&age.connection, &age.request);
-            for (key, version) in [(*key, stored.version), (answer, 1)] {
-                changes.push(Change {
-                    key,
-                    before: version,
-                    after: None,
-                });
-            }
-        }
-        if changes.is_empty() {
+        let old = background::old_rows(&self.store, limit, self.time).await?;
+        if old.changes.is_empty() {
             return Ok(0);
         }
-        match self.commit(self.totals, changes, Vec::new()).await {
-            Ok(()) => Ok(old.len()),
+        match self.commit(self.totals, old.changes, Vec::new()).await {
+            Ok(()) => Ok(old.count),
             // Another writer forgot them.
             Err(LedgerFault::Store(StoreFault::Conflict(_))) => Ok(0),
             Err(fault) => {
@@ -528,6 +587,10 @@ async fn decide<R: Reader>(work: &mut Work<'_>, reader: &R, command: &Command) -
         let answer = resubmit(work, reader, request).await?;
         return Ok(Decided::Outcome(Outcome::Answer(Draft::new(answer))));
     }
+    if matches!(command, Command::PayOut { .. }) {
+        // A policy goes by all that came in, so what waits is added up first.
+        fold::waiting(work, reader, command).await?;
+    }
     let mut decided = settle(work, reader, |work| work.command(command)).await?;
     if let Err(reject) = &decided
         && reject.code == Code::InsufficientFunds
@@ -613,7 +676,7 @@ async fn write_header<S: Store>(store: &S, config: &EscrowConfig) -> Result<(), 
     }
 }
 
-fn decode_as<T: Record + Clone>(table: Table, stored: &Stored) -> Result<T, StoreFault> {
+pub(crate) fn decode_as<T: Record + Clone>(table: Table, stored: &Stored) -> Result<T, StoreFault> {
     let row = Row::decode(table, &stored.bytes).map_err(|_| StoreFault::DamagedRow(table))?;
     T::of(&row).cloned().ok_or(StoreFault::DamagedRow(table))
 }

@@ -16,7 +16,7 @@
 //! | [`store`], [`key`], [`row`] | what a store must do, and what is in it |
 //!
 //! Invariants, asserted at each event in release builds: postings sum to zero; no row goes negative; for each account
-//! balance + held = credits - debits; deposits = balances + held + fees.
+//! balance + held + pending = credits - debits; deposits = balances + held + fees + pending + withdrawn.
 
 #![cfg_attr(
     test,
@@ -35,6 +35,7 @@ macro_rules! invariant {
 }
 
 pub mod audit;
+mod background;
 mod decide;
 pub mod draft;
 pub mod event;

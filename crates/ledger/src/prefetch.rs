@@ -51,7 +51,10 @@ pub(crate) async fn prefetch<R: Reader>(view: &mut View, reader: &R, batch: &[Co
     let mut keys = Vec::new();
     for hold in &named.holds {
         let row = place(view, hold).and_then(|hold| view.peek::<HoldRow>(Key::hold(hold)));
-        keys.extend(row.map(|row| Key::account(row.payee)));
+        keys.extend(
+            row.into_iter()
+                .flat_map(|row| [Key::account(row.payee), Key::split(row.payee)]),
+        );
     }
     for id in &named.ending {
         if let Some(hold) = place(view, id)
@@ -71,6 +74,15 @@ impl Named {
                 self.keys.push(Key::deposit(reference));
             }
             Command::Expire { hold } => self.end(*hold),
+            Command::Settle { withdrawal, .. } => {
+                self.keys
+                    .extend([Key::withdrawal(*withdrawal), Key::pending_withdrawal(*withdrawal)]);
+            }
+            Command::CollectFees { account, reference, .. } => {
+                self.accounts.push(account.account());
+                self.keys.push(Key::collection(reference));
+            }
+            Command::PayOut { account } => self.keys.extend([Key::account(*account), Key::payout(*account)]),
             Command::Fold { account, credits } => {
                 self.keys.push(Key::account(*account));
                 self.keys

@@ -1,21 +1,20 @@
 //! Answers that change nothing, from any reader: on the writer's thread after a commit, or on others from the store.
 
-use crate::draft::{Draft, blank};
-use crate::event::{Captured, Cause, Effect, Event};
-use crate::holds::{load_hold, load_row};
-use crate::key::{HoldKey, Key};
-use crate::row::{AccountRow, CreditRow, HoldRow, LogPlace, Record, Row, StatementRow, Table, Totals};
+mod account;
+mod books;
+mod statement;
+
+pub use books::{FeeReport, PendingWithdrawal, fee_report, pending_withdrawals};
+
+use crate::draft::Draft;
+use crate::holds::load_row;
+use crate::key::Key;
+use crate::row::{AccountRow, CreditRow, LogPlace, Record, Row, Table, Totals};
 use crate::store::{Range, Reader, StoreFault, Stored};
-use tombola_core::amount::{Amount, Timestamp};
-use tombola_core::claim::{Claim, Receipt};
-use tombola_core::codec::List;
+use tombola_core::amount::Timestamp;
 use tombola_core::escrow::EscrowConfig;
-use tombola_core::key::{AccountKey, HoldId};
-use tombola_core::limits::PAGE_ITEMS_MAX;
-use tombola_core::message::{
-    AccountState, Charge, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, Evidence, HoldStatus, Phase, Redemption,
-    STATEMENT_ITEMS_MAX, StatementEntry, StatementKind, StatementPage,
-};
+use tombola_core::key::AccountKey;
+use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, Phase};
 use tombola_core::reject::{Code, Reject};
 
 /// What `Info` says and no row has.
@@ -25,6 +24,15 @@ pub struct Standing {
     pub time: Timestamp,
     /// What the escrow does at present.
     pub phase: Phase,
+}
+
+/// A question about one account, and who asks it.
+struct Asked<'a, R> {
+    reader: &'a R,
+    config: &'a EscrowConfig,
+    now: Timestamp,
+    connection: &'a AccountKey,
+    account: &'a AccountKey,
 }
 
 /// Why a query has no answer.
@@ -39,15 +47,22 @@ impl From<StoreFault> for Failure {
     }
 }
 
+impl From<Reject> for Failure {
+    fn from(reject: Reject) -> Self {
+        Self::Reject(reject)
+    }
+}
+
 impl From<Code> for Failure {
     fn from(code: Code) -> Self {
         Self::Reject(Reject::of(code))
     }
 }
 
-/// Answers `Info`, `Account`, `HoldStatus` and `Statement`; anything else is `not_offered`.
+/// Answers `Info`, `Account`, `HoldStatus`, `Statement`, and `Subscribe` with one page; anything else is `not_offered`.
 ///
-/// Authority was checked when the request was verified.
+/// `connection` is the key that asks: the account's own sees everything, a delegated signer what A-06 says, and
+/// anybody else nothing. A subscription is one such question after another.
 ///
 /// # Errors
 /// [`StoreFault`] if the reader fails.
@@ -55,14 +70,21 @@ pub async fn answer<R: Reader>(
     reader: &R,
     config: &EscrowConfig,
     standing: &Standing,
+    connection: &AccountKey,
     request: &EscrowRequest,
 ) -> Result<Draft, StoreFault> {
-    let account = &request.account;
+    let asked = Asked {
+        reader,
+        config,
+        now: standing.time,
+        connection,
+        account: &request.account,
+    };
     let answer = match &request.command {
         EscrowCommand::Info => info(reader, config, standing).await,
-        EscrowCommand::Account { holds_after } => account_state(reader, account, *holds_after).await,
-        EscrowCommand::HoldStatus { hold } => hold_status(reader, account, hold).await,
-        EscrowCommand::Statement { after } => statement(reader, config, account, *after).await,
+        EscrowCommand::Account { holds_after } => asked.account_state(*holds_after).await,
+        EscrowCommand::HoldStatus { hold } => asked.hold_status(hold).await,
+        EscrowCommand::Statement { after } | EscrowCommand::Subscribe { after } => asked.statement(*after).await,
         EscrowCommand::OpenHold { .. }
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::Release(_)
@@ -70,7 +92,6 @@ pub async fn answer<R: Reader>(
         | EscrowCommand::Claim { .. }
         | EscrowCommand::Transfer { .. }
         | EscrowCommand::Withdraw { .. }
-        | EscrowCommand::Subscribe { .. }
         | EscrowCommand::SetPayout { .. }
         | EscrowCommand::SetSplit { .. }
         | EscrowCommand::Resubmit { .. } => Err(Code::NotOffered.into()),
@@ -170,192 +191,6 @@ pub async fn account<R: Reader>(reader: &R, account: &AccountKey) -> Result<Opti
         Err(Failure::Reject(_)) => Ok(None),
         Err(Failure::Fault(fault)) => Err(fault),
     }
-}
-
-async fn account_state<R: Reader>(reader: &R, account: &AccountKey, after: u64) -> Result<EscrowAnswer, Failure> {
-    let (row, account) = account_row(reader, account).await?;
-    let open = |serial| Key::open_hold(HoldKey { payer: row, serial });
-    let (page, more) = page(reader, open, after, PAGE_ITEMS_MAX).await?;
-    let keys: Vec<Key> = page.iter().map(|(key, _)| Key::hold(key.last_hold())).collect();
-    let mut holds = Vec::with_capacity(keys.len());
-    for hold in load_all::<R, HoldRow>(reader, &keys).await? {
-        holds.push(status_of(&hold));
-    }
-    Ok(EscrowAnswer::Account(AccountState {
-        account: account.account,
-        balance: account.balance,
-        held: account.held,
-        open_holds: account.open_holds,
-        holds: List::new(holds).map_err(|_| StoreFault::Damaged)?,
-        more,
-        pending: Amount::ZERO,
-        payout: None,
-        shares: List::default(),
-    }))
-}
-
-const fn status_of(hold: &HoldRow) -> HoldStatus {
-    HoldStatus {
-        hold: blank(hold.hold),
-        paid: hold.paid,
-        state: hold.state,
-    }
-}
-
-/// To its parties only. Spec: R-08.
-async fn hold_status<R: Reader>(reader: &R, account: &AccountKey, hold: &HoldId) -> Result<EscrowAnswer, Failure> {
-    let hold = load_hold(reader, hold)
-        .await?
-        .ok_or_else(|| Failure::from(Code::HoldUnknown))?;
-    let terms = &hold.hold.terms;
-    if ![terms.payer, terms.payee, terms.signer].contains(account) {
-        return Err(Code::Unauthorized.into());
-    }
-    Ok(EscrowAnswer::HoldStatus(status_of(&hold)))
-}
-
-/// A page of an account's history, made from the log. Spec: R-16.
-async fn statement<R: Reader>(
-    reader: &R,
-    config: &EscrowConfig,
-    account: &AccountKey,
-    after: u64,
-) -> Result<EscrowAnswer, Failure> {
-    let (row, _) = account_row(reader, account).await?;
-    let (page, more) = page(reader, |number| Key::statement(row, number), after, STATEMENT_ITEMS_MAX).await?;
-    let mut notes = Vec::with_capacity(page.len());
-    for (key, stored) in &page {
-        notes.push((key.last_number(), decode::<StatementRow>(*key, stored)?));
-    }
-    let keys: Vec<Key> = notes.iter().map(|(_, note)| Key::event(note.place)).collect();
-    let events = load_all::<R, Event>(reader, &keys).await?;
-    let mut entries = Vec::with_capacity(events.len());
-    for ((sequence, note), event) in notes.into_iter().zip(&events) {
-        entries.push(StatementEntry {
-            sequence,
-            at: event.body.at,
-            balance: note.balance,
-            kind: entry_kind(reader, config, account, event).await?,
-        });
-    }
-    Ok(EscrowAnswer::Statement(StatementPage {
-        entries: List::new(entries).map_err(|_| StoreFault::Damaged)?,
-        more,
-    }))
-}
-
-/// An event as one of its accounts sees it.
-async fn entry_kind<R: Reader>(
-    reader: &R,
-    config: &EscrowConfig,
-    account: &AccountKey,
-    event: &Event,
-) -> Result<StatementKind, Failure> {
-    let damaged = StoreFault::DamagedRow(Table::Events);
-    Ok(match (&event.body.effect, &event.body.cause) {
-        (Effect::Deposited, Cause::Deposit { amount, reference, .. }) => StatementKind::Deposited {
-            amount: *amount,
-            reference: reference.clone(),
-        },
-        (Effect::Opened { hold }, _) => StatementKind::Held {
-            hold: Box::new(blank(*hold)),
-            amount: hold.cap,
-        },
-        (Effect::Raised { hold, amount }, _) => StatementKind::Held {
-            hold: Box::new(blank(*hold)),
-            amount: *amount,
-        },
-        (
-            Effect::Ended {
-                hold,
-                state,
-                paid,
-                returned,
-            },
-            _,
-        ) => StatementKind::Returned {
-            hold: *hold,
-            paid: *paid,
-            amount: *returned,
-            state: *state,
-        },
-        (Effect::Captured(captured), cause) => {
-            let receipt = captured.receipt(config.escrow, event.body.at, event.place(), event.head());
-            let (claim, receipt) = match cause {
-                Cause::Claim { claim, .. } => (claim, receipt),
-                Cause::Evidence { piece } => match piece.as_ref() {
-                    Evidence::Receipt { claim, receipt } => (claim, receipt.body),
-                    Evidence::Hold(_) | Evidence::Release(_) => return Err(damaged.into()),
-                },
-                Cause::Deposit { .. } | Cause::Expire { .. } | Cause::Request { .. } | Cause::Fold { .. } => {
-                    return Err(damaged.into());
-                }
-            };
-            let charge = charge(reader, captured, claim, receipt).await?;
-            if charge.hold.body.terms.payee == *account {
-                StatementKind::Redeemed(Box::new(Redemption {
-                    charge,
-                    shares: List::default(),
-                }))
-            } else {
-                StatementKind::Charged(Box::new(charge))
-            }
-        }
-        (Effect::Transferred, Cause::Request { request, .. }) => {
-            transfer_kind(account, request).ok_or(StoreFault::DamagedRow(Table::Events))?
-        }
-        (Effect::Deposited | Effect::Transferred | Effect::Folded { .. }, _) => {
-            return Err(StoreFault::DamagedRow(Table::Events).into());
-        }
-    })
-}
-
-async fn charge<R: Reader>(
-    reader: &R,
-    captured: &Captured,
-    claim: &Claim,
-    receipt: Receipt,
-) -> Result<Charge, Failure> {
-    // From the log: the row of an old hold is pruned.
-    let signed: Option<Event> = load_row(reader, Key::event(captured.signed_in)).await?;
-    let (Some(Effect::Opened { hold }) | Some(Effect::Raised { hold, .. })) = signed.map(|event| event.body.effect)
-    else {
-        return Err(StoreFault::DamagedRow(Table::Events).into());
-    };
-    Ok(Charge {
-        hold: blank(hold),
-        claim: *claim,
-        receipt: blank(receipt),
-        amount: captured.amount,
-    })
-}
-
-fn transfer_kind(account: &AccountKey, request: &EscrowRequest) -> Option<StatementKind> {
-    let EscrowCommand::Transfer {
-        to,
-        amount,
-        reference,
-        book,
-        ..
-    } = &request.command
-    else {
-        return None;
-    };
-    let (amount, reference) = (*amount, reference.clone());
-    Some(if request.account == *account {
-        StatementKind::Sent {
-            to: *to,
-            amount,
-            reference,
-        }
-    } else {
-        StatementKind::Received {
-            from: request.account,
-            amount,
-            reference,
-            book: *book,
-        }
-    })
 }
 
 /// Rows of one account after a number, at most `limit`, and whether there are more.

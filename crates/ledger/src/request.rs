@@ -1,9 +1,10 @@
 //! Requests whose signatures, keys and draws were verified: pure, dear, and done on any core before the writer sees them.
 
 use std::collections::HashMap;
-use tombola_core::claim::{Claim, ClaimBatch, Winnings};
 use tombola_core::amount::Asset;
+use tombola_core::claim::{Claim, ClaimBatch, Winnings};
 use tombola_core::escrow::recovery::{self, Proved};
+use tombola_core::escrow::{delegation, split};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, BadKey, HoldId, PublicKey, Signature, Tagged};
 use tombola_core::message::{EscrowCommand, EscrowRequest, Evidence, RequestHash};
@@ -142,31 +143,39 @@ fn prove(
 ) -> Result<Proof, Reject> {
     let account = &request.account;
     let unauthorized = Reject::of(Code::Unauthorized);
-    let owner = if connection == account {
-        Ok(())
-    } else {
-        Err(unauthorized)
-    };
+    if connection != account {
+        // What is left may be a delegated signer's to ask: the ledger knows the delegation.
+        delegation::check_command(&request.command)?;
+    }
     match &request.command {
         EscrowCommand::Info => Ok(Proof::Sound),
-        EscrowCommand::Delegate { .. }
-        | EscrowCommand::Withdraw { .. }
-        | EscrowCommand::Subscribe { .. }
-        | EscrowCommand::SetPayout { .. }
-        | EscrowCommand::SetSplit { .. } => Err(Reject::of(Code::NotOffered)),
+        EscrowCommand::Withdraw { .. } | EscrowCommand::SetPayout { .. } => Ok(Proof::Sound),
+        EscrowCommand::SetSplit { shares, .. } => {
+            split::check(account, shares.as_slice())?;
+            Ok(Proof::Sound)
+        }
+        // The account's signature is its authority, whoever brings it.
+        EscrowCommand::Delegate { delegation, .. } => {
+            if delegation.body.account != *account {
+                return Err(unauthorized);
+            }
+            let key = account.check()?;
+            delegation.body.signer.check()?;
+            delegation.verify(&key)?;
+            Ok(Proof::Sound)
+        }
         EscrowCommand::Resubmit { evidence } => prove_evidence(evidence.as_slice(), escrow, holds).map(Proof::Evidence),
         EscrowCommand::Account { .. }
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::HoldStatus { .. }
-        | EscrowCommand::Statement { .. } => owner.map(|()| Proof::Sound),
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::Statement { .. } => Ok(Proof::Sound),
         EscrowCommand::OpenHold { hold, .. } => {
-            owner?;
             hold.signer.check()?;
             hold.payee.check()?;
             Ok(Proof::Sound)
         }
         EscrowCommand::Transfer { to, .. } => {
-            owner?;
             to.check()?;
             Ok(Proof::Sound)
         }

@@ -7,9 +7,10 @@ use tombola_core::amount::{Amount, Asset, Timestamp};
 use tombola_core::chain::Preimage;
 use tombola_core::claim::{Head, Receipt};
 use tombola_core::codec::{self, DecodeError};
-use tombola_core::hold::Hold;
+use tombola_core::escrow::payout::{PayoutClock, WithdrawalState};
+use tombola_core::hold::{Delegation, Hold};
 use tombola_core::key::{AccountKey, RequestId};
-use tombola_core::message::{EscrowAnswer, HoldState, RequestHash};
+use tombola_core::message::{EscrowAnswer, HoldState, PayoutPolicy, Reference, RequestHash};
 
 /// Defines the tables, the rows in them, and how the two convert.
 macro_rules! tables {
@@ -89,6 +90,20 @@ tables! {
     Statements(StatementRow) "statements";
     /// Credits that wait to be folded, by account and place in the log.
     Credits(CreditRow) "credits";
+    /// Withdrawals, by number.
+    Withdrawals(WithdrawalRow) "withdrawals";
+    /// Withdrawals that are neither paid nor failed, by number.
+    PendingWithdrawals(()) "pending_withdrawals";
+    /// Withdrawals that are paid or failed, by when.
+    SettledWithdrawals(()) "settled_withdrawals";
+    /// Payout policies, by account.
+    Payouts(PayoutRow) "payouts";
+    /// How credits are divided, by payee's account.
+    Splits(SplitRow) "splits";
+    /// Signers other than the account itself, by account and key.
+    Signers(SignerRow) "signers";
+    /// Fees that the operator collected, by reference.
+    Collections(CollectionRow) "collections";
 }
 
 /// A type that is the row of a table.
@@ -112,7 +127,7 @@ macro_rules! record {
 }
 
 record!(Header, Header);
-record!(OpenHolds | Due | Ended, ());
+record!(OpenHolds | Due | Ended | PendingWithdrawals | SettledWithdrawals, ());
 record!(Totals, Totals);
 record!(AccountIds, u64);
 record!(HoldIds, HoldKey);
@@ -125,6 +140,11 @@ record!(Deposits, DepositRow);
 record!(Events, Event);
 record!(Statements, StatementRow);
 record!(Credits, CreditRow);
+record!(Withdrawals, WithdrawalRow);
+record!(Payouts, PayoutRow);
+record!(Splits, SplitRow);
+record!(Signers, SignerRow);
+record!(Collections, CollectionRow);
 
 /// Whose store this is. The first row written, and never changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -183,8 +203,16 @@ pub struct Totals {
     pub balances: i128,
     /// What open holds set aside and have not paid.
     pub held: i128,
-    /// What the escrow kept of winners.
+    /// What the escrow kept of winners and payouts and did not collect.
     pub fees: i128,
+    /// What left balances to be paid out and is not settled.
+    pub pending: i128,
+    /// Money paid out.
+    pub withdrawn: i128,
+    /// What the escrow ever kept of payouts; it is a part of the fees.
+    pub payout_fees: i128,
+    /// Fees that the operator ever collected.
+    pub collected: i128,
     /// Claims that paid something.
     pub claims: u64,
     /// Winners paid.
@@ -207,30 +235,54 @@ impl Totals {
         balances: 0,
         held: 0,
         fees: 0,
+        pending: 0,
+        withdrawn: 0,
+        payout_fees: 0,
+        collected: 0,
         claims: 0,
         winners: 0,
     };
 
-    /// Whether deposits = balances + held + fees.
+    /// Whether deposits = balances + held + fees + pending + withdrawn. Spec: G-04.
     #[must_use]
     pub fn is_conserved(&self) -> bool {
-        let inside = self
-            .balances
-            .checked_add(self.held)
-            .and_then(|sum| sum.checked_add(self.fees));
-        inside == Some(self.deposits)
+        let places = [self.held, self.fees, self.pending, self.withdrawn];
+        let sum = places
+            .iter()
+            .try_fold(self.balances, |sum, place| sum.checked_add(*place));
+        sum == Some(self.deposits)
+    }
+
+    /// What the escrow ever kept of winners.
+    #[must_use]
+    pub const fn winner_fees(&self) -> i128 {
+        self.fees
+            .saturating_add(self.collected)
+            .saturating_sub(self.payout_fees)
     }
 
     /// Moves money into or out of one place.
     pub(crate) fn post(&mut self, posting: &Posting) {
         let delta = posting.delta;
         match posting.place {
-            // What came in is what outside is short of.
-            Place::Outside => add(&mut self.deposits, 0i128.saturating_sub(delta)),
+            // What came in is what outside is short of; what goes there was paid out.
+            Place::Outside if delta < 0 => add(&mut self.deposits, 0i128.saturating_sub(delta)),
+            Place::Outside => add(&mut self.withdrawn, delta),
             Place::Fees => add(&mut self.fees, delta),
             Place::Account(_) | Place::Credit(_) => add(&mut self.balances, delta),
             Place::Hold(_) => add(&mut self.held, delta),
+            Place::Withdrawal(_) => add(&mut self.pending, delta),
         }
+    }
+
+    /// Counts what was kept of a payout.
+    pub(crate) fn count_payout_fee(&mut self, fee: Amount) {
+        add(&mut self.payout_fees, i128::from(fee.0));
+    }
+
+    /// Counts fees that were collected.
+    pub(crate) fn count_collected(&mut self, amount: Amount) {
+        add(&mut self.collected, i128::from(amount.0));
     }
 
     /// Adds what another writer's events add up to.
@@ -245,6 +297,10 @@ impl Totals {
         add(&mut self.balances, other.balances);
         add(&mut self.held, other.held);
         add(&mut self.fees, other.fees);
+        add(&mut self.pending, other.pending);
+        add(&mut self.withdrawn, other.withdrawn);
+        add(&mut self.payout_fees, other.payout_fees);
+        add(&mut self.collected, other.collected);
     }
 
     /// Goes to the end of a log that this event was appended to.
@@ -275,6 +331,11 @@ fn add(sum: &mut i128, delta: i128) {
     *sum = after.unwrap_or(*sum);
 }
 
+/// The number of the withdrawal that an event asked for.
+pub(crate) fn withdrawal_number(place: LogPlace) -> u64 {
+    (u64::from(place.writer) << ACCOUNT_BITS) | place.height
+}
+
 /// Low bits of an account's row number that count; the writer's number is above them.
 const ACCOUNT_BITS: u32 = 40;
 /// Writers of one ledger, dead ones included: their numbers are below this.
@@ -289,16 +350,29 @@ pub struct AccountRow {
     pub balance: Amount,
     /// What its open holds set aside and have not paid.
     pub held: Amount,
-    /// All that ever came in: deposits, transfers, redemptions.
+    /// What its withdrawals that are not settled set aside.
+    pub pending: Amount,
+    /// All that ever came in: deposits, transfers, redemptions, shares, collected fees.
     pub credits: u128,
-    /// All that ever went out: transfers, charges.
+    /// All that ever went out: transfers, charges, paid withdrawals.
     pub debits: u128,
     /// How many of its holds are open.
     pub open_holds: u32,
+    /// How many other keys have holds or delegations of it.
+    pub signers: u32,
     /// Serial of its next hold.
     pub serial: u64,
     /// Entries of its statement.
     pub entries: u64,
+}
+
+impl AccountRow {
+    /// All that is the account's: what it can spend and what is set aside.
+    #[must_use]
+    pub fn owned(&self) -> Option<u128> {
+        let sum = u128::from(self.balance.0).checked_add(u128::from(self.held.0))?;
+        sum.checked_add(u128::from(self.pending.0))
+    }
 }
 
 /// A hold.
@@ -369,6 +443,17 @@ pub struct StatementRow {
     pub place: LogPlace,
     /// Balance after it.
     pub balance: Amount,
+    /// Which part the account had in it.
+    pub side: Side,
+}
+
+/// Which part an account had in an event; one that is its own payee's share can have both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Side {
+    /// It was changed by its own or by an operator's doing.
+    Own,
+    /// It was credited.
+    Credited,
 }
 
 /// Money that came to an account and is not in its row yet: appended by any writer without touching that row.
@@ -376,6 +461,80 @@ pub struct StatementRow {
 pub struct CreditRow {
     /// How much; zero where only the statement is to show the event.
     pub amount: Amount,
+}
+
+/// A withdrawal.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct WithdrawalRow {
+    /// Row of the account.
+    pub account: u64,
+    /// What left the balance.
+    pub amount: Amount,
+    /// What of it the escrow keeps when it is paid; fixed when it was asked for.
+    pub fee: Amount,
+    /// What is set aside now: the amount while it is pending, nothing afterwards.
+    pub left: Amount,
+    /// Where to.
+    pub destination: Reference,
+    /// The owner's; empty for an automatic payout.
+    pub reference: Reference,
+    /// When it left the balance.
+    pub asked_at: Timestamp,
+    /// Where it is in its life.
+    pub state: WithdrawalState,
+    /// The operator's reference of its end; empty before.
+    pub settled_by: Reference,
+    /// When it ended; 0 before.
+    pub settled_at: Timestamp,
+}
+
+/// When an account's balance is paid out by itself. It stays when a policy ends, so that its versions never start anew.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PayoutRow {
+    /// The policy in force.
+    pub policy: Option<PayoutPolicy>,
+    /// Since when it waits.
+    pub clock: PayoutClock,
+}
+
+/// How a payee's credits are divided. It stays when a split ends, so that its versions never start anew.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SplitRow {
+    /// In order.
+    pub shares: Vec<ShareRow>,
+}
+
+/// One share of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ShareRow {
+    /// Whose.
+    pub account: AccountKey,
+    /// Its row.
+    pub row: u64,
+    /// Millionths of each credit.
+    pub ppm: u32,
+}
+
+/// What a signer has promised for an account. It stays, or an old delegation would be good again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SignerRow {
+    /// The last delegation; none where the account itself opened holds for this signer.
+    pub delegation: Option<Delegation>,
+    /// Sum over all holds of this account and signer of (open ? cap : paid).
+    pub committed: u128,
+}
+
+/// Fees that the operator moved to an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct CollectionRow {
+    /// To whom.
+    pub account: AccountKey,
+    /// How much.
+    pub amount: Amount,
+    /// Ledger time.
+    pub at: Timestamp,
+    /// The event.
+    pub place: LogPlace,
 }
 
 #[cfg(test)]

@@ -7,16 +7,18 @@
 mod error;
 mod file;
 mod money;
+mod store;
 
 pub use error::ConfigError;
-pub use file::ConfigFile;
+pub use file::{ConfigFile, Section};
 pub use money::{Money, ParseBytesError, parse_bytes};
+pub use store::{DatabaseUrl, ParseDatabaseUrlError, StoreConfig};
 
 use error::check_range;
 use file::config;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use tombola_core::amount::{Amount, Asset, HOUR_MS};
+use tombola_core::amount::{Amount, Asset, DAY_MS, HOUR_MS, MINUTE_MS};
 use tombola_core::hold::Fee;
 use tombola_core::limits::{
     BOOK_LENGTH_DEFAULT, BOOK_LENGTH_MAX, HOLD_LIFE_DEFAULT_MS, HOLD_LIFE_MAX_MS, JUMP_DEFAULT, OPENS_PER_SECOND_MAX,
@@ -30,6 +32,10 @@ pub const CONFIG_FILE: &str = "config.toml";
 const PPM_WHOLE: u64 = 1_000_000;
 /// Most units a payee may deliver ahead of payment: at the default price this is one dollar.
 const CREDIT_UNITS_MAX: u64 = 10_000;
+/// Long enough for an escrow to be restarted or updated while a purchase waits.
+const ESCROW_PATIENCE_DEFAULT_MS: u64 = 5 * MINUTE_MS;
+/// Nobody waits longer than a day for one purchase.
+const ESCROW_PATIENCE_MAX_MS: u64 = DAY_MS;
 /// Longest name of an escrow.
 const NAME_BYTES_MAX: u64 = 64;
 
@@ -54,6 +60,13 @@ config! {
         cap_min: Money = Money::literal("0.001");
         /// Witness file, by which a store that lost its end is noticed. Unset: HOME/witness; better another disk or machine.
         witness: Option<PathBuf> = None;
+        /// Fee of each withdrawal and automatic payout, out of what is withdrawn.
+        payout_fee: Money = Money::literal("0");
+        /// Smallest withdrawal.
+        payout_min: Money = Money::literal("0.01");
+        section
+        /// Where the ledger is: a file in this directory, or a database that several escrow processes share.
+        store: StoreConfig;
     }
 }
 
@@ -68,6 +81,10 @@ pub struct EscrowTerms {
     pub face_value_min: Amount,
     /// Smallest cap of a hold.
     pub cap_min: Amount,
+    /// Fee of each withdrawal.
+    pub payout_fee: Amount,
+    /// Smallest withdrawal.
+    pub payout_min: Amount,
 }
 
 impl EscrowConfig {
@@ -80,6 +97,7 @@ impl EscrowConfig {
         let name_bytes = u64::try_from(self.name.len()).unwrap_or(u64::MAX);
         check_range("name", name_bytes, 1, NAME_BYTES_MAX)?;
         check_range("fee_ppm", self.fee_ppm.into(), 0, PPM_WHOLE)?;
+        self.store.check()?;
         Ok(EscrowTerms {
             asset,
             fee: Fee {
@@ -88,6 +106,8 @@ impl EscrowConfig {
             },
             face_value_min: self.face_value_min.positive("face_value_min", asset)?,
             cap_min: self.cap_min.positive("cap_min", asset)?,
+            payout_fee: self.payout_fee.amount("payout_fee", asset)?,
+            payout_min: self.payout_min.amount("payout_min", asset)?,
         })
     }
 }
@@ -231,6 +251,8 @@ config! {
         hold_life_ms: u64 = HOLD_LIFE_DEFAULT_MS;
         /// Time from the expiry of a new hold to the end of redeeming, in milliseconds.
         redeem_window_ms: u64 = REDEEM_WINDOW_DEFAULT_MS;
+        /// How long a purchase that needs a top-up waits for an escrow that is away, in milliseconds.
+        escrow_patience_ms: u64 = ESCROW_PATIENCE_DEFAULT_MS;
     }
 }
 
@@ -247,6 +269,8 @@ pub struct PayerTerms {
     pub hold_life_ms: u64,
     /// Time from its expiry to the end of redeeming.
     pub redeem_window_ms: u64,
+    /// How long a purchase that needs a top-up waits for an escrow that is away.
+    pub escrow_patience_ms: u64,
 }
 
 impl PayerConfig {
@@ -262,6 +286,7 @@ impl PayerConfig {
         // Both together are what the escrow promises for.
         let longest = HOLD_LIFE_MAX_MS.saturating_sub(self.redeem_window_ms);
         check_range("hold_life_ms", self.hold_life_ms, HOUR_MS.min(longest), longest)?;
+        check_range("escrow_patience_ms", self.escrow_patience_ms, 0, ESCROW_PATIENCE_MAX_MS)?;
         let window_value = self.window_value.as_ref();
         Ok(PayerTerms {
             asset,
@@ -274,6 +299,7 @@ impl PayerConfig {
             },
             hold_life_ms: self.hold_life_ms,
             redeem_window_ms: self.redeem_window_ms,
+            escrow_patience_ms: self.escrow_patience_ms,
         })
     }
 }

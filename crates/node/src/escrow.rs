@@ -14,7 +14,7 @@
 //!     listen: config.listen,
 //!     terms: config.terms()?,
 //!     name: config.name,
-//!     store: PathBuf::from("escrow.redb"),
+//!     store: PathBuf::from("escrow.redb").into(),
 //!     witness: WitnessOptions::at("/mnt/other-disk/escrow.witness"),
 //! };
 //! let escrow = Escrow::serve(options).await?;
@@ -39,22 +39,26 @@ mod books;
 mod budget;
 mod cores;
 mod extract;
+mod place;
 mod recovery;
 mod serve;
 mod shared;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 mod witness;
 mod writer;
 
 pub use backup::{BackupError, BackupReport, OverNewer, restore};
-pub use books::{AccountSummary, EscrowBooks, EscrowTotals};
+pub use books::{AccountSummary, EscrowBooks, EscrowTotals, WriterSummary};
+pub use place::{CLOCK_APART_MAX_MS, DatabasePlace, StorePlace};
 
 pub use extract::ExtractReport;
 pub use witness::{Consent, WitnessError, WitnessOptions};
 
 use crate::clock;
 use crate::config;
+use place::check_clock;
 use recovery::{Witnessing, take_up};
 use serve::serve_connection;
 use shared::Shared;
@@ -62,6 +66,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -77,7 +82,7 @@ use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::store::StoreFault;
 use tombola_net::{Address, ClientKey, Endpoint, NetError};
 use tombola_store::block_on::block_on;
-use tombola_store::redb_store::RedbStore;
+use tombola_store::escrow_store::EscrowStore;
 
 /// How long a shutdown waits for what has begun, and then for the last goodbye.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,8 +98,8 @@ pub struct EscrowOptions {
     pub terms: config::EscrowTerms,
     /// A name for people.
     pub name: String,
-    /// Its store file; made if it is not there.
-    pub store: PathBuf,
+    /// Where its ledger is.
+    pub store: StorePlace,
     /// Its witness: a small file that knows how far the ledger came. Better not on the disk of the store.
     pub witness: WitnessOptions,
 }
@@ -109,9 +114,9 @@ impl EscrowOptions {
             fee: self.terms.fee,
             face_value_min: self.terms.face_value_min,
             cap_min: self.terms.cap_min,
-            writer: WRITER,
-            payout_fee: Amount::ZERO,
-            payout_min: Amount::ZERO,
+            writer: self.store.writer(),
+            payout_fee: self.terms.payout_fee,
+            payout_min: self.terms.payout_min,
             epoch: 0,
         })
     }
@@ -172,8 +177,7 @@ impl Escrow {
     /// [`EscrowNodeError`] if name, store or socket cannot be used.
     pub async fn serve(options: EscrowOptions) -> Result<Self, EscrowNodeError> {
         let rules = options.rules()?;
-        let (path, config) = (options.store.clone(), rules.clone());
-        let mut ledger = blocking(move || open_ledger(path, config)).await??;
+        let mut ledger = open_ledger(&options.store, rules.clone()).await?;
         let keeper = take_up(&mut ledger, rules.writer, &options.witness, &options.key).await?;
         let endpoint = Endpoint::server(options.listen, &options.key, ClientKey::Required)?;
         let bound = endpoint.local_addr()?;
@@ -227,7 +231,7 @@ impl Escrow {
     /// [`EscrowNodeError::Ledger`] if the store cannot be read.
     pub async fn account(&self, account: &AccountKey) -> Result<Option<AccountSummary>, EscrowNodeError> {
         let (store, account) = (self.shared.store.clone(), *account);
-        Ok(blocking(move || books::account(&store, &account)).await??)
+        Ok(blocking(move || block_on(books::account(&store, &account))).await??)
     }
 
     /// Accounts in the order in which they came, from a row on, at most `limit`; and the row of the next page.
@@ -240,7 +244,7 @@ impl Escrow {
         limit: usize,
     ) -> Result<(Vec<AccountSummary>, Option<u64>), EscrowNodeError> {
         let store = self.shared.store.clone();
-        Ok(blocking(move || books::accounts(&store, from, limit)).await??)
+        Ok(blocking(move || block_on(books::accounts(&store, from, limit))).await??)
     }
 
     /// Replays the whole log and draws every claimed ticket again, beside the running node.
@@ -249,7 +253,26 @@ impl Escrow {
     /// [`EscrowNodeError::Ledger`] if the store cannot be read; what does not agree is in the report.
     pub async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
         let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
-        Ok(blocking(move || books::audit(&store, &config)).await??)
+        Ok(blocking(move || block_on(books::audit(&store, &config))).await??)
+    }
+
+    /// Every writer that the ledger ever had.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
+    pub async fn writers(&self) -> Result<Vec<WriterSummary>, EscrowNodeError> {
+        let store = self.shared.store.clone();
+        let own = self.shared.config.writer;
+        Ok(blocking(move || block_on(books::writers(&store, own))).await??)
+    }
+
+    /// Declares another writer dead, so that expiry waits for it no more. It cannot be started again.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] with [`LedgerFault::WriterAlive`] or [`LedgerFault::WriterUnknown`], or with a
+    /// conflict where it showed a sign of life just now; `busy` or `unavailable`.
+    pub async fn remove_writer(&self, writer: u32) -> Result<(), EscrowNodeError> {
+        Ok(self.shared.remove_writer(writer).await??)
     }
 
     /// Copies the ledger as it is at this moment into a new file, beside the running node.
@@ -265,7 +288,12 @@ impl Escrow {
     ///
     /// # Errors
     /// [`EscrowNodeError::Backup`], [`EscrowNodeError::Extract`].
-    pub async fn extract(&self, writer: u32, heights: (u64, u64), path: PathBuf) -> Result<ExtractReport, EscrowNodeError> {
+    pub async fn extract(
+        &self,
+        writer: u32,
+        heights: (u64, u64),
+        path: PathBuf,
+    ) -> Result<ExtractReport, EscrowNodeError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || block_on(extract::write(&shared.store, &shared.key, writer, heights, &path))).await?
     }
@@ -289,7 +317,7 @@ impl Escrow {
     /// [`EscrowNodeError::Ledger`] if the store cannot be read.
     pub async fn status(&self) -> Result<EscrowStatus, EscrowNodeError> {
         let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
-        let totals = blocking(move || books::totals(&store, &config)).await??;
+        let totals = blocking(move || block_on(books::totals(&store, &config))).await??;
         let counters = &self.shared.counters;
         Ok(EscrowStatus {
             totals,
@@ -339,9 +367,17 @@ async fn accept(shared: Arc<Shared>, endpoint: Endpoint, beginning: mpsc::Sender
     }
 }
 
-fn open_ledger(path: PathBuf, config: rules::EscrowConfig) -> Result<Ledger<RedbStore>, LedgerFault> {
-    let store = RedbStore::open(path)?;
-    block_on(Ledger::open(store, config, clock::now()))
+/// Opens the ledger, away from the async threads where the store is a file.
+async fn open_ledger(place: &StorePlace, config: rules::EscrowConfig) -> Result<Ledger<EscrowStore>, EscrowNodeError> {
+    let place = place.clone();
+    let opening = async move {
+        let store = place.open().await?;
+        check_clock(&store).await?;
+        Ledger::open(store, config, clock::now()).await
+    };
+    let runtime = Handle::current();
+    // Opening a database spawns on the runtime.
+    Ok(blocking(move || runtime.block_on(opening)).await??)
 }
 
 fn deposit_command(account: &AccountKey, amount: Amount, reference: &Reference) -> Result<Command, Reject> {
@@ -367,9 +403,15 @@ fn deposited(outcomes: Vec<Outcome>, reference: &Reference) -> Result<Deposited,
             height: place.height,
         }),
         Some(Outcome::Rejected(reject)) => Err(reject.into()),
-        Some(Outcome::Expired { .. } | Outcome::Folded { .. } | Outcome::Answer(_)) | None => {
-            Err(Reject::of(Code::Unavailable).into())
-        }
+        Some(
+            Outcome::Expired { .. }
+            | Outcome::Settled { .. }
+            | Outcome::FeesCollected { .. }
+            | Outcome::PaidOut { .. }
+            | Outcome::Folded { .. }
+            | Outcome::Answer(_),
+        )
+        | None => Err(Reject::of(Code::Unavailable).into()),
     }
 }
 
@@ -412,6 +454,3 @@ impl From<StoreFault> for EscrowNodeError {
         Self::Ledger(fault.into())
     }
 }
-
-/// The number of this writer: an embedded store has one.
-const WRITER: u32 = 0;

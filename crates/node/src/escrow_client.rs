@@ -89,7 +89,8 @@ impl EscrowClient {
     /// Whether a connection stands.
     pub(crate) async fn is_connected(&self) -> bool {
         let slot = self.connection.lock().await;
-        slot.as_ref().is_some_and(|connection| connection.close_reason().is_none())
+        slot.as_ref()
+            .is_some_and(|connection| connection.close_reason().is_none())
     }
 
     async fn connect(&self) -> Result<Connection, EscrowError> {

@@ -1,9 +1,9 @@
 //! A role's home directory: its files, its lock, and writing a file so that a crash leaves the old or the new one.
 
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file that a running process keeps locked.
@@ -131,13 +131,22 @@ pub enum Existing {
 /// # Errors
 /// What the system said; of kind `AlreadyExists` where an existing file was to be kept.
 pub fn write_file(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> io::Result<()> {
+    write_file_by(path, existing, |unfinished| write_new(unfinished, bytes, mode))
+}
+
+/// As [`write_file`], where something else writes the file, whole and durable, under the name that it is given.
+pub(crate) fn write_file_by(
+    path: &Path,
+    existing: Existing,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let mut unfinished = name.to_os_string();
     unfinished.push(format!(".{}.new", std::process::id()));
     let unfinished = directory.join(unfinished);
-    let written = write_new(&unfinished, bytes, mode).and_then(|()| match existing {
+    let written = write(&unfinished).and_then(|()| match existing {
         Existing::Replace => std::fs::rename(&unfinished, path),
         // Unlike a rename, a link never replaces.
         Existing::Keep => std::fs::hard_link(&unfinished, path),
@@ -156,6 +165,24 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32, existing: Existing) -> i
     File::open(directory)?.sync_all()
 }
 
+/// Opens a file for reading and writing that is its owner's alone, whatever the umask and whoever made it; makes it,
+/// empty, if it is not there.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    // What is in it stays.
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path)?;
+    make_private(&file)?;
+    Ok(file)
+}
+
+fn make_private(file: &File) -> io::Result<()> {
+    if file.metadata()?.mode() & 0o777 == 0o600 {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = match OpenOptions::new().write(true).create_new(true).mode(mode).open(path) {
         // A process of the same pid crashed here before; its part of a file is worth nothing.
@@ -165,6 +192,8 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         }
         opened => opened?,
     };
+    // A umask takes bits away at most; what is left then could not even be read by its owner.
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -223,7 +252,6 @@ impl HomeError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_home_is_for_its_owner_only() {
@@ -267,6 +295,19 @@ mod tests {
         let _lock = home.lock().unwrap();
         let text = std::fs::read_to_string(home.file(LOCK_FILE)).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_private_file_is_made_so_and_one_that_was_open_to_others_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        drop(private_file(&path).unwrap());
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        std::fs::write(&path, b"rows").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        drop(private_file(&path).unwrap());
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read(&path).unwrap(), b"rows");
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Loopback {
             listen: options.escrow.listen,
             terms: options.escrow.terms()?,
             name: options.escrow.name.clone(),
-            store: file("escrow", "escrow.redb")?,
+            store: file("escrow", "escrow.redb")?.into(),
             witness: WitnessOptions::at(file("escrow", "witness")?),
         })
         .await?;

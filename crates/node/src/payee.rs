@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod backup;
 mod catalog;
 mod delivery;
 mod redeemer;
@@ -33,12 +34,14 @@ mod shared;
 mod store;
 mod stream;
 
+pub use backup::Backup;
 pub use catalog::{Catalog, Content, FileCatalog, MemoryCatalog, Source};
 
 use crate::clock;
 use crate::config;
 use crate::disk::StoreError;
 use crate::escrow_client::{EscrowClient, EscrowError};
+use crate::home::private_file;
 use redeemer::Redeemer;
 use shared::Shared;
 use std::net::SocketAddr;
@@ -48,7 +51,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::PayeeStore;
 use tokio::task::JoinHandle;
-use tombola_core::amount::Amount;
+use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::claim::Refusal;
 use tombola_core::key::{SecretKey, Signed};
 use tombola_core::payee::{self as rules, Exposure, Health};
@@ -274,6 +277,7 @@ fn open(
     catalog: Arc<dyn Catalog>,
 ) -> Result<Arc<Shared>, PayeeError> {
     let now = clock::now();
+    private_file(path).map_err(|error| backup::file_error(path, error.kind()))?;
     let (store, loaded) = PayeeStore::open(path, now)?;
     let terms = rules::PayeeTerms {
         payee: key.account(),
@@ -347,6 +351,28 @@ pub enum PayeeError {
     /// Its escrow.
     #[error(transparent)]
     Escrow(#[from] EscrowError),
+    /// A file could not be read or written.
+    #[error("{}: {kind}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
+    /// Only what a backup wrote is restored: a store that was copied does not know that it is old.
+    #[error("{} is not a backup of a payee's store", path.display())]
+    NotABackup {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A store is there, and what it knows since the backup would be lost.
+    #[error("{} is there already and may be newer than the backup, which was made at {} ms", path.display(), backup_at.0)]
+    StoreExists {
+        /// The store.
+        path: PathBuf,
+        /// When the backup was made.
+        backup_at: Timestamp,
+    },
     /// A row or limit that the rules refuse.
     #[error(transparent)]
     Rules(#[from] Reject),

@@ -119,6 +119,13 @@ pub enum PayerEvent {
         /// How many there are.
         size: u64,
     },
+    /// The hold needs a top-up and the escrow is away: it is asked again, and the purchase goes on when it answers.
+    EscrowAway {
+        /// How long it was waited for, in milliseconds.
+        waited_ms: u64,
+        /// How long it is waited for at most, in milliseconds.
+        patience_ms: u64,
+    },
     /// The payee went away; the purchase goes on when it is back.
     Reconnecting {
         /// Which try.
@@ -132,6 +139,10 @@ impl Payer {
     /// # Errors
     /// [`PayerError`] if the store or a socket is not usable.
     pub fn connect(options: PayerOptions) -> Result<Self, PayerError> {
+        crate::home::private_file(&options.store).map_err(|error| PayerError::File {
+            path: options.store.clone(),
+            kind: error.kind(),
+        })?;
         let store = PayerStore::open(&options.store, clock::now())?;
         let escrow = EscrowClient::new(options.escrow, &options.key)?;
         let inner = Inner {

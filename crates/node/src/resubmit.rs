@@ -51,7 +51,10 @@ impl Resubmitting {
         self.again_at = None;
         if phase == Phase::Recovering {
             let outcome = resubmit(client, &evidence()).await?;
-            tracing::warn!(?outcome, "the escrow lost the end of its ledger: it was shown what we have");
+            tracing::warn!(
+                ?outcome,
+                "the escrow lost the end of its ledger: it was shown what we have"
+            );
             self.again_at = (outcome.early > 0).then(|| Instant::now() + AGAIN_AFTER);
         }
         self.asked = connections;

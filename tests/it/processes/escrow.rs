@@ -1,6 +1,6 @@
 //! An escrow that is killed.
 
-use super::{PRICE, SURE, UNIT, at_each, buy_over, connect};
+use super::{PRICE, SURE, UNIT, at_each, buy_over, connect, connect_with};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,8 @@ use tombola_core::key::{BookId, SecretKey, Signed};
 use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, HoldRequest};
 use tombola_core::odds::Threshold;
 use tombola_net::Address;
-use tombola_node::escrow_client::EscrowClient;
+use tombola_node::escrow_client::{EscrowClient, EscrowError};
+use tombola_node::payer::{PayerError, PayerEvent};
 use tombola_tests::process::{Node, Offer, Signal, Town, atoms, number, ok};
 
 const FACE: Amount = Amount(PRICE);
@@ -79,7 +80,7 @@ fn claim(hold: &Hold, payee: u8, n: u16) -> Claim {
     }
 }
 
-async fn redeem(client: &EscrowClient, claim: Claim) -> Result<ClaimAnswer, tombola_node::escrow_client::EscrowError> {
+async fn redeem(client: &EscrowClient, claim: Claim) -> Result<ClaimAnswer, EscrowError> {
     let claims = List::new(vec![claim]).unwrap();
     let batch = ClaimBatch {
         escrow: client.address().key,
@@ -243,6 +244,54 @@ fn kill_during_a_download(moment: u64) {
     assert_eq!(town.ask("escrow", "audit", "escrow")["conserved"], true);
     let escrow: Node = escrow.unwrap();
     assert_eq!(escrow.end(Signal::TERM), 0);
+}
+
+/// Spec: W-01. The hold runs dry while the escrow is away: the purchase waits, and goes on by itself.
+#[test]
+fn a_purchase_waits_for_an_escrow_that_it_needs_and_not_for_ever() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let town = Town::new();
+    let escrow = Mutex::new(Some(town.escrow()));
+    let (socket, units) = (escrow.lock().unwrap().as_ref().unwrap().socket(), 200);
+    let content = town.file("song", units * UNIT, 1);
+    let node = town.payee("payee", escrow.lock().unwrap().as_ref().unwrap(), SURE);
+    town.payer("payer", escrow.lock().unwrap().as_ref().unwrap(), "10");
+    let (url, output) = (format!("{}/song", node.address()).parse().unwrap(), town.path("song"));
+    let buy = |patience_ms, on_event: &(dyn Fn(PayerEvent) + Send + Sync)| {
+        let payer = connect_with(&town, escrow.lock().unwrap().as_ref().unwrap(), |terms| {
+            terms.escrow_patience_ms = patience_ms;
+        });
+        let done = runtime.block_on(async {
+            let order = payer.plan_get(&url, Some(super::CEILING), &output).await.unwrap();
+            payer.get(&order, on_event).await
+        });
+        runtime.block_on(payer.shutdown());
+        done
+    };
+    let kill = |event: PayerEvent| {
+        if matches!(event, PayerEvent::Acknowledged { tickets } if tickets >= 5) {
+            drop(escrow.lock().unwrap().take());
+        }
+    };
+    let given_up = buy(1, &kill);
+    assert!(
+        matches!(given_up, Err(PayerError::Escrow(EscrowError::Away(_)))),
+        "{given_up:?}"
+    );
+    *escrow.lock().unwrap() = Some(town.run_escrow(&socket));
+    let waits = AtomicU64::new(0);
+    let done = buy(300_000, &|event| match event {
+        PayerEvent::EscrowAway { .. } if waits.fetch_add(1, Ordering::Relaxed) == 0 => {
+            *escrow.lock().unwrap() = Some(town.run_escrow(&socket));
+        }
+        event if waits.load(Ordering::Relaxed) == 0 => kill(event),
+        _ => {}
+    });
+    println!("{} waits; {done:?}", waits.load(Ordering::Relaxed));
+    assert!(waits.into_inner() > 0, "it had to wait");
+    assert_eq!((done.is_ok(), std::fs::read(&output).unwrap()), (true, content));
+    assert_eq!(node.end(Signal::TERM), 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What an operator does for the day when a disk is lost, and on that day.
 
-use super::{ROLE, Request, STORE_FILE, operate, options};
+use super::books::Request;
+use super::{ROLE, operate, options};
 use crate::exit::Failure;
 use crate::local::{HomeArg, lock_unanswered};
 use crate::output::{Output, fields};
@@ -73,10 +74,24 @@ pub(super) async fn run(home: &HomeArg, command: Custody, output: Output) -> Res
             output.result(&report, || fields(&report));
         }
         Custody::Restore { file, over_newer } => {
-            let report = put_back(home, file, if over_newer { OverNewer::Replace } else { OverNewer::Refuse }).await?;
+            let report = put_back(
+                home,
+                file,
+                if over_newer {
+                    OverNewer::Replace
+                } else {
+                    OverNewer::Refuse
+                },
+            )
+            .await?;
             output.result(&report, || fields(&report));
         }
-        Custody::Log { output: file, writer, from, to } => {
+        Custody::Log {
+            output: file,
+            writer,
+            from,
+            to,
+        } => {
             let file = std::path::absolute(file)?;
             let request = Request::Extract { writer, from, to, file };
             let report = operate(home, &request).await?;
@@ -94,8 +109,7 @@ async fn put_back(arg: &HomeArg, file: PathBuf, over_newer: OverNewer) -> Result
     let home = arg.open(ROLE)?;
     let _lock = lock_unanswered(&home)?;
     let (options, _) = options(&home)?;
-    let (store, escrow) = (home.file(STORE_FILE), options.key.account());
-    let report = restore(&file, &store, &escrow, over_newer).await;
+    let report = restore(&file, &options.store, &options.key.account(), over_newer).await;
     let report = report.map_err(|error| Failure::backup(&error))?;
     Ok(json!(report))
 }

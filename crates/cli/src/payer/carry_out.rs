@@ -207,6 +207,9 @@ fn event_json(event: PayerEvent, asset: Asset) -> Value {
         PayerEvent::ToppedUp { cap } => json!({ "event": "topped_up", "cap": show(cap) }),
         PayerEvent::Acknowledged { tickets } => json!({ "event": "acknowledged", "tickets": tickets }),
         PayerEvent::Received { bytes, size } => json!({ "event": "received", "bytes": bytes, "size": size }),
+        PayerEvent::EscrowAway { waited_ms, patience_ms } => {
+            json!({ "event": "escrow_away", "waited_ms": waited_ms, "patience_ms": patience_ms })
+        }
         PayerEvent::Reconnecting { attempt } => json!({ "event": "reconnecting", "attempt": attempt }),
         _ => json!({ "event": "other" }),
     }

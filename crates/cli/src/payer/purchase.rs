@@ -2,13 +2,14 @@
 
 use super::Node;
 use super::carry_out::Request;
-use crate::exit::{CEILING, Failure, NOT_CONFIRMED};
+use crate::exit::{CEILING, ESCROW_AWAY, Failure, NOT_CONFIRMED};
 use crate::local::{HomeArg, Stop, quoted};
 use crate::output::{Output, number, text};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tombola_core::payee::TIP_SERVICE;
 use tombola_net::Address;
 use tombola_node::config::Money;
@@ -80,7 +81,7 @@ async fn buy(node: &Node, home: &HomeArg, get: &GetArgs, file: PathBuf, output: 
     let done = pay(node, home, request, number(&plan, "size"))
         .await
         .map_err(|failure| match failure.error.code.as_str() {
-            CEILING | INTERRUPTED => failure.next(again()),
+            CEILING | ESCROW_AWAY | INTERRUPTED => failure.next(again()),
             _ => failure,
         })?;
     output.result(&joined(&done, &plan), || {
@@ -150,20 +151,41 @@ fn interrupted(node: &Node, home: &HomeArg) -> Failure {
 /// Carries a purchase out, showing how far it is; Ctrl-C cuts it, and what was paid for is kept.
 async fn pay(node: &Node, home: &HomeArg, request: Request, size: u64) -> Result<Value, Failure> {
     let bar = progress_bar(size);
+    let is_waiting = AtomicBool::new(false);
     let on_progress = |progress: &Value| match text(progress, "event") {
         "received" => {
             bar.set_length(number(progress, "size"));
             bar.set_position(number(progress, "bytes"));
         }
-        "acknowledged" => bar.set_message(format!("{} tickets", number(progress, "tickets"))),
+        "acknowledged" => {
+            is_waiting.store(false, Ordering::Relaxed);
+            bar.set_message(format!("{} tickets", number(progress, "tickets")));
+        }
         "topped_up" => bar.println(format!("hold topped up to {}", text(progress, "cap"))),
+        "escrow_away" => {
+            is_waiting.store(true, Ordering::Relaxed);
+            let seconds = |key| number(progress, key) / 1_000;
+            let (waited, patience) = (seconds("waited_ms"), seconds("patience_ms"));
+            // On standard error, also where no bar is drawn.
+            bar.suspend(|| {
+                eprintln!(
+                    "the escrow is away and the hold needs a top-up: waited {waited} s, will wait {patience} s in all; \
+                     Ctrl-C stops, and what has arrived is kept"
+                );
+            });
+        }
         "reconnecting" => bar.println("the payee went away: connecting again"),
         _ => {}
     };
     let mut stop = Stop::listen()?;
     let result = tokio::select! {
         result = node.request(request, &on_progress) => result,
-        () = stop.wait() => Err(interrupted(node, home)),
+        () = stop.wait() => Err(match (node, is_waiting.load(Ordering::Relaxed)) {
+            (Node::Alone(_), true) => {
+                Failure::new(ESCROW_AWAY, "stopped while the escrow is away; what has arrived is kept")
+            }
+            _ => interrupted(node, home),
+        }),
     };
     bar.finish_and_clear();
     result

@@ -33,6 +33,19 @@ pub struct OpenReady {
     signer: PublicKey,
 }
 
+/// A topped-up hold that passed the cheap checks; its signature is still to be verified.
+#[derive(Debug)]
+pub struct PresentCheck {
+    hold: Signed<Hold>,
+    is_known: bool,
+}
+
+/// A topped-up hold whose signature verifies.
+#[derive(Debug)]
+pub struct PresentReady {
+    hold: Signed<Hold>,
+}
+
 /// A book was opened.
 #[derive(Debug)]
 pub struct Opened {
@@ -82,6 +95,41 @@ impl Payee {
             reveal,
             known_signer: known.map(|account| account.signer),
         })
+    }
+
+    /// The cheap checks of a topped-up hold. Spec: P-06.
+    ///
+    /// # Errors
+    /// `hold_unknown`, `hold_released`.
+    pub fn begin_present(&mut self, hold: &Signed<Hold>, now: Timestamp) -> Result<PresentCheck, Reject> {
+        self.advance(now);
+        let account = self.live_hold(&hold.body.id())?;
+        Ok(PresentCheck {
+            hold: *hold,
+            is_known: account.row.hold == *hold,
+        })
+    }
+
+    /// Takes a topped-up hold that was verified. Spec: P-06.
+    ///
+    /// # Errors
+    /// `hold_unknown`, `hold_released`: it may have ended since the cheap checks.
+    pub fn finish_present(&mut self, ready: PresentReady, now: Timestamp) -> Result<(HoldRow, Amount), Reject> {
+        self.advance(now);
+        let account = self.live_hold(&ready.hold.body.id())?;
+        account.raise(&ready.hold);
+        let granted = account.grant();
+        let answer = (account.row, account.room());
+        self.granted.extend(granted);
+        Ok(answer)
+    }
+
+    fn live_hold(&mut self, id: &HoldId) -> Result<&mut HoldAccount, Reject> {
+        let account = self.holds.get_mut(id).ok_or(Reject::of(Code::HoldUnknown))?;
+        if account.row.release.is_some() {
+            return Err(Reject::of(Code::HoldReleased));
+        }
+        Ok(account)
     }
 
     fn check_hold_terms(&self, open: &OpenBook, now: Timestamp) -> Result<(), Reject> {
@@ -241,6 +289,19 @@ impl OpenCheck {
             reveal: self.reveal,
             signer,
         })
+    }
+}
+
+impl PresentCheck {
+    /// Verifies the escrow's signature, unless this very revision was verified before. Pure. Spec: P-06.
+    ///
+    /// # Errors
+    /// `bad_key`, `bad_signature`.
+    pub fn verify(self) -> Result<PresentReady, Reject> {
+        if !self.is_known {
+            self.hold.verify(&self.hold.body.terms.escrow.check()?)?;
+        }
+        Ok(PresentReady { hold: self.hold })
     }
 }
 

@@ -312,6 +312,35 @@ fn without_room_nothing_is_drawn_and_a_top_up_goes_on_by_itself() {
     assert_eq!(w.payee.exposure().liabilities, Amount(41 * FACE.0));
 }
 
+/// Spec: P-06. Between the checks of a top-up anything may happen, as no lock is held while its signature is verified.
+#[test]
+fn a_hold_released_while_its_top_up_is_verified_is_not_raised() {
+    let mut w = World::new();
+    let hold = w.hold(10 * FACE.0, |_| ());
+    drop(w.open(&hold, FACE.0, 3).1.close(Reject::of(Code::BookFinished)));
+    let (raised, id) = (Amount(20 * FACE.0), hold.body.id());
+    let raised = Hold {
+        revision: 1,
+        cap: raised,
+        ..hold.body
+    };
+    let forged = w
+        .payee
+        .begin_present(&Signed::new(raised, &SecretKey::from_seed(&[9; 32])), NOW);
+    assert_eq!(forged.unwrap().verify().unwrap_err().code, Code::BadSignature);
+    let check = w.payee.begin_present(&Signed::new(raised, &w.escrow), NOW).unwrap();
+    let ready = check.verify().unwrap();
+    w.payee.holds.get_mut(&id).unwrap().row.release = Some(Signed::new(
+        crate::hold::Release {
+            hold: id,
+            paid: Amount(0),
+        },
+        &SecretKey::from_seed(&[3; 32]),
+    ));
+    assert_eq!(w.payee.finish_present(ready, NOW).unwrap_err().code, Code::HoldReleased);
+    assert_eq!(w.payee.hold(&id).unwrap().hold.body.revision, 0);
+}
+
 #[test]
 fn many_books_never_win_more_than_the_hold_has() {
     let mut w = World::new();
@@ -512,6 +541,29 @@ fn a_payee_that_cannot_redeem_in_time_stops_selling() {
         .receive(&receipt(&w, &closing.winners.unwrap(), FACE.0), deadline)
         .unwrap();
     assert_eq!(w.payee.health(), Health::Selling);
+}
+
+/// Spec: B-15, R-12.
+#[test]
+fn a_restored_store_settles_by_a_receipt_from_after_its_backup() {
+    let mut w = World::new();
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let row = closed_winner(&mut w, &hold);
+    let mut later = receipt(&w, &row, 5 * FACE.0).body;
+    later.through += 2;
+    later.winners += 2;
+    assert_eq!(
+        w.payee.receive(&Signed::new(later, &w.escrow), NOW).unwrap_err().code,
+        Code::BadTerms,
+        "two more winners for the same money"
+    );
+    later.gross = Amount(later.gross.0 + 2 * FACE.0);
+    let settled = w.payee.receive(&Signed::new(later, &w.escrow), NOW).unwrap();
+    assert_eq!(
+        (settled.winners, settled.hold.paid),
+        (later.winners, Amount(5 * FACE.0))
+    );
+    assert_eq!(w.payee.exposure().unclaimed_books, 0);
 }
 
 #[test]

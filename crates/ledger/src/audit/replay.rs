@@ -1,20 +1,24 @@
 //! What the log alone says: balances, holds and books, rebuilt event by event without looking at any row.
 
+mod money;
 mod recovery;
 
-use super::Counts;
-use super::{AuditReport, FINDINGS_MAX, Finding};
+use super::{AuditReport, Counts, FINDINGS_MAX, Finding};
 use crate::decide::capture_postings;
 use crate::event::{Captured, Cause, Effect, Event, Place, Posting, ReadRow, moved};
 use crate::key::HoldKey;
 use crate::row::{AccountRow, BookRow, CreditRow, HoldRow, LogPlace, Totals};
+use money::Money;
 use std::collections::{HashMap, HashSet};
-use tombola_core::amount::Amount;
+use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::chain::Preimage;
 use tombola_core::claim::{Claim, Receipt};
+use tombola_core::codec::List;
+use tombola_core::escrow::delegation::Promise;
 use tombola_core::escrow::{BookRecord, EscrowConfig, HoldRecord, Verdict, judge, release};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, BookId, HoldId};
+use tombola_core::limits::ENDED_KEPT_MS;
 use tombola_core::message::{EscrowCommand, EscrowRequest, HoldState};
 
 /// A hold as the log says.
@@ -41,6 +45,9 @@ pub(super) struct Replay<'a> {
     books: HashMap<(HoldKey, BookId), BookRecord>,
     /// Credits that no event has folded yet.
     credits: HashMap<(u64, LogPlace), i128>,
+    /// When holds ended.
+    ended: HashMap<HoldKey, Timestamp>,
+    money: Money,
     findings: Vec<Finding>,
 }
 
@@ -57,6 +64,8 @@ impl<'a> Replay<'a> {
             holds: HashMap::new(),
             books: HashMap::new(),
             credits: HashMap::new(),
+            ended: HashMap::new(),
+            money: Money::default(),
             findings: Vec::new(),
         }
     }
@@ -68,7 +77,7 @@ impl<'a> Replay<'a> {
         let is_there = |row: u64| self.rows.contains(&row) || body.created.iter().any(|(_, made)| *made == row);
         let are_rows_there = body.postings.iter().all(|posting| match posting.place {
             Place::Account(row) | Place::Credit(row) => is_there(row),
-            Place::Outside | Place::Fees | Place::Hold(_) => true,
+            Place::Outside | Place::Fees | Place::Hold(_) | Place::Withdrawal(_) => true,
         });
         let are_credits_there = match &body.effect {
             Effect::Folded { account, credits } => credits
@@ -77,7 +86,14 @@ impl<'a> Replay<'a> {
             _ => true,
         };
         let are_reads_right = body.reads.iter().all(|read| version(&read.row) == read.version);
-        are_reads_right && are_rows_there && are_credits_there
+        let is_split_there = match &body.effect {
+            Effect::Captured(captured) => {
+                let payee = self.holds.get(&captured.hold).map(|hold| hold.payee);
+                payee.is_some_and(|payee| self.money.split_versions(payee) >= captured.split)
+            }
+            _ => true,
+        };
+        are_reads_right && are_rows_there && are_credits_there && is_split_there
     }
 
     /// Replays the next event of a writer's log.
@@ -105,6 +121,13 @@ impl<'a> Replay<'a> {
         }
         for posting in &event.body.postings {
             self.post(event, posting);
+        }
+        if let Effect::Ended { hold, signer, .. } = &event.body.effect
+            && let Some(known) = self.holds.get(hold)
+        {
+            let is_right = known.record.hold.terms.signer == *signer;
+            self.ended.insert(known.key, event.body.at);
+            self.check(is_right, Finding::Effect { height });
         }
         for read in &event.body.reads {
             let is_new =
@@ -171,6 +194,8 @@ impl<'a> Replay<'a> {
             (Effect::Opened { hold }, Cause::Request { request, .. }) => self.opened(event, hold, request).ok_or(wrong),
             (Effect::Raised { hold, amount }, Cause::Request { request, .. }) => {
                 let is_asked = matches!(&request.command, EscrowCommand::TopUpHold { cap, .. } if *cap == hold.cap);
+                let before = self.holds.get(&hold.id()).ok_or(wrong)?.record.hold;
+                let is_asked = is_asked && self.is_authorised(event, &Promise::of_top_up(&before, hold.cap));
                 let known = self.holds.get_mut(&hold.id()).ok_or(wrong)?;
                 let rose = hold.cap.checked_sub(known.record.hold.cap);
                 let next = known.record.hold.revision.checked_add(1);
@@ -181,6 +206,7 @@ impl<'a> Replay<'a> {
                 known.record.hold = *hold;
                 known.signed_in = event.place();
                 let key = known.key;
+                self.commit_signer(key.payer, &hold.terms, *amount);
                 Ok(moved(Place::Account(key.payer), Place::Hold(key), *amount).to_vec())
             }
             (
@@ -189,9 +215,19 @@ impl<'a> Replay<'a> {
                     state,
                     paid,
                     returned,
+                    signer: _,
                 },
                 cause,
             ) => self.ended(hold, *state, (*paid, *returned), cause).ok_or(wrong),
+            (
+                Effect::Withdrawn { .. }
+                | Effect::Settled { .. }
+                | Effect::PayoutSet
+                | Effect::SplitSet
+                | Effect::Delegated
+                | Effect::Collected,
+                _,
+            ) => self.money(event).ok_or(wrong),
             (Effect::Captured(captured), Cause::Claim { payee, claim }) => {
                 let finding = Finding::Claim { height: event.height };
                 let captured = self.captured(event, captured, payee, claim);
@@ -238,7 +274,8 @@ impl<'a> Replay<'a> {
         let is_asked = terms.payer == request.account
             && (terms.payee, terms.signer, hold.cap) == (asked.payee, asked.signer, asked.cap)
             && terms.escrow == self.config.escrow
-            && hold.check_shape().is_ok();
+            && hold.check_shape().is_ok()
+            && self.is_authorised(event, &Promise::of_request(asked));
         let payee = self.account(&terms.payee)?;
         let key = HoldKey {
             payer: self.account(&terms.payer)?,
@@ -262,6 +299,7 @@ impl<'a> Replay<'a> {
     /// Takes note of a hold; none if the log had it before.
     fn add_hold(&mut self, event: &Event, replayed: ReplayedHold) -> Option<Vec<Posting>> {
         let (key, hold) = (replayed.key, replayed.record.hold);
+        self.commit_signer(key.payer, &hold.terms, hold.cap);
         let before = self.holds.insert(hold.id(), replayed);
         self.versions.insert(ReadRow::Hold(key), 1);
         if let Some(log) = self.logs.get_mut(&event.writer) {
@@ -282,7 +320,13 @@ impl<'a> Replay<'a> {
         let is_ordered = match cause {
             Cause::Expire { hold: named } => named == hold && state == HoldState::Expired,
             Cause::Request { request, .. } => state == HoldState::Released && is_released(request, hold, &known.record),
-            Cause::Deposit { .. } | Cause::Claim { .. } | Cause::Fold { .. } | Cause::Evidence { .. } => false,
+            Cause::Deposit { .. }
+            | Cause::Claim { .. }
+            | Cause::PayOut { .. }
+            | Cause::Settle { .. }
+            | Cause::Collect { .. }
+            | Cause::Fold { .. }
+            | Cause::Evidence { .. } => false,
         };
         let postings = self.give_back(hold, state, (paid, returned))?;
         is_ordered.then_some(postings)
@@ -296,10 +340,11 @@ impl<'a> Replay<'a> {
         (paid, returned): (Amount, Amount),
     ) -> Option<Vec<Posting>> {
         let known = self.holds.get_mut(hold)?;
-        let is_right = known.record.state == HoldState::Open
-            && (known.record.paid, known.record.left()) == (paid, returned);
+        let is_right =
+            known.record.state == HoldState::Open && (known.record.paid, known.record.left()) == (paid, returned);
         known.record.state = state;
-        let key = known.key;
+        let (key, terms) = (known.key, known.record.hold.terms);
+        self.return_signer(key.payer, &terms, returned);
         is_right.then(|| moved(Place::Hold(key), Place::Account(key.payer), returned).to_vec())
     }
 
@@ -311,12 +356,14 @@ impl<'a> Replay<'a> {
         payee: &AccountKey,
         claim: &Claim,
     ) -> Option<(Vec<Posting>, (HoldKey, BookId))> {
-        let known = self.holds.get_mut(&captured.hold)?;
+        let known = self.holds.get(&captured.hold)?;
         let winnings = claim.verify(&known.record.hold).ok()?;
-        let key = (known.key, winnings.book);
+        let (key, payee_row) = ((known.key, winnings.book), known.payee);
         let Ok(Verdict::Capture(capture)) = judge(&winnings, payee, self.books.get(&key), &known.record) else {
             return None;
         };
+        let (kept, shares) = self.divided(payee_row, captured.split, capture.credit)?;
+        let known = self.holds.get_mut(&captured.hold)?;
         let proven = Captured {
             hold: claim.book.body.hold,
             book: winnings.book,
@@ -327,6 +374,8 @@ impl<'a> Replay<'a> {
             hold_paid_after: capture.hold_paid_after,
             amount: capture.amount,
             signed_in: known.signed_in,
+            split: captured.split,
+            shares: List::new(shares.iter().map(|(_, share)| *share).collect()).ok()?,
         };
         let receipt = captured.receipt(self.config.escrow, event.body.at, event.place(), event.head());
         let preimage: Preimage = winnings.preimage;
@@ -337,8 +386,10 @@ impl<'a> Replay<'a> {
             log.winners = log.winners.saturating_add(u64::from(capture.winners));
         }
         let is_read = event.body.reads.iter().any(|read| read.row == ReadRow::Hold(known.key));
-        let payee = Self::credited(event, known.payee);
-        let postings = capture_postings(known.key, payee, &capture);
+        let mut credits = vec![(Self::credited(event, payee_row), kept)];
+        let moving = shares.iter().filter(|(_, share)| !share.amount.is_zero());
+        credits.extend(moving.map(|(row, share)| (Self::credited(event, *row), share.amount)));
+        let postings = capture_postings(key.0, &credits, &capture);
         (proven == *captured && is_read).then_some((postings, key))
     }
 
@@ -356,24 +407,29 @@ impl<'a> Replay<'a> {
         let is_known = self.accounts.get(&account.account) == Some(&row);
         let is_right = self.place(Place::Account(row)) == u128::from(account.balance.0);
         self.check(is_known && is_right, Finding::Account { row });
-        let owned = u128::from(account.balance.0).saturating_add(u128::from(account.held.0));
         let net = account.credits.checked_sub(account.debits);
-        self.check(net == Some(owned), Finding::Account { row });
+        let owes = self.owes(row) == (u128::from(account.pending.0), account.signers);
+        self.check(
+            net.is_some() && net == account.owned() && owes,
+            Finding::Account { row },
+        );
     }
 
     pub(super) fn compare_hold(&mut self, hold: HoldKey, row: &HoldRow) {
-        let known = self.holds.get(&row.hold.id());
+        let known = self.holds.remove(&row.hold.id());
+        let ended_at = self.ended.get(&hold).copied().unwrap_or(Timestamp(0));
         let is_right = known.is_some_and(|known| {
             (known.key, known.payee, known.signed_in) == (hold, row.payee, row.signed_in)
                 && known.record.hold == row.hold
                 && (known.record.paid, known.record.state) == (row.paid, row.state)
+                && ended_at == row.ended_at
         });
         let left = self.place(Place::Hold(hold)) == u128::from(row.left.0);
         self.check(is_right && left, Finding::Hold { hold });
     }
 
     pub(super) fn compare_book(&mut self, hold: HoldKey, book: &BookRow) {
-        let known = self.books.get(&(hold, book.receipt.book));
+        let known = self.books.remove(&(hold, book.receipt.book));
         let is_right = known.is_some_and(|known| {
             let receipt: &Receipt = &known.receipt;
             *receipt == book.receipt && known.preimage == book.preimage
@@ -384,6 +440,21 @@ impl<'a> Replay<'a> {
     pub(super) fn compare_credit(&mut self, account: u64, place: LogPlace, row: &CreditRow) {
         let is_right = self.credits.get(&(account, place)) == Some(&i128::from(row.amount.0));
         self.check(is_right, Finding::Credit { account });
+    }
+
+    /// Finds holds and books that no row was there for; those that had ended before `pruned` are forgotten rightly.
+    fn find_missing(&mut self, pruned: Timestamp) {
+        let forgotten = std::mem::take(&mut self.ended);
+        let is_forgotten = |hold: &HoldKey| forgotten.get(hold).is_some_and(|at| *at <= pruned);
+        let holds: Vec<HoldKey> = self.holds.values().map(|hold| hold.key).collect();
+        for hold in holds {
+            self.check(is_forgotten(&hold), Finding::Hold { hold });
+        }
+        let books: Vec<HoldKey> = self.books.keys().map(|(hold, _)| *hold).collect();
+        for hold in books {
+            self.check(is_forgotten(&hold), Finding::Book { hold });
+        }
+        self.find_missing_money(pruned);
     }
 
     /// Compares the sums of each writer and ends the audit.
@@ -406,11 +477,19 @@ impl<'a> Replay<'a> {
             sum.add(&replayed);
         }
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
-        let all = (counts.accounts, counts.holds) == (count(self.accounts.len()), count(self.holds.len()))
-            && (counts.books, counts.credits) == (count(self.books.len()), count(self.credits.len()));
-        let negative = [sum.deposits, sum.balances, sum.held, sum.fees]
-            .iter()
-            .any(|sum| *sum < 0);
+        let all = (counts.accounts, counts.credits) == (count(self.accounts.len()), count(self.credits.len()));
+        let negative = [
+            sum.deposits,
+            sum.balances,
+            sum.held,
+            sum.fees,
+            sum.pending,
+            sum.withdrawn,
+        ]
+        .iter()
+        .any(|sum| *sum < 0);
+        let now = writers.iter().map(|(_, totals)| totals.alive_at).max();
+        self.find_missing(now.unwrap_or(Timestamp(0)).minus_ms(ENDED_KEPT_MS));
         self.check(all && !negative && sum.is_conserved(), Finding::Totals);
         let money = |sum: i128| u128::try_from(sum).unwrap_or(0);
         AuditReport {
@@ -422,6 +501,8 @@ impl<'a> Replay<'a> {
             balances: money(sum.balances),
             held: money(sum.held),
             fees: money(sum.fees),
+            pending: money(sum.pending),
+            withdrawn: money(sum.withdrawn),
             claims: sum.claims,
             winners: sum.winners,
             conserved: self.findings.is_empty(),

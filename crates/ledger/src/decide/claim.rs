@@ -78,12 +78,16 @@ impl Work<'_> {
         ground: Ground<'_>,
     ) -> Result<Receipt, Stop> {
         self.view.need::<AccountRow>(Key::account(row.payer))?;
+        let divided = self.divided(hold.payee, capture.credit)?;
         let mut read = vec![
             ReadRow::Hold(row),
             ReadRow::Book(row, winnings.book),
             ReadRow::Account(row.payer),
         ];
         read.extend(self.check_creditable(hold.payee)?);
+        for (share, _) in divided.credits() {
+            read.extend(self.check_creditable(share)?);
+        }
         let reads = self.reads(&read);
         let captured = Captured {
             hold: claim.book.body.hold,
@@ -95,6 +99,8 @@ impl Work<'_> {
             hold_paid_after: capture.hold_paid_after,
             amount: capture.amount,
             signed_in: hold.signed_in,
+            split: divided.version,
+            shares: divided.listed(),
         };
         self.debit(row.payer, capture.amount);
         self.view
@@ -106,10 +112,15 @@ impl Work<'_> {
             },
             Ground::Evidence(piece) => cause_of(piece),
         };
-        let payee = self.credited(hold.payee);
-        let postings = capture_postings(row, payee, capture);
-        let body = self.event_body(cause, Effect::Captured(captured), postings, reads);
-        let logged = self.book(body, &[row.payer], &[(hold.payee, capture.credit)]);
+        let mut credits = vec![(hold.payee, divided.kept)];
+        credits.extend(divided.credits());
+        let places: Vec<(Place, Amount)> = credits
+            .iter()
+            .map(|(row, amount)| (self.credited(*row), *amount))
+            .collect();
+        let postings = capture_postings(row, &places, capture);
+        let body = self.event_body(cause, Effect::Captured(captured.clone()), postings, reads);
+        let logged = self.book(body, &[row.payer], &credits);
         self.check_hold(row);
         self.totals.claims = self.totals.claims.saturating_add(1);
         self.totals.winners = self.totals.winners.saturating_add(u64::from(capture.winners));
@@ -145,12 +156,15 @@ impl Work<'_> {
     }
 }
 
-/// From the hold to the payee, less the escrow's fee. Spec: G-04.
-pub(crate) fn capture_postings(hold: HoldKey, payee: Place, capture: &Capture) -> Vec<Posting> {
+/// From the hold to the payee and those it shares with, less the escrow's fee. Spec: G-07.
+pub(crate) fn capture_postings(hold: HoldKey, credits: &[(Place, Amount)], capture: &Capture) -> Vec<Posting> {
     let posting = |place, delta| Posting { place, delta };
-    vec![
-        posting(Place::Hold(hold), 0i128.saturating_sub(i128::from(capture.amount.0))),
-        posting(payee, i128::from(capture.credit.0)),
-        posting(Place::Fees, i128::from(capture.fee.0)),
-    ]
+    let mut postings = vec![posting(
+        Place::Hold(hold),
+        0i128.saturating_sub(i128::from(capture.amount.0)),
+    )];
+    let credits = credits.iter();
+    postings.extend(credits.map(|(place, amount)| posting(*place, i128::from(amount.0))));
+    postings.push(posting(Place::Fees, i128::from(capture.fee.0)));
+    postings
 }

@@ -4,7 +4,7 @@ use super::{Decided, Work};
 use crate::event::{Cause, Effect, Place, ReadRow, moved};
 use crate::key::Key;
 use crate::ledger::Outcome;
-use crate::row::{AccountRow, CreditRow, LogPlace};
+use crate::row::{AccountRow, CreditRow, LogPlace, Side};
 use crate::view::Stop;
 use tombola_core::amount::Amount;
 
@@ -42,7 +42,7 @@ impl Work<'_> {
             self.view.remove(Key::credit(row, place));
             balance = balance.checked_add(amount).unwrap_or(balance);
             self.credit(row, amount);
-            self.note_at(row, place, balance);
+            self.note_at(row, place, balance, Side::Credited);
         }
         self.check_account(row);
         Ok(folded)

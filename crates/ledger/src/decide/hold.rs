@@ -9,6 +9,7 @@ use crate::request::VerifiedRequest;
 use crate::row::{AccountRow, HoldRow, Row};
 use crate::view::Stop;
 use tombola_core::amount::{Amount, Timestamp};
+use tombola_core::escrow::delegation::Promise;
 use tombola_core::escrow::{self, HoldRecord, PayerRecord, ReleaseVerdict};
 use tombola_core::hold::{Hold, Release};
 use tombola_core::key::HoldId;
@@ -18,6 +19,7 @@ use tombola_core::reject::{Code, Reject};
 impl Work<'_> {
     /// Opens a hold. Spec: H-06.
     pub(super) fn open_hold(&mut self, request: &VerifiedRequest, asked: &HoldRequest) -> Result<EscrowAnswer, Stop> {
+        self.authorise(request, &Promise::of_request(asked))?;
         let unknown = Reject::of(Code::AccountUnknown);
         let (payer_row, payer) = self.account_row(&request.request().account)?.ok_or(Stop::No(unknown))?;
         let found = self.account_row(&asked.payee)?;
@@ -28,12 +30,16 @@ impl Work<'_> {
             serial: payer.serial,
         };
         let hold = escrow::open(asked, &facts, self.config, self.now)?;
-        let reads = self.reads(&[ReadRow::Account(payer_row)]);
+        let signer = self.new_signer_row(payer_row, &hold.terms)?;
+        let mut read = vec![ReadRow::Account(payer_row)];
+        read.extend(signer);
+        let reads = self.reads(&read);
         let row = HoldKey {
             payer: payer_row,
             serial: hold.terms.serial,
         };
         self.add_hold(row, &hold, found);
+        self.commit_signer(signer, hold.cap);
         let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
         let body = self.event_body(cause_of(request), Effect::Opened { hold }, postings, reads);
         self.book(body, &[payer_row], &[]);
@@ -77,6 +83,7 @@ impl Work<'_> {
         if record.hold.terms.payer != request.request().account {
             return Err(Reject::of(Code::Unauthorized).into());
         }
+        self.authorise(request, &Promise::of_top_up(&record.hold, cap))?;
         let payer = self.view.need::<AccountRow>(Key::account(row.payer))?;
         let raised = match escrow::top_up(&judged(&record), revision, cap, payer.balance) {
             Ok(raised) => raised,
@@ -85,7 +92,11 @@ impl Work<'_> {
             }
             Err(reject) => return Err(reject.into()),
         };
-        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(row.payer)]);
+        let signer = self.signer_row(row.payer, &record.hold.terms)?;
+        let mut read = vec![ReadRow::Hold(row), ReadRow::Account(row.payer)];
+        read.extend(signer);
+        let reads = self.reads(&read);
+        self.commit_signer(signer, raised.amount);
         let signed_in = self.totals.next_place(self.config.writer);
         self.view.edit::<HoldRow>(Key::hold(row), |hold| {
             hold.hold = raised.hold;
@@ -147,7 +158,11 @@ impl Work<'_> {
         self.view.need::<()>(open)?;
         self.view.need::<()>(due)?;
         self.view.need::<AccountRow>(Key::account(row.payer))?;
-        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(row.payer)]);
+        let signer = self.signer_row(row.payer, terms)?;
+        let mut read = vec![ReadRow::Hold(row), ReadRow::Account(row.payer)];
+        read.extend(signer);
+        let reads = self.reads(&read);
+        self.return_signer(signer, returned);
         let now = self.now;
         self.view.remove(open);
         self.view.remove(due);
@@ -167,6 +182,7 @@ impl Work<'_> {
             state,
             paid: record.paid,
             returned,
+            signer: terms.signer,
         };
         let body = self.event_body(cause, effect, postings, reads);
         self.book(body, &[row.payer], &[]);
@@ -202,7 +218,7 @@ pub(super) const fn judged(row: &HoldRow) -> HoldRecord {
     }
 }
 
-fn cause_of(request: &VerifiedRequest) -> Cause {
+pub(super) fn cause_of(request: &VerifiedRequest) -> Cause {
     Cause::Request {
         connection: *request.connection(),
         request: Box::new(request.request().clone()),

@@ -59,7 +59,8 @@ impl Work<'_> {
     /// What counts towards the limit of all money: it fits in one amount, so no account can overflow. Each of several
     /// writers has an equal part of it, and none needs to ask the others.
     fn supply(&self) -> Amount {
-        let own = u64::try_from(self.totals.deposits.max(0)).unwrap_or(u64::MAX);
+        let inside = self.totals.deposits.saturating_sub(self.totals.withdrawn);
+        let own = u64::try_from(inside.max(0)).unwrap_or(u64::MAX);
         let others = match self.sharing {
             Sharing::Sole => 0,
             Sharing::Shared => u64::MAX.saturating_sub(u64::MAX >> WRITERS_MAX.ilog2()),

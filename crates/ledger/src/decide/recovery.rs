@@ -109,8 +109,12 @@ impl Work<'_> {
             return Err(Reject::of(Code::HoldMismatch).into());
         }
         let payee = self.account_row(&hold.terms.payee)?;
-        let reads = self.reads(&[ReadRow::Account(payer_row)]);
+        let signer = self.signer_row(payer_row, &hold.terms)?;
+        let mut read = vec![ReadRow::Account(payer_row)];
+        read.extend(signer);
+        let reads = self.reads(&read);
         self.add_hold(row, hold, payee);
+        self.commit_signer(signer, hold.cap);
         let postings = moved(Place::Account(payer_row), Place::Hold(row), hold.cap).to_vec();
         let body = self.event_body(cause_of(piece), Effect::Opened { hold: *hold }, postings, reads);
         self.book(body, &[payer_row], &[]);
@@ -122,7 +126,11 @@ impl Work<'_> {
     fn raise_again(&mut self, row: HoldKey, raised: &TopUp, piece: &Evidence) -> Result<ResubmitAnswer, Stop> {
         let TopUp { hold, amount } = *raised;
         self.view.need::<AccountRow>(Key::account(row.payer))?;
-        let reads = self.reads(&[ReadRow::Hold(row), ReadRow::Account(row.payer)]);
+        let signer = self.signer_row(row.payer, &hold.terms)?;
+        let mut read = vec![ReadRow::Hold(row), ReadRow::Account(row.payer)];
+        read.extend(signer);
+        let reads = self.reads(&read);
+        self.commit_signer(signer, amount);
         let signed_in = self.totals.next_place(self.config.writer);
         self.view.edit::<HoldRow>(Key::hold(row), |known| {
             known.hold = hold;

@@ -64,6 +64,14 @@ pub enum ConfigError {
         /// The largest value.
         max: u64,
     },
+    /// A setting means something only where another one is set.
+    #[error("{key} is set and {needs} is not; set {needs}, or leave {key} out")]
+    Needs {
+        /// The setting.
+        key: &'static str,
+        /// The setting that it needs.
+        needs: &'static str,
+    },
     /// The text is not TOML, has an unknown key, or a value of another type.
     #[error("line {line}{}: {detail}", key.as_ref().map(|key| format!(", {key}")).unwrap_or_default())]
     Syntax {

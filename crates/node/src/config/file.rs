@@ -13,6 +13,8 @@ pub trait ConfigFile: Default + Serialize + DeserializeOwned {
     const ROLE: &'static str;
     /// Every setting in order, with what it is.
     const SETTINGS: &'static [(&'static str, &'static str)];
+    /// Tables below the settings, each with what it is and its own settings.
+    const SECTIONS: &'static [Section];
 
     /// Checks what [`DeserializeOwned`] cannot.
     ///
@@ -56,14 +58,36 @@ pub trait ConfigFile: Default + Serialize + DeserializeOwned {
             "# Configuration of a Tombola {}. Unknown keys are errors.\n",
             Self::ROLE
         );
-        for (key, comment) in Self::SETTINGS {
-            let setting = match values.get(*key) {
-                Some(value) => format!("{key} = {value}"),
-                None => format!("# {key} ="),
-            };
-            text.push_str(&format!("\n#{comment}\n{setting}\n"));
+        describe(&mut text, Self::SETTINGS, &values);
+        for section in Self::SECTIONS {
+            text.push_str(&format!("\n#{}\n[{}]\n", section.comment, section.name));
+            let none = toml::Table::new();
+            let values = values.get(section.name).and_then(toml::Value::as_table);
+            describe(&mut text, section.settings, values.unwrap_or(&none));
         }
         text
+    }
+}
+
+/// A table of a configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    /// Its name, in brackets.
+    pub name: &'static str,
+    /// What it is.
+    pub comment: &'static str,
+    /// Every setting in order, with what it is.
+    pub settings: &'static [(&'static str, &'static str)],
+}
+
+/// Appends each setting below its comment.
+fn describe(text: &mut String, settings: &[(&str, &str)], values: &toml::Table) {
+    for (key, comment) in settings {
+        let setting = match values.get(*key) {
+            Some(value) => format!("{key} = {value}"),
+            None => format!("# {key} ="),
+        };
+        text.push_str(&format!("\n#{comment}\n{setting}\n"));
     }
 }
 
@@ -96,6 +120,7 @@ macro_rules! config {
         $(#[doc = $about:literal])+
         $name:ident in $role:literal {
             $(#[doc = $comment:literal] $key:ident: $type:ty = $default:expr;)+
+            $(section #[doc = $about_section:literal] $section:ident: $section_type:ty;)*
         }
     ) => {
         $(#[doc = $about])+
@@ -103,17 +128,23 @@ macro_rules! config {
         #[serde(default, deny_unknown_fields)]
         pub struct $name {
             $(#[doc = $comment] pub $key: $type,)+
+            $(#[doc = $about_section] pub $section: $section_type,)*
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $($key: $default,)+ }
+                Self { $($key: $default,)+ $($section: <$section_type>::default(),)* }
             }
         }
 
         impl $crate::config::ConfigFile for $name {
             const ROLE: &'static str = $role;
             const SETTINGS: &'static [(&'static str, &'static str)] = &[$((stringify!($key), $comment),)+];
+            const SECTIONS: &'static [$crate::config::Section] = &[$($crate::config::Section {
+                name: stringify!($section),
+                comment: $about_section,
+                settings: <$section_type>::SETTINGS,
+            },)*];
 
             fn check(&self) -> Result<(), $crate::config::ConfigError> {
                 self.terms().map(drop)

@@ -3,6 +3,7 @@
 //! A backup is a store of its own: a redb file with every row of one moment. It is old the moment it is taken; what came
 //! after it is what the witness notices and the parties resubmit.
 
+use super::place::StorePlace;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -159,10 +160,13 @@ async fn write_page(copy: &RedbStore, page: Vec<(Key, Stored)>) -> Result<(), St
 /// [`BackupError`]; the store that was there is untouched then.
 pub async fn restore(
     backup: &Path,
-    store: &Path,
+    place: &StorePlace,
     escrow: &AccountKey,
     over_newer: OverNewer,
 ) -> Result<BackupReport, BackupError> {
+    let StorePlace::File(store) = place else {
+        return Err(BackupError::Database);
+    };
     let coming = beside(store, "restoring");
     let copied = bring(backup, &coming, escrow).await;
     let checked = match copied {
@@ -203,7 +207,9 @@ async fn bring(backup: &Path, coming: &Path, escrow: &AccountKey) -> Result<(u64
     std::fs::copy(backup, coming).map_err(|error| io(backup, &error))?;
     std::fs::set_permissions(coming, std::fs::Permissions::from_mode(0o600)).map_err(|error| io(coming, &error))?;
     let copy = RedbStore::open(coming)?;
-    let found = header(&copy).await?.ok_or_else(|| BackupError::Empty { path: backup.to_owned() })?;
+    let found = header(&copy).await?.ok_or_else(|| BackupError::Empty {
+        path: backup.to_owned(),
+    })?;
     if found.escrow != *escrow {
         return Err(BackupError::AnotherEscrow {
             path: backup.to_owned(),

@@ -16,9 +16,8 @@ use tombola_ledger::key::Key;
 use tombola_ledger::ledger::Ledger;
 use tombola_ledger::query;
 use tombola_ledger::row::{AccountRow, Row, Table, Totals};
-use tombola_ledger::store::{Range, Reader, Store, StoreFault};
-use tombola_store::block_on::block_on;
-use tombola_store::redb_store::RedbStore;
+use tombola_ledger::store::{Range, Reader, Sharing, Store, StoreFault};
+use tombola_store::escrow_store::EscrowStore;
 
 /// An account as its row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -69,13 +68,13 @@ pub struct EscrowTotals {
     /// Holds ever opened.
     pub holds: u64,
     /// Money taken in.
-    pub deposits: i128,
+    pub deposits: u128,
     /// What accounts can spend.
-    pub balances: i128,
+    pub balances: u128,
     /// What open holds set aside and have not paid.
-    pub held: i128,
+    pub held: u128,
     /// What the escrow kept of winners.
-    pub fees: i128,
+    pub fees: u128,
     /// Claims that paid something.
     pub claims: u64,
     /// Winners paid.
@@ -84,10 +83,29 @@ pub struct EscrowTotals {
     pub conserved: bool,
 }
 
-/// The books of an escrow that does not run. Everything here blocks.
+/// One escrow process of a ledger, that serves or once did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct WriterSummary {
+    /// Its number.
+    pub writer: u32,
+    /// Whether this process is it.
+    pub is_this: bool,
+    /// How often it was started.
+    pub incarnation: u64,
+    /// Whether the operator declared it dead.
+    pub is_removed: bool,
+    /// Since when it served without a gap, by its ledger time.
+    pub served_since: Timestamp,
+    /// When it last showed a sign of life, by its ledger time.
+    pub alive_at: Timestamp,
+    /// Events in its log.
+    pub height: u64,
+}
+
+/// The books of an escrow that does not run. Where the store is a file, everything here blocks.
 #[derive(Debug)]
 pub struct EscrowBooks {
-    ledger: Ledger<RedbStore>,
+    ledger: Ledger<EscrowStore>,
     config: EscrowConfig,
     /// What beginning to change something shows; reading is allowed in any case.
     witness: Result<Keeper, WitnessError>,
@@ -95,14 +113,14 @@ pub struct EscrowBooks {
 }
 
 impl EscrowBooks {
-    /// Opens the store alone; nobody else can while this lives.
+    /// Opens the store as the escrow's writer; nobody else can be that while this lives.
     ///
     /// # Errors
     /// [`EscrowNodeError`] if name or store cannot be used.
-    pub fn open(options: &EscrowOptions) -> Result<Self, EscrowNodeError> {
+    pub async fn open(options: &EscrowOptions) -> Result<Self, EscrowNodeError> {
         let config = options.rules()?;
-        let mut ledger = open_ledger(options.store.clone(), config.clone())?;
-        let witness = block_on(take_up(&mut ledger, config.writer, &options.witness, &options.key));
+        let mut ledger = open_ledger(&options.store, config.clone()).await?;
+        let witness = take_up(&mut ledger, config.writer, &options.witness, &options.key).await;
         let key = SecretKey::from_seed(&options.key.seed());
         Ok(Self {
             ledger,
@@ -116,7 +134,7 @@ impl EscrowBooks {
     ///
     /// # Errors
     /// As [`super::Escrow::deposit`].
-    pub fn deposit(
+    pub async fn deposit(
         &mut self,
         account: &AccountKey,
         amount: Amount,
@@ -124,7 +142,7 @@ impl EscrowBooks {
     ) -> Result<Deposited, EscrowNodeError> {
         let command = deposit_command(account, amount, reference)?;
         self.may_change()?;
-        let outcomes = block_on(self.ledger.execute(vec![command], clock::now()))?;
+        let outcomes = self.ledger.execute(vec![command], clock::now()).await?;
         self.witness_change()?;
         deposited(outcomes, reference)
     }
@@ -152,57 +170,82 @@ impl EscrowBooks {
     ///
     /// # Errors
     /// As [`super::Escrow::extract`].
-    pub fn extract(&self, writer: u32, heights: (u64, u64), path: &Path) -> Result<ExtractReport, EscrowNodeError> {
-        block_on(extract::write(self.ledger.store(), &self.key, writer, heights, path))
+    pub async fn extract(
+        &self,
+        writer: u32,
+        heights: (u64, u64),
+        path: &Path,
+    ) -> Result<ExtractReport, EscrowNodeError> {
+        extract::write(self.ledger.store(), &self.key, writer, heights, path).await
     }
 
     /// Copies the ledger into a new file.
     ///
     /// # Errors
     /// [`EscrowNodeError::Backup`].
-    pub fn backup(&self, path: &Path) -> Result<BackupReport, EscrowNodeError> {
-        Ok(block_on(backup(self.ledger.store(), path))?)
+    pub async fn backup(&self, path: &Path) -> Result<BackupReport, EscrowNodeError> {
+        Ok(backup(self.ledger.store(), path).await?)
     }
 
     /// One account, or nothing if the escrow has none of this key.
     ///
     /// # Errors
     /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub fn account(&self, of: &AccountKey) -> Result<Option<AccountSummary>, EscrowNodeError> {
-        Ok(account(self.ledger.store(), of)?)
+    pub async fn account(&self, of: &AccountKey) -> Result<Option<AccountSummary>, EscrowNodeError> {
+        Ok(account(self.ledger.store(), of).await?)
     }
 
     /// Accounts in the order in which they came, from a row on, at most `limit`; and the row of the next page.
     ///
     /// # Errors
     /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub fn accounts(&self, from: u64, limit: usize) -> Result<(Vec<AccountSummary>, Option<u64>), EscrowNodeError> {
-        Ok(accounts(self.ledger.store(), from, limit)?)
+    pub async fn accounts(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Result<(Vec<AccountSummary>, Option<u64>), EscrowNodeError> {
+        Ok(accounts(self.ledger.store(), from, limit).await?)
     }
 
     /// Replays the whole log and draws every claimed ticket again.
     ///
     /// # Errors
     /// [`EscrowNodeError::Ledger`] if the store cannot be read; what does not agree is in the report.
-    pub fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
-        Ok(audit(self.ledger.store(), &self.config)?)
+    pub async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
+        Ok(audit(self.ledger.store(), &self.config).await?)
+    }
+
+    /// Every writer that the ledger ever had.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
+    pub async fn writers(&self) -> Result<Vec<WriterSummary>, EscrowNodeError> {
+        Ok(writers(self.ledger.store(), self.config.writer).await?)
+    }
+
+    /// Declares another writer dead, so that expiry waits for it no more. It cannot be started again.
+    ///
+    /// # Errors
+    /// As [`super::Escrow::remove_writer`].
+    pub async fn remove_writer(&mut self, writer: u32) -> Result<(), EscrowNodeError> {
+        Ok(self.ledger.remove_writer(writer, clock::now()).await?)
     }
 
     /// The sums.
     ///
     /// # Errors
     /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub fn totals(&self) -> Result<EscrowTotals, EscrowNodeError> {
-        Ok(totals(self.ledger.store(), &self.config)?)
+    pub async fn totals(&self) -> Result<EscrowTotals, EscrowNodeError> {
+        Ok(totals(self.ledger.store(), &self.config).await?)
     }
 }
 
-pub(super) fn account(store: &RedbStore, account: &AccountKey) -> Result<Option<AccountSummary>, StoreFault> {
-    Ok(block_on(query::account(store, account))?.map(AccountSummary::from))
+pub(super) async fn account(store: &EscrowStore, account: &AccountKey) -> Result<Option<AccountSummary>, StoreFault> {
+    Ok(query::account(store, account).await?.map(AccountSummary::from))
 }
 
-pub(super) fn accounts(
-    store: &RedbStore,
+pub(super) async fn accounts(
+    store: &EscrowStore,
     from: u64,
     limit: usize,
 ) -> Result<(Vec<AccountSummary>, Option<u64>), StoreFault> {
@@ -211,31 +254,47 @@ pub(super) fn accounts(
         to: None,
         limit: limit.saturating_add(1),
     };
-    let mut rows = block_on(store.scan(&range))?;
+    let mut rows = store.scan(&range).await?;
     let next = (rows.len() > limit).then(|| rows.pop()).flatten();
     let mut page = Vec::with_capacity(rows.len());
     for (key, stored) in &rows {
         let Ok(Row::Accounts(mut account)) = Row::decode(Table::Accounts, &stored.bytes) else {
             return Err(StoreFault::DamagedRow(Table::Accounts));
         };
-        block_on(query::add_credits(store, key.last_number(), &mut account))?;
+        query::add_credits(store, key.last_number(), &mut account).await?;
         page.push(account.into());
     }
     Ok((page, next.map(|(key, _)| key.last_number())))
 }
 
-pub(super) async fn backup(store: &RedbStore, path: &Path) -> Result<BackupReport, BackupError> {
+pub(super) async fn backup(store: &EscrowStore, path: &Path) -> Result<BackupReport, BackupError> {
+    if store.sharing() == Sharing::Shared {
+        return Err(BackupError::Database);
+    }
     super::backup::backup(&store.snapshot().await?, path).await
 }
 
-pub(super) fn audit(store: &RedbStore, config: &EscrowConfig) -> Result<AuditReport, StoreFault> {
-    let snapshot = block_on(store.snapshot())?;
-    block_on(audit::audit(&snapshot, config))
+pub(super) async fn audit(store: &EscrowStore, config: &EscrowConfig) -> Result<AuditReport, StoreFault> {
+    let snapshot = store.snapshot().await?;
+    audit::audit(&snapshot, config).await
 }
 
-pub(super) fn totals(store: &RedbStore, config: &EscrowConfig) -> Result<EscrowTotals, StoreFault> {
+pub(super) async fn writers(store: &EscrowStore, own: u32) -> Result<Vec<WriterSummary>, StoreFault> {
+    let summary = |(writer, totals): (u32, Totals)| WriterSummary {
+        writer,
+        is_this: writer == own,
+        incarnation: totals.incarnation,
+        is_removed: totals.is_removed,
+        served_since: totals.served_since,
+        alive_at: totals.alive_at,
+        height: totals.height,
+    };
+    Ok(query::writers(store).await?.into_iter().map(summary).collect())
+}
+
+pub(super) async fn totals(store: &EscrowStore, config: &EscrowConfig) -> Result<EscrowTotals, StoreFault> {
     let mut totals = Totals::EMPTY;
-    for (_, writer) in block_on(query::writers(store))? {
+    for (_, writer) in query::writers(store).await? {
         totals.add(&writer);
     }
     Ok(EscrowTotals {
@@ -245,12 +304,17 @@ pub(super) fn totals(store: &RedbStore, config: &EscrowConfig) -> Result<EscrowT
         height: totals.height,
         accounts: totals.accounts,
         holds: totals.holds,
-        deposits: totals.deposits,
-        balances: totals.balances,
-        held: totals.held,
-        fees: totals.fees,
+        deposits: whole(totals.deposits)?,
+        balances: whole(totals.balances)?,
+        held: whole(totals.held)?,
+        fees: whole(totals.fees)?,
         claims: totals.claims,
         winners: totals.winners,
         conserved: totals.is_conserved(),
     })
+}
+
+/// A sum over all writers, which is never negative.
+fn whole(sum: i128) -> Result<u128, StoreFault> {
+    u128::try_from(sum).map_err(|_| StoreFault::DamagedRow(Table::Totals))
 }

@@ -63,10 +63,14 @@ pub(super) fn hashes_of(request: &EscrowRequest) -> u64 {
     let tickets = |claim: &Claim| u64::from(claim.through.min(claim.book.body.length));
     let tickets: u64 = match &request.command {
         EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().iter().map(tickets).sum(),
-        EscrowCommand::Resubmit { evidence } => evidence.as_slice().iter().map(|piece| match piece {
-            Evidence::Receipt { claim, .. } => tickets(claim),
-            Evidence::Hold(_) | Evidence::Release(_) => 0,
-        }).sum(),
+        EscrowCommand::Resubmit { evidence } => evidence
+            .as_slice()
+            .iter()
+            .map(|piece| match piece {
+                Evidence::Receipt { claim, .. } => tickets(claim),
+                Evidence::Hold(_) | Evidence::Release(_) => 0,
+            })
+            .sum(),
         _ => 0,
     };
     tickets.saturating_mul(HASHES_PER_TICKET)

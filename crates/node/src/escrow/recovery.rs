@@ -29,7 +29,10 @@ pub(super) async fn take_up<S: Store>(
     keeper.write(ledger.totals())?;
     ledger.set_epoch(standpoint.epoch);
     if let Some(restored_at) = standpoint.recovering {
-        tracing::warn!(epoch = standpoint.epoch, "recovering: parties resubmit, nothing new is promised");
+        tracing::warn!(
+            epoch = standpoint.epoch,
+            "recovering: parties resubmit, nothing new is promised"
+        );
         ledger.begin_recovery(restored_at);
     }
     Ok(keeper)

@@ -2,6 +2,7 @@
 
 use super::budget::hashes_of;
 use super::shared::{REQUESTS_MAX, Shared, busy};
+use super::subscribe::{self, Subscriptions};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -14,10 +15,11 @@ use tombola_core::reject::{Code, Reject};
 use tombola_ledger::draft::Draft;
 use tombola_ledger::ledger::{Command, Outcome};
 use tombola_ledger::query;
-use tombola_ledger::request::VerifiedRequest;
+use tombola_ledger::request::{VerifiedRequest, holds_named};
 use tombola_ledger::store::StoreFault;
 use tombola_net::{Connection, NetError, RecvHalf, SendHalf};
 use tombola_store::block_on::block_on;
+use tombola_store::escrow_store::EscrowStore;
 
 /// A request must have arrived this long after its stream was opened.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +32,7 @@ const CLAIMS_PER_CORE_MIN: usize = 16;
 pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection, beginning: mpsc::Sender<()>) {
     // The endpoint demands keys, so there is one.
     let Some(peer) = connection.peer_key() else { return };
+    let subscriptions = Subscriptions::default();
     loop {
         let (send, recv) = tokio::select! {
             biased;
@@ -43,8 +46,9 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection
             },
         };
         let (shared, beginning) = (Arc::clone(&shared), beginning.clone());
+        let subscriptions = subscriptions.clone();
         tokio::spawn(async move {
-            if let Err(error) = serve_stream(&shared, peer, send, recv).await {
+            if let Err(error) = serve_stream(&shared, peer, &subscriptions, send, recv).await {
                 tracing::debug!(%error, %peer, "a request had no answer");
             }
             drop(beginning);
@@ -55,6 +59,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection
 async fn serve_stream(
     shared: &Arc<Shared>,
     peer: AccountKey,
+    subscriptions: &Subscriptions,
     mut send: SendHalf,
     mut recv: RecvHalf,
 ) -> Result<(), NetError> {
@@ -66,6 +71,14 @@ async fn serve_stream(
     };
     let answer = match frame {
         Ok(Ok(Some(frame))) => match decode::<EscrowRequest>(&frame) {
+            Ok(EscrowRequest {
+                account,
+                command: EscrowCommand::Subscribe { after },
+            }) => {
+                shared.counters.requests.add(1);
+                let subscriber = subscribe::Subscriber { peer, account };
+                return subscribe::serve(shared, subscriber, subscriptions, after, (send, recv)).await;
+            }
             Ok(request) => answer(shared, peer, request).await,
             Err(error) => EscrowAnswer::Rejected(error.into()),
         },
@@ -116,20 +129,63 @@ async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) 
 }
 
 /// Answers from the store, past the writer.
-async fn read(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
+pub(super) async fn read(
+    shared: &Arc<Shared>,
+    peer: AccountKey,
+    request: EscrowRequest,
+) -> Result<EscrowAnswer, Reject> {
     let is_public = matches!(request.command, EscrowCommand::Info);
     if request.account != peer && !is_public {
         return Err(Reject::of(Code::Unauthorized));
     }
     let _place = place(shared)?;
     let reader = Arc::clone(shared);
-    let answer = shared.cores.map(vec![request], move |request| {
+    let asking = async move {
         let standing = reader.state.standing();
-        let draft = block_on(query::answer(&reader.store, &reader.config, &standing, &request))?;
-        Ok::<_, StoreFault>(draft.sign(&reader.key))
-    });
-    let answer = answer.await.and_then(|mut answers| answers.pop());
+        let draft = query::answer(&reader.store, &reader.config, &standing, &peer, &request).await?;
+        Ok::<_, StoreFault>((draft, reader))
+    };
+    // A file answers at once, on any core; a database answers later, and no core waits for it.
+    let answer = match &shared.store {
+        EscrowStore::Redb(_) => {
+            shared
+                .cores
+                .map(vec![asking], |asking| {
+                    block_on(asking).map(|(draft, reader)| draft.sign(&reader.key))
+                })
+                .await
+        }
+        EscrowStore::Postgres(_) => {
+            let drafted = asking.await.map_err(unreadable)?;
+            let signed = |(draft, reader): (Draft, Arc<Shared>)| Ok(draft.sign(&reader.key));
+            shared.cores.map(vec![drafted], signed).await
+        }
+    };
+    let answer = answer.and_then(|mut answers| answers.pop());
     answer.ok_or(Reject::of(Code::Unavailable))?.map_err(unreadable)
+}
+
+/// Signatures and draws on all cores, the holds that they need read first where reading takes its time.
+async fn verify(
+    shared: &Arc<Shared>,
+    peer: AccountKey,
+    parts: Vec<EscrowRequest>,
+) -> Result<Vec<VerifiedRequest>, Reject> {
+    if let EscrowStore::Postgres(store) = &shared.store {
+        // Into the cache, where the cores find them.
+        for part in &parts {
+            let fetched = shared.cache.fetch(store, &holds_named(part)).await;
+            fetched.map_err(unreadable)?;
+        }
+    }
+    let verifier = Arc::clone(shared);
+    let verified = shared.cores.map(parts, move |part| {
+        let verified = block_on(verifier.cache.verify(&verifier.store, peer, part))?;
+        Ok::<VerifiedRequest, StoreFault>(verified)
+    });
+    let verified = verified.await.ok_or(Reject::of(Code::Unavailable))?;
+    let verified: Result<Vec<VerifiedRequest>, StoreFault> = verified.into_iter().collect();
+    verified.map_err(unreadable)
 }
 
 /// Verifies on all cores, has the writer decide, and signs on all cores.
@@ -146,21 +202,21 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
     }
     let _place = place(shared)?;
     let parts = parts(peer, request, shared.cores.count());
-    let verifier = Arc::clone(shared);
-    let verified = shared.cores.map(parts, move |part| {
-        let verified = block_on(verifier.cache.verify(&verifier.store, peer, part))?;
-        Ok::<VerifiedRequest, StoreFault>(verified)
-    });
-    let verified = verified.await.ok_or(unavailable)?;
-    let commands: Result<Vec<Command>, StoreFault> =
-        verified.into_iter().map(|part| part.map(Command::Request)).collect();
-    let outcomes = shared.submit(commands.map_err(unreadable)?).await?;
+    let verified = verify(shared, peer, parts).await?;
+    let outcomes = shared
+        .submit(verified.into_iter().map(Command::Request).collect())
+        .await?;
     let mut drafts: Vec<Draft> = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
         match outcome {
             Outcome::Answer(draft) => drafts.push(draft),
             Outcome::Rejected(reject) => return Err(reject),
-            Outcome::Deposited { .. } | Outcome::Folded { .. } | Outcome::Expired { .. } => return Err(unavailable),
+            Outcome::Deposited { .. }
+            | Outcome::Settled { .. }
+            | Outcome::FeesCollected { .. }
+            | Outcome::PaidOut { .. }
+            | Outcome::Folded { .. }
+            | Outcome::Expired { .. } => return Err(unavailable),
         }
     }
     let signer = Arc::clone(shared);

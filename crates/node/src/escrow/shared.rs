@@ -12,7 +12,7 @@ use tombola_core::reject::{Code, Reject};
 use tombola_ledger::holds::HoldCache;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::query::Standing;
-use tombola_store::redb_store::RedbStore;
+use tombola_store::escrow_store::EscrowStore;
 
 /// Requests that are worked on at once: with 64 KiB each this bounds memory, and the wait of the last one to seconds.
 pub(super) const REQUESTS_MAX: usize = 1_024;
@@ -22,7 +22,7 @@ pub(super) const REQUESTS_MAX: usize = 1_024;
 pub(super) struct Shared {
     pub(super) key: SecretKey,
     pub(super) config: EscrowConfig,
-    pub(super) store: RedbStore,
+    pub(super) store: EscrowStore,
     pub(super) cache: HoldCache,
     pub(super) cores: Cores,
     pub(super) places: Semaphore,
@@ -33,15 +33,27 @@ pub(super) struct Shared {
     queue: Mutex<Option<SyncSender<Job>>>,
 }
 
-/// Commands of one request, decided in one commit.
+/// What waits for the writer.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) enum Job {
+    /// Commands of one request, decided in one commit.
+    Commands(Commands),
+    /// The operator declares another writer dead.
+    RemoveWriter {
+        writer: u32,
+        done: oneshot::Sender<Result<(), LedgerFault>>,
+    },
+}
+
+/// Commands, and who waits for their outcomes.
+#[derive(Debug)]
+pub(super) struct Commands {
     pub(super) commands: Vec<Command>,
     pub(super) done: oneshot::Sender<Vec<Outcome>>,
 }
 
 impl Shared {
-    pub(super) fn new(key: SecretKey, config: EscrowConfig, ledger: &Ledger<RedbStore>) -> (Self, Receiver<Job>) {
+    pub(super) fn new(key: SecretKey, config: EscrowConfig, ledger: &Ledger<EscrowStore>) -> (Self, Receiver<Job>) {
         // Deposits come from the operator and have no place of their own, so there is room for some more.
         let (queue, jobs) = sync_channel(REQUESTS_MAX * 2);
         let shared = Self {
@@ -64,18 +76,30 @@ impl Shared {
     /// # Errors
     /// `unavailable` after a fault or in a drain, `busy` (limit, waiting).
     pub(super) async fn submit(&self, commands: Vec<Command>) -> Result<Vec<Outcome>, Reject> {
-        let unavailable = Reject::of(Code::Unavailable);
         let (done, decided) = oneshot::channel();
-        {
-            let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            let queue = queue.as_ref().ok_or(unavailable)?;
-            queue.try_send(Job { commands, done }).map_err(|error| match error {
-                std::sync::mpsc::TrySendError::Full(_) => busy(REQUESTS_MAX * 2, REQUESTS_MAX * 2),
-                std::sync::mpsc::TrySendError::Disconnected(_) => unavailable,
-            })?;
-        }
+        self.enqueue(Job::Commands(Commands { commands, done }))?;
         // The writer drops what it could not make durable: nothing is known about it.
-        decided.await.map_err(|_| unavailable)
+        decided.await.map_err(|_| Reject::of(Code::Unavailable))
+    }
+
+    /// Has the writer declare another one dead.
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; within, what the ledger says.
+    pub(super) async fn remove_writer(&self, writer: u32) -> Result<Result<(), LedgerFault>, Reject> {
+        let (done, removed) = oneshot::channel();
+        self.enqueue(Job::RemoveWriter { writer, done })?;
+        removed.await.map_err(|_| Reject::of(Code::Unavailable))
+    }
+
+    fn enqueue(&self, job: Job) -> Result<(), Reject> {
+        let unavailable = Reject::of(Code::Unavailable);
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queue.as_ref().ok_or(unavailable)?;
+        queue.try_send(job).map_err(|error| match error {
+            std::sync::mpsc::TrySendError::Full(_) => busy(REQUESTS_MAX * 2, REQUESTS_MAX * 2),
+            std::sync::mpsc::TrySendError::Disconnected(_) => unavailable,
+        })
     }
 
     /// Lets the writer end when it has done what waits.
@@ -115,6 +139,11 @@ impl State {
 
     pub(super) fn set_standing(&self, standing: Standing) {
         self.standing.send_replace(standing);
+    }
+
+    /// For whoever waits for the next commit of this writer.
+    pub(super) fn watch(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     pub(super) fn fault(&self) -> Option<LedgerFault> {

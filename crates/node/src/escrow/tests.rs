@@ -99,7 +99,7 @@ fn options(directory: &tempfile::TempDir) -> EscrowOptions {
         listen: ([127, 0, 0, 1], 0).into(),
         terms: settings.terms().unwrap(),
         name: settings.name,
-        store: directory.path().join("escrow.redb"),
+        store: directory.path().join("escrow.redb").into(),
         witness: WitnessOptions::at(directory.path().join("witness")),
     }
 }
@@ -374,17 +374,17 @@ async fn a_restart_and_the_stopped_books_show_the_same() {
     assert_eq!(world.escrow.account(&account).await.unwrap(), before);
     let state = world.client(2).request(EscrowCommand::Account { holds_after: 0 }).await;
     assert!(matches!(&state, Ok(EscrowAnswer::Account(state)) if state.holds.as_slice()[0].hold == hold));
-    let locked = EscrowBooks::open(&options(&world.directory)).unwrap_err();
+    let locked = EscrowBooks::open(&options(&world.directory)).await.unwrap_err();
     assert_eq!(locked, EscrowNodeError::Ledger(StoreFault::Locked.into()));
     world.escrow.shutdown().await;
 
-    let mut books = EscrowBooks::open(&options(&world.directory)).unwrap();
-    assert_eq!(books.account(&account).unwrap(), before);
+    let mut books = EscrowBooks::open(&options(&world.directory)).await.unwrap();
+    assert_eq!(books.account(&account).await.unwrap(), before);
     let first = Reference::new("first").unwrap();
-    let again = books.deposit(&account, Amount(10_000_000_000), &first).unwrap();
-    assert_eq!((again.height, books.account(&account).unwrap()), (1, before));
-    assert!(books.totals().unwrap().conserved);
-    assert!(books.audit().unwrap().conserved);
+    let again = books.deposit(&account, Amount(10_000_000_000), &first).await.unwrap();
+    assert_eq!((again.height, books.account(&account).await.unwrap()), (1, before));
+    assert!(books.totals().await.unwrap().conserved);
+    assert!(books.audit().await.unwrap().conserved);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -237,7 +237,11 @@ async fn head_at<R: Reader>(store: &R, writer: u32, height: u64) -> Result<Head,
     if height == 0 {
         return Ok(Head([0; 32]));
     }
-    let stored = store.load(&[Key::event(LogPlace { writer, height })]).await?.pop().flatten();
+    let stored = store
+        .load(&[Key::event(LogPlace { writer, height })])
+        .await?
+        .pop()
+        .flatten();
     match stored.map(|stored| Row::decode(Table::Events, &stored.bytes)) {
         Some(Ok(Row::Events(event))) => Ok(event.head()),
         _ => Err(StoreFault::DamagedRow(Table::Events)),

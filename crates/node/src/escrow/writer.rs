@@ -1,14 +1,17 @@
 //! The writer's thread: takes all that waits, has the ledger decide and commit it at once, and says what came of it.
 
-use super::shared::{Job, State};
+use super::place::check_clock;
+use super::shared::{Commands, Job, State};
 use crate::clock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use tombola_core::limits::SERVED_GAP_MS;
 use tombola_core::message::{EscrowCommand, Phase};
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault};
+use tombola_ledger::store::StoreFault;
 use tombola_store::block_on::block_on;
-use tombola_store::redb_store::RedbStore;
+use tombola_store::escrow_store::EscrowStore;
 
 /// Work of one commit, counted in claims: about a tenth of a second, so that the first of a batch does not wait long.
 const GROUP_CLAIMS_MAX: usize = 1_024;
@@ -16,9 +19,11 @@ const GROUP_CLAIMS_MAX: usize = 1_024;
 const TICK_ROWS_MAX: usize = 512;
 /// A sign of life twice in what would be a gap of serving.
 const TICK: Duration = Duration::from_millis(SERVED_GAP_MS / 2);
+/// How long credits wait to be folded: what reads an account adds up those that wait, so they are to stay few.
+const FOLD_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves jobs until their queue is closed, or the ledger stops after a fault.
-pub(super) fn run(mut ledger: Ledger<RedbStore>, jobs: &Receiver<Job>, state: &State) {
+pub(super) fn run(mut ledger: Ledger<EscrowStore>, jobs: &Receiver<Job>, state: &State) {
     let _alarm = Alarm(state);
     if let Err(fault) = serve(&mut ledger, jobs, state) {
         tracing::error!(%fault, "the ledger stopped: nothing more is promised");
@@ -26,16 +31,28 @@ pub(super) fn run(mut ledger: Ledger<RedbStore>, jobs: &Receiver<Job>, state: &S
     }
 }
 
-fn serve(ledger: &mut Ledger<RedbStore>, jobs: &Receiver<Job>, state: &State) -> Result<(), LedgerFault> {
+fn serve(ledger: &mut Ledger<EscrowStore>, jobs: &Receiver<Job>, state: &State) -> Result<(), LedgerFault> {
     let mut next_tick = Instant::now();
+    let mut next_fold = next_tick;
     loop {
-        let wait = next_tick.saturating_duration_since(Instant::now());
+        let wait = next_tick.min(next_fold).saturating_duration_since(Instant::now());
         let job = jobs.recv_timeout(wait);
         obey(ledger, state);
         match job {
-            Ok(first) => carry_out(ledger, gather(first, jobs))?,
+            Ok(Job::Commands(first)) => {
+                let (group, other) = gather(first, jobs);
+                carry_out(ledger, group)?;
+                remove(ledger, other)?;
+                next_fold = next_fold.min(Instant::now() + FOLD_PAUSE);
+            }
+            Ok(Job::RemoveWriter { writer, done }) => remove(ledger, Some((writer, done)))?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        if Instant::now() >= next_fold {
+            let folded = block_on(ledger.fold(TICK_ROWS_MAX, clock::now()))?;
+            // Only its own commits bring more, so it rests after the last one until there is another.
+            next_fold = Instant::now() + if folded > 0 { FOLD_PAUSE } else { TICK };
         }
         if Instant::now() >= next_tick {
             let is_more = tick(ledger)?;
@@ -47,7 +64,7 @@ fn serve(ledger: &mut Ledger<RedbStore>, jobs: &Receiver<Job>, state: &State) ->
 }
 
 /// Goes into the phase that it is told to.
-fn obey(ledger: &mut Ledger<RedbStore>, state: &State) {
+fn obey(ledger: &mut Ledger<EscrowStore>, state: &State) {
     if state.is_recovery_ended() {
         ledger.end_recovery(clock::now());
     }
@@ -57,16 +74,42 @@ fn obey(ledger: &mut Ledger<RedbStore>, state: &State) {
     }
 }
 
-/// The first job and what waits behind it, up to one commit's worth.
-fn gather(first: Job, jobs: &Receiver<Job>) -> Vec<Job> {
+/// Another writer to be declared dead, and who waits for that.
+type Removal = (u32, oneshot::Sender<Result<(), LedgerFault>>);
+
+/// The first commands and what waits behind them, up to one commit's worth or another kind of job.
+fn gather(first: Commands, jobs: &Receiver<Job>) -> (Vec<Commands>, Option<Removal>) {
     let mut weight = first.commands.iter().map(weight_of).sum::<usize>();
     let mut group = vec![first];
     while weight < GROUP_CLAIMS_MAX {
-        let Ok(next) = jobs.try_recv() else { break };
-        weight += next.commands.iter().map(weight_of).sum::<usize>();
-        group.push(next);
+        match jobs.try_recv() {
+            Ok(Job::Commands(next)) => {
+                weight += next.commands.iter().map(weight_of).sum::<usize>();
+                group.push(next);
+            }
+            Ok(Job::RemoveWriter { writer, done }) => return (group, Some((writer, done))),
+            Err(_) => break,
+        }
     }
-    group
+    (group, None)
+}
+
+/// Declares a writer dead. That the ledger will not is an answer; a store that failed or another process in our place
+/// is the end.
+fn remove(ledger: &mut Ledger<EscrowStore>, removal: Option<Removal>) -> Result<(), LedgerFault> {
+    let Some((writer, done)) = removal else { return Ok(()) };
+    let removed = block_on(ledger.remove_writer(writer, clock::now()));
+    // An operator that no longer waits will look.
+    let _ = done.send(removed);
+    match removed {
+        Ok(())
+        | Err(
+            LedgerFault::WriterAlive { .. }
+            | LedgerFault::WriterUnknown { .. }
+            | LedgerFault::Store(StoreFault::Conflict(_)),
+        ) => Ok(()),
+        Err(fault) => Err(fault),
+    }
 }
 
 fn weight_of(command: &Command) -> usize {
@@ -75,11 +118,16 @@ fn weight_of(command: &Command) -> usize {
             EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().len().max(1),
             _ => 1,
         },
-        Command::Deposit { .. } | Command::Expire { .. } | Command::Fold { .. } => 1,
+        Command::Deposit { .. }
+        | Command::Expire { .. }
+        | Command::Settle { .. }
+        | Command::CollectFees { .. }
+        | Command::PayOut { .. }
+        | Command::Fold { .. } => 1,
     }
 }
 
-fn carry_out(ledger: &mut Ledger<RedbStore>, group: Vec<Job>) -> Result<(), LedgerFault> {
+fn carry_out(ledger: &mut Ledger<EscrowStore>, group: Vec<Commands>) -> Result<(), LedgerFault> {
     let mut commands = Vec::new();
     let mut waiting = Vec::with_capacity(group.len());
     for job in group {
@@ -94,15 +142,15 @@ fn carry_out(ledger: &mut Ledger<RedbStore>, group: Vec<Job>) -> Result<(), Ledg
     Ok(())
 }
 
-/// Shows a sign of life, expires what is due and forgets old answers. Says whether more waits.
-fn tick(ledger: &mut Ledger<RedbStore>) -> Result<bool, LedgerFault> {
+/// Looks at the clock, shows a sign of life, expires what is due and forgets old answers. Says whether more waits.
+fn tick(ledger: &mut Ledger<EscrowStore>) -> Result<bool, LedgerFault> {
+    block_on(check_clock(ledger.store()))?;
     block_on(ledger.execute(Vec::new(), clock::now()))?;
     let expired = block_on(ledger.expire_due(TICK_ROWS_MAX, clock::now()))?;
     let is_expired = |outcome: &&_| matches!(outcome, tombola_ledger::ledger::Outcome::Expired { .. });
     let expired = expired.iter().filter(is_expired).count();
-    let folded = block_on(ledger.fold(TICK_ROWS_MAX, clock::now()))?;
     let forgotten = block_on(ledger.prune(TICK_ROWS_MAX, clock::now()))?;
-    Ok(expired >= TICK_ROWS_MAX || folded >= TICK_ROWS_MAX || forgotten >= TICK_ROWS_MAX)
+    Ok(expired >= TICK_ROWS_MAX || forgotten >= TICK_ROWS_MAX)
 }
 
 /// Tells everyone that the writer is gone if it ends by a violated invariant.

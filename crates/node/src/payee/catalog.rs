@@ -109,11 +109,49 @@ pub struct FileCatalog {
     root: PathBuf,
     price: Amount,
     unit_bytes: u32,
-    /// Hashing a large file takes a while, so a hash is kept while the file stays the same.
-    hashes: Mutex<BTreeMap<PathBuf, (FileVersion, ContentHash)>>,
+    hashes: HashCache,
 }
 
 type FileVersion = (u64, u64, i64, i64);
+
+/// Hashing a large file takes a while, so a hash is kept while the file stays the same, and whoever asks while it is
+/// being computed waits for it.
+#[derive(Debug, Default)]
+struct HashCache {
+    known: Mutex<BTreeMap<PathBuf, (FileVersion, HashSlot)>>,
+}
+
+/// Held by the one that computes; empty until then, and again if that fails.
+type HashSlot = Arc<Mutex<Option<ContentHash>>>;
+
+impl HashCache {
+    fn get(
+        &self,
+        path: &Path,
+        version: FileVersion,
+        compute: impl FnOnce() -> std::io::Result<ContentHash>,
+    ) -> std::io::Result<ContentHash> {
+        let slot = self.slot(path, version);
+        let mut hash = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hash) = *hash {
+            return Ok(hash);
+        }
+        Ok(*hash.insert(compute()?))
+    }
+
+    fn slot(&self, path: &Path, version: FileVersion) -> HashSlot {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, slot)) = known.get(path).filter(|(of, _)| *of == version) {
+            return Arc::clone(slot);
+        }
+        if known.len() >= HASHES_MAX {
+            known.clear();
+        }
+        let slot = HashSlot::default();
+        known.insert(path.to_path_buf(), (version, Arc::clone(&slot)));
+        slot
+    }
+}
 
 /// Hashes kept; beyond that all are computed anew, which is slow but right.
 const HASHES_MAX: usize = 100_000;
@@ -130,7 +168,7 @@ impl FileCatalog {
             root,
             price,
             unit_bytes: unit_bytes.max(1),
-            hashes: Mutex::new(BTreeMap::new()),
+            hashes: HashCache::default(),
         })
     }
 
@@ -147,32 +185,7 @@ impl FileCatalog {
 
     fn hash(&self, path: &Path, file: &File, metadata: &Metadata) -> std::io::Result<ContentHash> {
         let version = (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec());
-        let known = self
-            .hashes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(path)
-            .copied();
-        if let Some((_, hash)) = known.filter(|(known, _)| *known == version) {
-            return Ok(hash);
-        }
-        let mut hasher = Sha256::new();
-        let mut reader = file;
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let count = reader.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            hasher.update(&buffer[..count]);
-        }
-        let hash = ContentHash(hasher.finalize().into());
-        let mut hashes = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
-        if hashes.len() >= HASHES_MAX {
-            hashes.clear();
-        }
-        hashes.insert(path.to_path_buf(), (version, hash));
-        Ok(hash)
+        self.hashes.get(path, version, || hash_of(file))
     }
 
     fn walk(&self, directory: &Path, names: &mut Vec<(String, u64)>) {
@@ -191,6 +204,17 @@ impl FileCatalog {
                 Ok(kind) if kind.is_file() => names.push((name, entry.metadata().map_or(0, |file| file.len()))),
                 _ => {}
             }
+        }
+    }
+}
+
+fn hash_of(mut file: &File) -> std::io::Result<ContentHash> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(ContentHash(hasher.finalize().into())),
+            count => hasher.update(&buffer[..count]),
         }
     }
 }
@@ -279,5 +303,49 @@ impl Catalog for MemoryCatalog {
             .get(service)
             .cloned()
             .ok_or(Reject::of(Code::ServiceUnknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn many_that_ask_first_at_once_compute_one_hash() {
+        let (cache, computed, start) = (HashCache::default(), AtomicU32::new(0), Barrier::new(8));
+        let ask = |version| {
+            cache.get(Path::new("song"), version, || {
+                computed.fetch_add(1, Ordering::Relaxed);
+                // Time for the others to ask.
+                (0..8).for_each(|_| std::thread::yield_now());
+                Ok(ContentHash([7; 32]))
+            })
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    assert_eq!(ask((1, 2, 3, 4)).unwrap(), ContentHash([7; 32]));
+                });
+            }
+        });
+        assert_eq!(computed.load(Ordering::Relaxed), 1);
+        ask((1, 2, 3, 5)).unwrap();
+        assert_eq!(computed.load(Ordering::Relaxed), 2, "another version is another hash");
+    }
+
+    #[test]
+    fn a_hash_that_could_not_be_computed_is_tried_again() {
+        let cache = HashCache::default();
+        let failed = cache.get(
+            Path::new("song"),
+            (1, 2, 3, 4),
+            || Err(std::io::ErrorKind::Other.into()),
+        );
+        assert!(failed.is_err());
+        let hash = ContentHash([7; 32]);
+        assert_eq!(cache.get(Path::new("song"), (1, 2, 3, 4), || Ok(hash)).unwrap(), hash);
     }
 }

@@ -86,7 +86,14 @@ pub(crate) struct PayeeStore(Disk<Change>);
 
 impl PayeeStore {
     pub(crate) fn open(path: &Path, now: Timestamp) -> Result<(Self, Loaded), StoreError> {
-        let disk = Disk::open(path, VERSION, &[HOLD, WINNER, REFUSAL, RECEIPT], apply, Commits::Logged, now)?;
+        let disk = Disk::open(
+            path,
+            VERSION,
+            &[HOLD, WINNER, REFUSAL, RECEIPT],
+            apply,
+            Commits::Logged,
+            now,
+        )?;
         let (holds, winners) = (disk.read_all(HOLD, "hold")?, disk.read_all(WINNER, "winner")?);
         let loaded = Loaded {
             since: disk.since(),
@@ -128,6 +135,20 @@ impl PayeeStore {
     pub(crate) fn refusals(&self) -> Result<Vec<Signed<Refusal>>, StoreError> {
         self.0.read_all(REFUSAL, "refusal")
     }
+
+    /// All that a backup keeps. Each table is read as it is at one moment, in this order: a winner has its hold, as that
+    /// was written first, and a receipt that comes in between leaves a winner that is claimed, and paid, no second time.
+    pub(super) fn contents(&self) -> Result<super::backup::Contents, StoreError> {
+        Ok(super::backup::Contents {
+            version: self.0.number("version")?,
+            totals: self.totals()?,
+            winners: self.0.read_all(WINNER, "winner")?,
+            refusals: self.refusals()?,
+            holds: self.0.read_all(HOLD, "hold")?,
+        })
+    }
+
+    pub(super) const TABLES: [Rows; 3] = [WINNER, REFUSAL, HOLD];
 }
 
 fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -> Result<(), StoreError> {
@@ -142,7 +163,10 @@ fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -
                 Change::Hold(row) => put(&mut holds, &row.hold.body.id().0, row.as_ref())?,
                 Change::Forget(hold) => {
                     remove(&mut holds, &hold.0)?;
-                    receipts.retain_in::<&[u8], _>((Bound::Included(&hold.0[..]), Bound::Included(&last_of(hold)[..])), |_, _| false)?;
+                    receipts.retain_in::<&[u8], _>(
+                        (Bound::Included(&hold.0[..]), Bound::Included(&last_of(hold)[..])),
+                        |_, _| false,
+                    )?;
                 }
                 Change::Receipt(kept) => {
                     let key = [kept.claim.book.body.hold.0, kept.claim.book.body.id().0].concat();

@@ -106,10 +106,13 @@ pub(crate) async fn off_thread<T: Send + 'static>(
 }
 
 async fn present_hold(shared: &Arc<Shared>, hold: &Signed<Hold>) -> Result<PayeeAnswer, Reject> {
+    let check = shared.rules().begin_present(hold, clock::now())?;
+    // Outside of the lock, which every winner of every book needs.
+    let ready = check.verify()?;
     let (row, room, queued) = {
         let mut rules = shared.rules();
         let before = rules.hold(&hold.body.id()).copied();
-        let (row, room) = rules.present_hold(hold, clock::now())?;
+        let (row, room) = rules.finish_present(ready, clock::now())?;
         // What is known already need not be written again.
         let is_news = before != Some(row);
         (

@@ -168,8 +168,16 @@ impl Run<'_> {
             opened_in,
         );
         let (allow, allowed) = watch::channel(ahead);
+        let tickets_before = self.tickets;
+        let on_paying = |event: PayerEvent| match event {
+            // The spender counts its own connection, who watches the whole purchase.
+            PayerEvent::Acknowledged { tickets } => on_event(PayerEvent::Acknowledged {
+                tickets: tickets_before + tickets,
+            }),
+            other => on_event(other),
+        };
         let deliveries = self.receive_all(partial, opened, allow, ahead, on_event);
-        let (paid, received) = tokio::join!(spender.pay(allowed, on_event), deliveries);
+        let (paid, received) = tokio::join!(spender.pay(allowed, &on_paying), deliveries);
         self.tickets += spender.acknowledged();
         self.hold = Some(spender.hold.clone());
         self.lost.append(&mut spender.lost);

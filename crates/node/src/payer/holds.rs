@@ -1,9 +1,10 @@
 //! Choosing, opening and topping up holds.
 
 use super::paying::HoldInUse;
-use super::{Inner, PayerError};
+use super::{Inner, PayerError, PayerEvent};
 use crate::escrow_client::EscrowError;
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, HoldId, Signed};
@@ -15,6 +16,10 @@ use tombola_core::reject::{Code, Reject};
 
 /// A hold that ends sooner is not used again: a purchase may take a while.
 const LIFE_LEFT_MIN_MS: u64 = 10 * EXPIRY_MARGIN_MS;
+
+/// First pause before an escrow that is away is asked again; doubles up to the last.
+const AWAY_PAUSE_FIRST: Duration = Duration::from_millis(250);
+const AWAY_PAUSE_LAST: Duration = Duration::from_secs(15);
 
 /// A hold taken by one purchase; free again when the last copy is dropped.
 #[derive(Debug, Clone)]
@@ -213,6 +218,36 @@ impl Inner {
             }
         };
         resubmitting.tend(&self.escrow, evidence).await.map(drop)
+    }
+
+    /// As [`Self::top_up`], waiting for an escrow that is away as long as the configuration says. A repeat moves money
+    /// once: the cap is set, not added to, and only on the revision that was seen. Spec: W-01.
+    pub(crate) async fn top_up_patiently(
+        &self,
+        hold: &Signed<Hold>,
+        cap: Amount,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<Signed<Hold>, PayerError> {
+        let (began, patience) = (Instant::now(), Duration::from_millis(self.terms.escrow_patience_ms));
+        let mut pause = AWAY_PAUSE_FIRST;
+        loop {
+            let away = match self.top_up(hold, cap).await {
+                Err(away @ PayerError::Escrow(EscrowError::Away(_))) => away,
+                outcome => return outcome,
+            };
+            let waited = began.elapsed();
+            let left = patience.saturating_sub(waited);
+            if left.is_zero() {
+                return Err(away);
+            }
+            let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            on_event(PayerEvent::EscrowAway {
+                waited_ms: ms(waited),
+                patience_ms: ms(patience),
+            });
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(AWAY_PAUSE_LAST);
+        }
     }
 
     /// How a hold stands at the escrow.

@@ -485,8 +485,10 @@ impl Spender {
         if least > self.hold.cap_max {
             return Ok(Some(Paid::Ceiling { need, has: room }));
         }
-        let raised = raise(&self.inner, &self.link, &self.hold.hold, self.raised_cap()).await?;
-        self.raised(Ok(Ok(raised)), on_event);
+        let (held, cap) = (&self.hold.hold, self.raised_cap());
+        let raised = self.inner.top_up_patiently(held, cap, on_event).await?;
+        let room = self.link.present(&raised).await?;
+        self.raised(Ok(Ok((raised, room))), on_event);
         Ok(None)
     }
 

@@ -107,15 +107,26 @@ fn what_parties_resubmit_makes_the_ledger_what_it_was() {
     assert_eq!(first[0], Ok("restored"));
     assert_eq!(first[1], Ok("known"), "a lower revision");
     assert!(first[2..].iter().all(|answer| *answer == Ok("restored")), "{first:?}");
-    assert!(resubmit(&mut restored, pieces).iter().all(|answer| *answer == Ok("known")));
+    assert!(
+        resubmit(&mut restored, pieces)
+            .iter()
+            .all(|answer| *answer == Ok("known"))
+    );
     for account in [2, 3] {
         let (was, is) = (whole.account(account), restored.account(account));
-        assert_eq!((was.balance, was.held, was.open_holds), (is.balance, is.held, is.open_holds));
+        assert_eq!(
+            (was.balance, was.held, was.open_holds),
+            (is.balance, is.held, is.open_holds)
+        );
     }
     assert_eq!(restored.status(lost.hold.body.id()), whole.status(lost.hold.body.id()));
     assert_eq!(restored.status(lost.ended.body.id()).state, HoldState::Released);
     for (claim, receipt) in lost.claims {
-        assert_eq!(restored.claim(claim), Ok(receipt), "the receipt of before, byte for byte");
+        assert_eq!(
+            restored.claim(claim),
+            Ok(receipt),
+            "the receipt of before, byte for byte"
+        );
     }
     check_audit(&restored);
     let EscrowAnswer::Statement(page) = restored.ask(3, EscrowCommand::Statement { after: 0 }) else {
@@ -123,7 +134,10 @@ fn what_parties_resubmit_makes_the_ledger_what_it_was() {
     };
     let shown = format!("{:?}", page.entries);
     for (_, receipt) in lost.claims {
-        assert!(shown.contains(&format!("{receipt:?}")), "the statement shows the receipt that stands");
+        assert!(
+            shown.contains(&format!("{receipt:?}")),
+            "the statement shows the receipt that stands"
+        );
     }
 }
 
@@ -133,8 +147,15 @@ fn a_top_up_and_receipts_in_any_order_come_to_the_same() {
     let early = resubmit(&mut restored, vec![receipt(lost.claims[1]), Evidence::Hold(lost.hold)]);
     assert_eq!(early, [Err(Code::HoldUnknown), Ok("restored")]);
     let over = resubmit(&mut restored, vec![receipt(lost.claims[1]), receipt(lost.claims[0])]);
-    assert_eq!(over, [Err(Code::ClaimOverCap), Ok("restored")], "the top-up comes first");
-    let late = resubmit(&mut restored, vec![Evidence::Hold(lost.raised), receipt(lost.claims[1])]);
+    assert_eq!(
+        over,
+        [Err(Code::ClaimOverCap), Ok("restored")],
+        "the top-up comes first"
+    );
+    let late = resubmit(
+        &mut restored,
+        vec![Evidence::Hold(lost.raised), receipt(lost.claims[1])],
+    );
     assert_eq!(late, [Ok("restored"), Ok("restored")]);
     assert_eq!(restored.status(lost.hold.body.id()), whole.status(lost.hold.body.id()));
     check_audit(&restored);
@@ -156,20 +177,39 @@ fn a_recovering_escrow_promises_nothing_new_and_pays_what_it_owes() {
     assert_eq!(code(&world.ask(2, transfer)), Code::Recovering);
     resubmit(&mut world, vec![Evidence::Hold(lost.hold)]);
     assert_eq!(code(&world.top_up(lost.hold.body.id(), 0, 2 * CAP)), Code::Recovering);
-    assert!(world.claim(TestBook::sure(&lost.hold.body, 7, 4).claim(4)).is_ok(), "claims are served");
+    assert!(
+        world.claim(TestBook::sure(&lost.hold.body, 7, 4).claim(4)).is_ok(),
+        "claims are served"
+    );
     assert_eq!(world.deposit(2, 5, "late"), Ok(world.ledger.totals().height));
     world.live(9 * DAY_MS / 4);
-    assert_eq!(block_on(world.ledger.expire_due(100, world.now)), Ok(Vec::new()), "nothing expires");
+    assert_eq!(
+        block_on(world.ledger.expire_due(100, world.now)),
+        Ok(Vec::new()),
+        "nothing expires"
+    );
 
     world.ledger.end_recovery(world.now);
     assert_eq!(world.ledger.standing().phase, Phase::Open);
     let evidence = List::new(vec![Evidence::Hold(lost.hold)]).unwrap();
-    assert_eq!(code(&world.ask(3, EscrowCommand::Resubmit { evidence })), Code::NotRecovering);
+    assert_eq!(
+        code(&world.ask(3, EscrowCommand::Resubmit { evidence })),
+        Code::NotRecovering
+    );
     let early = block_on(world.ledger.expire_due(100, world.now)).unwrap();
-    assert!(early.iter().all(|outcome| !matches!(outcome, tombola_ledger::ledger::Outcome::Expired { .. })), "{early:?}");
+    assert!(
+        early
+            .iter()
+            .all(|outcome| !matches!(outcome, tombola_ledger::ledger::Outcome::Expired { .. })),
+        "{early:?}"
+    );
     let asked = world.hold_request(CAP);
     let hold = world.open_hold_as(asked).unwrap();
-    assert_eq!(hold.body.terms.serial, 1 << 40 | 1, "no serial of before is given out again");
+    assert_eq!(
+        hold.body.terms.serial,
+        1 << 40 | 1,
+        "no serial of before is given out again"
+    );
     check_audit(&world);
 }
 

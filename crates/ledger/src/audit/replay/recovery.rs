@@ -25,7 +25,17 @@ impl Replay<'_> {
                 let postings = self.raised_again(event, hold, *amount)?;
                 (signed.body == *hold).then_some(postings)
             }
-            (Evidence::Release(signed), Proved::Release, Effect::Ended { hold, state, paid, returned }) => {
+            (
+                Evidence::Release(signed),
+                Proved::Release,
+                Effect::Ended {
+                    hold,
+                    state,
+                    paid,
+                    returned,
+                    signer: _,
+                },
+            ) => {
                 let is_right = signed.body.hold == *hold && *state == HoldState::Released && signed.body.paid == *paid;
                 let postings = self.give_back(hold, *state, (*paid, *returned))?;
                 is_right.then_some(postings)
@@ -69,6 +79,7 @@ impl Replay<'_> {
         known.record.hold = *hold;
         known.signed_in = event.place();
         let key = known.key;
+        self.commit_signer(key.payer, &hold.terms, amount);
         is_right.then(|| moved(Place::Account(key.payer), Place::Hold(key), amount).to_vec())
     }
 }

@@ -1,0 +1,258 @@
+//! What an escrow's operator asks, of the running node or of the books of a stopped one, and the answers as JSON.
+
+use crate::exit::Failure;
+use crate::output::{date, money, sum};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use tombola_core::amount::{Amount, Asset};
+use tombola_core::key::AccountKey;
+use tombola_core::message::Reference;
+use tombola_core::reject::{Code, Reject};
+use tombola_ledger::audit::AuditReport;
+use tombola_node::escrow::{
+    AccountSummary, BackupReport, Deposited, Escrow, EscrowBooks, EscrowNodeError, EscrowTotals, WriterSummary,
+};
+
+/// Accounts of one answer of the socket: a third of the longest line.
+const ACCOUNTS_PER_PAGE: usize = 1_000;
+
+/// What the socket of a running escrow takes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Request {
+    Deposit {
+        account: AccountKey,
+        amount: String,
+        reference: String,
+    },
+    Account {
+        account: AccountKey,
+    },
+    Accounts {
+        from: u64,
+    },
+    Audit {},
+    Backup {
+        file: PathBuf,
+    },
+    EndRecovery {},
+    Extract {
+        writer: u32,
+        from: u64,
+        to: u64,
+        file: PathBuf,
+    },
+    Status {},
+    Writers {},
+    RemoveWriter {
+        writer: u32,
+    },
+}
+
+/// The books of a running escrow, or of one that is stopped.
+pub(super) enum Books<'a> {
+    Running(&'a Escrow),
+    Alone(Box<EscrowBooks>),
+}
+
+impl Books<'_> {
+    pub(super) async fn carry_out(&mut self, request: Request, asset: Asset) -> Result<Value, Failure> {
+        let result = match request {
+            Request::Deposit {
+                account,
+                amount,
+                reference,
+            } => return self.deposit(&account, &amount, &reference, asset).await,
+            Request::Account { account } => self.account(&account).await.and_then(|found| match found {
+                Some(found) => Ok(account_json(&found, asset)),
+                None => Err(Reject::of(Code::AccountUnknown).into()),
+            }),
+            Request::Accounts { from } => self.accounts(from).await.map(|(page, next)| {
+                let accounts: Vec<Value> = page.iter().map(|account| account_json(account, asset)).collect();
+                json!({ "accounts": accounts, "next": next })
+            }),
+            Request::Audit {} => self.audit().await.map(|report| audit_json(&report, asset)),
+            Request::Backup { file } => self.backup(file).await.map(|report| json!(report)),
+            Request::EndRecovery {} => self.end_recovery().await,
+            Request::Extract { writer, from, to, file } => {
+                let report = match self {
+                    Self::Running(escrow) => escrow.extract(writer, (from, to), file).await,
+                    Self::Alone(books) => books.extract(writer, (from, to), &file).await,
+                };
+                report.map(|report| json!(report))
+            }
+            Request::Status {} => self.status(asset).await,
+            Request::Writers {} => self.writers().await.map(|found| writers_json(&found)),
+            Request::RemoveWriter { writer } => match self.remove_writer(writer).await {
+                Ok(()) => self.writers().await.map(|found| writers_json(&found)),
+                Err(error) => Err(error),
+            },
+        };
+        result.map_err(|error| Failure::escrow_node(&error, asset))
+    }
+
+    async fn deposit(
+        &mut self,
+        account: &AccountKey,
+        amount: &str,
+        reference: &str,
+        asset: Asset,
+    ) -> Result<Value, Failure> {
+        let amount = Amount::parse(amount, asset.decimals)
+            .map_err(|error| Failure::new("amount", format!("amount {amount}: {error}")).next("write it as 10.00"))?;
+        let given = Reference::new(reference).map_err(|error| Failure::new("reference", format!("reference: {error}")));
+        let given = given?;
+        let done = match self {
+            Self::Running(escrow) => escrow.deposit(account, amount, &given).await,
+            Self::Alone(books) => books.deposit(account, amount, &given).await,
+        };
+        let done: Deposited = done.map_err(|error| Failure::escrow_node(&error, asset))?;
+        let found = self.account(account).await;
+        let found = found.map_err(|error| Failure::escrow_node(&error, asset))?;
+        Ok(json!({
+            "account": done.account,
+            "amount": money(done.amount, asset),
+            "reference": done.reference,
+            "at": done.at,
+            "height": done.height,
+            "balance": money(found.map_or(Amount::ZERO, |found| found.balance), asset),
+        }))
+    }
+
+    async fn account(&self, account: &AccountKey) -> Result<Option<AccountSummary>, EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.account(account).await,
+            Self::Alone(books) => books.account(account).await,
+        }
+    }
+
+    async fn accounts(&self, from: u64) -> Result<(Vec<AccountSummary>, Option<u64>), EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.accounts(from, ACCOUNTS_PER_PAGE).await,
+            Self::Alone(books) => books.accounts(from, ACCOUNTS_PER_PAGE).await,
+        }
+    }
+
+    async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.audit().await,
+            Self::Alone(books) => books.audit().await,
+        }
+    }
+
+    async fn backup(&self, file: PathBuf) -> Result<BackupReport, EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.backup(file).await,
+            Self::Alone(books) => books.backup(&file).await,
+        }
+    }
+
+    /// Only a node that runs can be recovering.
+    async fn end_recovery(&self) -> Result<Value, EscrowNodeError> {
+        let Self::Running(escrow) = self else {
+            return Err(Reject::of(Code::NotRecovering).into());
+        };
+        escrow.end_recovery().await?;
+        Ok(json!({ "phase": escrow.status().await?.phase }))
+    }
+
+    async fn writers(&self) -> Result<Vec<WriterSummary>, EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.writers().await,
+            Self::Alone(books) => books.writers().await,
+        }
+    }
+
+    async fn remove_writer(&mut self, writer: u32) -> Result<(), EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.remove_writer(writer).await,
+            Self::Alone(books) => books.remove_writer(writer).await,
+        }
+    }
+
+    async fn status(&self, asset: Asset) -> Result<Value, EscrowNodeError> {
+        match self {
+            Self::Alone(books) => Ok(totals_json(&books.totals().await?, asset, json!({ "running": false }))),
+            Self::Running(escrow) => {
+                let status = escrow.status().await?;
+                let node = json!({
+                    "running": true,
+                    "address": escrow.address(),
+                    "serving": status.is_serving,
+                    "phase": status.phase,
+                    "connections": status.connections,
+                    "requests": status.requests,
+                    "claims_answered": status.claims_answered,
+                    "turned_away": status.turned_away,
+                });
+                Ok(totals_json(&status.totals, asset, node))
+            }
+        }
+    }
+}
+
+fn account_json(account: &AccountSummary, asset: Asset) -> Value {
+    json!({
+        "account": account.account,
+        "asset": asset.name(),
+        "balance": money(account.balance, asset),
+        "held": money(account.held, asset),
+        "open_holds": account.open_holds,
+        "credits": sum(account.credits, asset),
+        "debits": sum(account.debits, asset),
+        "entries": account.entries,
+    })
+}
+
+fn writers_json(writers: &[WriterSummary]) -> Value {
+    let writer = |found: &WriterSummary| {
+        json!({
+            "writer": found.writer,
+            "this": found.is_this,
+            "incarnation": found.incarnation,
+            "removed": found.is_removed,
+            "alive_at": date(found.alive_at),
+            "served_since": date(found.served_since),
+            "height": found.height,
+        })
+    };
+    json!({ "writers": writers.iter().map(writer).collect::<Vec<_>>() })
+}
+
+fn audit_json(report: &AuditReport, asset: Asset) -> Value {
+    json!({
+        "conserved": report.conserved,
+        "asset": asset.name(),
+        "deposits": sum(report.deposits, asset),
+        "balances": sum(report.balances, asset),
+        "held": sum(report.held, asset),
+        "fees": sum(report.fees, asset),
+        "events": report.events,
+        "accounts": report.accounts,
+        "holds": report.holds,
+        "books": report.books,
+        "claims": report.claims,
+        "winners": report.winners,
+        "findings": report.findings,
+    })
+}
+
+fn totals_json(totals: &EscrowTotals, asset: Asset, node: Value) -> Value {
+    json!({
+        "node": node,
+        "escrow": totals.escrow,
+        "asset": asset.name(),
+        "conserved": totals.conserved,
+        "deposits": sum(totals.deposits, asset),
+        "balances": sum(totals.balances, asset),
+        "held": sum(totals.held, asset),
+        "fees": sum(totals.fees, asset),
+        "accounts": totals.accounts,
+        "holds": totals.holds,
+        "claims": totals.claims,
+        "winners": totals.winners,
+        "height": totals.height,
+        "last_event": date(totals.time),
+    })
+}

@@ -1,0 +1,128 @@
+//! Where an escrow keeps its ledger, and whether that place's clock agrees with this machine's.
+
+use crate::clock;
+use std::fmt;
+use std::path::PathBuf;
+use tokio::runtime::Handle;
+use tombola_core::amount::{SECOND_MS, Timestamp};
+use tombola_ledger::ledger::LedgerFault;
+use tombola_ledger::store::{Store, StoreFault};
+use tombola_store::escrow_store::EscrowStore;
+use tombola_store::postgres_store::PostgresStore;
+use tombola_store::redb_store::RedbStore;
+
+/// How far this machine's clock and a shared store's may be apart: the writers of one ledger then agree within twice
+/// that, which is far below every deadline of a hold.
+pub const CLOCK_APART_MAX_MS: u64 = 5 * SECOND_MS;
+
+/// Where an escrow keeps its ledger.
+#[derive(Debug, Clone)]
+pub enum StorePlace {
+    /// In a PostgreSQL database, which other escrow processes may share.
+    Database(DatabasePlace),
+    /// In a file of its own; made if it is not there.
+    File(PathBuf),
+}
+
+impl From<PathBuf> for StorePlace {
+    fn from(path: PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+/// A database, and who this process is in it.
+#[derive(Clone)]
+pub struct DatabasePlace {
+    /// Everything that connecting takes, password included.
+    address: String,
+    writer: u32,
+}
+
+impl DatabasePlace {
+    /// The database of an address, as [`PostgresStore::open`] takes it, written to as this writer.
+    #[must_use]
+    pub const fn new(address: String, writer: u32) -> Self {
+        Self { address, writer }
+    }
+
+    /// Everything that connecting takes. Not to be shown: it may have a password.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl fmt::Debug for DatabasePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address has a password in it.
+        f.debug_struct("DatabasePlace")
+            .field("writer", &self.writer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StorePlace {
+    /// The number of the writer that this process is.
+    #[must_use]
+    pub const fn writer(&self) -> u32 {
+        match self {
+            Self::Database(database) => database.writer,
+            Self::File(_) => 0,
+        }
+    }
+
+    /// Opens the store. Blocks for a file.
+    pub(super) async fn open(&self) -> Result<EscrowStore, StoreFault> {
+        Ok(match self {
+            Self::Database(database) => {
+                EscrowStore::Postgres(PostgresStore::open(database.address(), Handle::current()).await?)
+            }
+            Self::File(path) => EscrowStore::Redb(RedbStore::open(path)?),
+        })
+    }
+}
+
+/// Compares this machine's clock with the store's, if that has one of its own.
+///
+/// # Errors
+/// [`LedgerFault::ClockApart`] if they are more than [`CLOCK_APART_MAX_MS`] apart, [`LedgerFault::Store`].
+pub(super) async fn check_clock<S: Store>(store: &S) -> Result<(), LedgerFault> {
+    let before = clock::now();
+    let Some(there) = store.clock().await? else {
+        return Ok(());
+    };
+    let apart_ms = apart_ms(before, there, clock::now());
+    if apart_ms > CLOCK_APART_MAX_MS {
+        return Err(LedgerFault::ClockApart {
+            apart_ms,
+            limit_ms: CLOCK_APART_MAX_MS,
+        });
+    }
+    Ok(())
+}
+
+/// How far a clock that was read between two moments is from this machine's, at least: waiting for it proves nothing.
+const fn apart_ms(before: Timestamp, there: Timestamp, after: Timestamp) -> u64 {
+    let behind = before.0.saturating_sub(there.0);
+    let ahead = there.0.saturating_sub(after.0);
+    if behind > ahead { behind } else { ahead }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_apart_by_what_waiting_for_it_does_not_explain() {
+        let apart = |before, there, after| apart_ms(Timestamp(before), Timestamp(there), Timestamp(after));
+        assert_eq!(apart(10_000, 10_500, 11_000), 0);
+        assert_eq!(apart(10_000, 16_001, 11_000), 5_001);
+        assert_eq!(apart(10_000, 4_000, 70_000), 6_000);
+    }
+
+    #[test]
+    fn what_is_shown_of_a_database_has_no_password() {
+        let place = DatabasePlace::new("postgres://u:secret@h/d".to_owned(), 3);
+        let shown = format!("{:?}", StorePlace::Database(place));
+        assert!(shown.contains('3') && !shown.contains("secret"), "{shown}");
+    }
+}

@@ -1,0 +1,238 @@
+//! Backups of a payee's store, and putting one back.
+//!
+//! A store that was simply copied back does not know what its holds have paid since, and the payee would serve winners
+//! that nobody pays. So a backup is a file of its own kind, and restoring it makes a store that says when it was
+//! restored: about every hold from before then the escrow is asked first. Spec: B-06.
+
+use super::store::{PayeeStore, Totals};
+use super::{Payee, PayeeError, PayeeOptions};
+use crate::clock;
+use crate::disk::{META, Rows, StoreError};
+use crate::home::{Existing, private_file, write_file_by};
+use redb::{Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tombola_core::amount::Timestamp;
+use tombola_core::claim::Refusal;
+use tombola_core::codec::{decode, encode};
+use tombola_core::key::Signed;
+use tombola_core::payee::{HoldRow, WinnerRow};
+
+/// What a backup holds.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) version: u64,
+    pub(super) totals: Totals,
+    pub(super) winners: Vec<WinnerRow>,
+    pub(super) refusals: Vec<Signed<Refusal>>,
+    pub(super) holds: Vec<HoldRow>,
+}
+
+/// A backup that was written or restored.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Backup {
+    /// When it was made.
+    pub at: Timestamp,
+    /// Holds in it.
+    pub holds: u64,
+    /// Books in it whose winners wait for a receipt.
+    pub unclaimed_books: u64,
+    /// Where the store went that was there before, if one was replaced.
+    pub replaced: Option<PathBuf>,
+}
+
+impl Backup {
+    fn of(contents: &Contents, at: Timestamp) -> Self {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Self {
+            at,
+            holds: count(contents.holds.len()),
+            unclaimed_books: count(contents.winners.len()),
+            replaced: None,
+        }
+    }
+}
+
+/// The number by which a file says that it is a backup, and of when.
+const BACKUP: &str = "backup";
+
+impl Payee {
+    /// Writes a backup of the store while it sells; a file that is there already stays and is an error.
+    ///
+    /// # Errors
+    /// [`PayeeError::File`], [`PayeeError::Store`].
+    pub async fn backup(&self, file: &Path) -> Result<Backup, PayeeError> {
+        let (shared, file) = (Arc::clone(&self.shared), file.to_path_buf());
+        let written = tokio::task::spawn_blocking(move || write_backup(&shared.store, &file));
+        written.await.unwrap_or(Err(StoreError::Stopped.into()))
+    }
+
+    /// Writes a backup of the store of a stopped payee.
+    ///
+    /// # Errors
+    /// As [`Payee::backup`]; [`PayeeError::File`] of kind `NotFound` if there is no store.
+    pub fn backup_offline(options: &PayeeOptions, file: &Path) -> Result<Backup, PayeeError> {
+        if !options.store.exists() {
+            return Err(file_error(&options.store, io::ErrorKind::NotFound));
+        }
+        let (store, _) = PayeeStore::open(&options.store, clock::now())?;
+        write_backup(&store, file)
+    }
+
+    /// Makes a store from a backup. The caller holds the lock of the home. With [`Existing::Replace`] a store that is
+    /// there is kept beside the new one.
+    ///
+    /// # Errors
+    /// [`PayeeError::NotABackup`], [`PayeeError::StoreExists`], [`PayeeError::File`], [`PayeeError::Store`].
+    pub fn restore(backup: &Path, store: &Path, existing: Existing) -> Result<Backup, PayeeError> {
+        let (contents, at) = read_backup(backup)?;
+        let now = clock::now();
+        let mut restored = Backup::of(&contents, at);
+        if store.exists() {
+            if existing == Existing::Keep {
+                let path = store.to_path_buf();
+                return Err(PayeeError::StoreExists { path, backup_at: at });
+            }
+            restored.replaced = Some(move_aside(store, now)?);
+        }
+        let marks = [("since", now.0), ("restored", now.0)];
+        write_store(store, Existing::Keep, &contents, &marks)?;
+        Ok(restored)
+    }
+}
+
+fn write_backup(store: &PayeeStore, file: &Path) -> Result<Backup, PayeeError> {
+    let (contents, now) = (store.contents()?, clock::now());
+    write_store(file, Existing::Keep, &contents, &[(BACKUP, now.0)])?;
+    Ok(Backup::of(&contents, now))
+}
+
+/// The store and the log beside it, if it has one.
+fn move_aside(store: &Path, now: Timestamp) -> Result<PathBuf, PayeeError> {
+    let aside = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".replaced-{}", now.0));
+        PathBuf::from(name)
+    };
+    for path in [store.with_extension("log"), store.to_path_buf()] {
+        match std::fs::rename(&path, aside(&path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(&path, error.kind())),
+            _ => {}
+        }
+    }
+    Ok(aside(store))
+}
+
+fn write_store(path: &Path, existing: Existing, contents: &Contents, marks: &[(&str, u64)]) -> Result<(), PayeeError> {
+    let mut fault = None;
+    let written = write_file_by(path, existing, |unfinished| {
+        // A part that a crash left is worth nothing.
+        let file = match std::fs::remove_file(unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => private_file(unfinished)?,
+        };
+        if let Err(error) = fill(file, contents, marks) {
+            fault = Some(error);
+            return Err(io::ErrorKind::Other.into());
+        }
+        File::open(unfinished)?.sync_all()
+    });
+    match (fault, written) {
+        (Some(error), _) => Err(error.into()),
+        (None, Err(error)) => Err(file_error(path, error.kind())),
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+fn fill(file: File, contents: &Contents, marks: &[(&str, u64)]) -> Result<(), StoreError> {
+    let backend = redb::backends::FileBackend::new(file).map_err(unopened)?;
+    let database = Database::builder().create_with_backend(backend).map_err(unopened)?;
+    let mut write = database.begin_write()?;
+    write.set_durability(Durability::Immediate)?;
+    write.set_two_phase_commit(true);
+    {
+        let totals = [
+            ("version", contents.version),
+            ("winners", contents.totals.winners),
+            ("net", contents.totals.net),
+        ];
+        let mut meta = write.open_table(META)?;
+        for (name, value) in totals.iter().chain(marks) {
+            meta.insert(name, value)?;
+        }
+        let [winners, refusals, holds] = PayeeStore::TABLES;
+        let mut table = write.open_table(winners)?;
+        for row in &contents.winners {
+            table.insert(row.claim.book.body.id().0.as_slice(), encode(row).as_slice())?;
+        }
+        let mut table = write.open_table(refusals)?;
+        for row in &contents.refusals {
+            table.insert(row.body.book.0.as_slice(), encode(row).as_slice())?;
+        }
+        let mut table = write.open_table(holds)?;
+        for row in &contents.holds {
+            table.insert(row.hold.body.id().0.as_slice(), encode(row).as_slice())?;
+        }
+    }
+    write.commit()?;
+    Ok(())
+}
+
+fn read_backup(path: &Path) -> Result<(Contents, Timestamp), PayeeError> {
+    let not_a_backup = || PayeeError::NotABackup {
+        path: path.to_path_buf(),
+    };
+    let database = match ReadOnlyDatabase::open(path) {
+        Ok(database) => database,
+        Err(redb::DatabaseError::Storage(redb::StorageError::Io(error)))
+            if error.kind() != io::ErrorKind::InvalidData =>
+        {
+            return Err(file_error(path, error.kind()));
+        }
+        Err(_) => return Err(not_a_backup()),
+    };
+    let read = database.begin_read().map_err(StoreError::from)?;
+    let at = number(&read, BACKUP)?.ok_or_else(not_a_backup)?;
+    let [winners, refusals, holds] = PayeeStore::TABLES;
+    let contents = Contents {
+        version: number(&read, "version")?.ok_or_else(not_a_backup)?,
+        totals: Totals {
+            winners: number(&read, "winners")?.unwrap_or_default(),
+            net: number(&read, "net")?.unwrap_or_default(),
+        },
+        winners: rows(&read, winners)?,
+        refusals: rows(&read, refusals)?,
+        holds: rows(&read, holds)?,
+    };
+    Ok((contents, Timestamp(at)))
+}
+
+fn number(read: &ReadTransaction, name: &str) -> Result<Option<u64>, StoreError> {
+    Ok(read.open_table(META)?.get(name)?.map(|row| row.value()))
+}
+
+fn rows<T: bincode::Decode<()>>(read: &ReadTransaction, table: Rows) -> Result<Vec<T>, StoreError> {
+    let table = read.open_table(table)?;
+    let mut rows = Vec::new();
+    for row in table.iter()? {
+        rows.push(decode(row?.1.value()).map_err(|_| StoreError::Corrupted { what: "backup" })?);
+    }
+    Ok(rows)
+}
+
+fn unopened(error: redb::DatabaseError) -> StoreError {
+    match error {
+        redb::DatabaseError::Storage(storage) => storage.into(),
+        _ => StoreError::Corrupted { what: "file header" },
+    }
+}
+
+pub(super) fn file_error(path: &Path, kind: io::ErrorKind) -> PayeeError {
+    PayeeError::File {
+        path: path.to_path_buf(),
+        kind,
+    }
+}

@@ -1,0 +1,166 @@
+//! Losing a disk: the drill of the README, step by step, with all nodes as processes of their own.
+
+use super::*;
+use serde_json::Value;
+use tombola_core::message::EscrowInfo;
+use tombola_node::escrow_client::EscrowClient;
+use tombola_tests::process::{Running, Signal, atoms, number, ok, run, text, wait_until};
+
+fn info(address: &str) -> EscrowInfo {
+    let key = tombola_core::key::SecretKey::from_seed(&[77; 32]);
+    let runtime = tokio::runtime::Handle::current();
+    runtime.block_on(async {
+        let client = EscrowClient::new(address.parse().unwrap(), &key).unwrap();
+        let info = client.info().await.unwrap();
+        client.close().await;
+        info
+    })
+}
+
+/// The height that a witness has seen.
+fn witnessed(path: &Path) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    u64::from_le_bytes(bytes[48..56].try_into().unwrap())
+}
+
+/// Balance and held money of every account, by its key.
+fn accounts(home: &str) -> Vec<(String, u64, u64)> {
+    let all = ok(&["escrow", "account", "--home", home]);
+    let mut found: Vec<_> = all["accounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|account| {
+            (
+                text(account, "account").to_owned(),
+                atoms(account, "balance"),
+                atoms(account, "held"),
+            )
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn buy(town: &Town, node: &Node, name: &str, units: usize) {
+    town.file(name, units * UNIT, 7);
+    let (url, output, home) = (
+        format!("{}/{name}", node.address()),
+        town.arg(&format!("bought-{name}")),
+        town.arg("payer"),
+    );
+    ok(&["payer", "get", &url, "-o", &output, "--spend-max", "1", "--home", &home]);
+    // Every winner is a receipt before the next step.
+    town.ask("payee", "redeem", "payee");
+}
+
+fn start_refused(home: &str, more: &[&str]) -> (i32, Value) {
+    let args = [&["escrow", "run", "--home", home, "--listen", "127.0.0.1:0"], more].concat();
+    Running::start(&args).finish()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_disk_costs_nobody_anything() {
+    tokio::task::spawn_blocking(drill).await.unwrap();
+}
+
+fn drill() {
+    let town = Town::new();
+    let escrow = town.escrow();
+    let (home, socket) = (town.arg("escrow"), escrow.socket());
+    let node = town.payee("payee", &escrow, SURE);
+    town.payer("payer", &escrow, "10");
+    buy(&town, &node, "one", 20);
+
+    // The backup, beside the running node; and then the part that will be lost.
+    let backup = town.arg("backup.redb");
+    let taken = ok(&["escrow", "backup", &backup, "--home", &home]);
+    buy(&town, &node, "two", 30);
+    buy(&town, &node, "three", 40);
+    let lost_log = town.arg("lost.log");
+    ok(&["escrow", "log", "--output", &lost_log, "--home", &home]);
+    let before = accounts(&home);
+    let height = info(escrow.address()).height;
+    let witness = town.path("escrow").join("witness");
+    wait_until("the witness has seen it all", || witnessed(&witness) == height);
+    escrow.kill();
+
+    // The disk is lost: all that there is is the backup and the witness.
+    let (code, refused) = run(&["escrow", "restore", &backup, "--home", &home]);
+    assert_eq!((code, text(&refused["error"], "code")), (1, "store_newer"), "{refused}");
+    std::fs::remove_file(town.path("escrow").join("escrow.redb")).unwrap();
+    let restored = ok(&["escrow", "restore", &backup, "--home", &home]);
+    assert_eq!(number(&restored, "height"), number(&taken, "height"));
+    let (code, refused) = start_refused(&home, &[]);
+    assert_eq!(
+        (code, text(&refused["error"], "code")),
+        (9, "store_behind"),
+        "{refused}"
+    );
+    let behind = number(&refused["error"], "behind");
+    assert_eq!(behind, height - number(&restored, "height"), "{refused}");
+    let (code, refused) = run(&[
+        "escrow",
+        "deposit",
+        &before[0].0,
+        "1",
+        "--reference",
+        "x",
+        "--home",
+        &home,
+    ]);
+    assert_eq!(
+        (code, text(&refused["error"], "code")),
+        (9, "store_behind"),
+        "{refused}"
+    );
+
+    // With the operator's consent it starts, and the parties bring back what was lost.
+    let run_args = [
+        "escrow",
+        "run",
+        "--home",
+        &home,
+        "--listen",
+        &socket,
+        "--accept-rollback",
+    ];
+    let escrow = Node::start(&run_args);
+    assert_eq!(format!("{:?}", info(escrow.address()).phase), "Recovering");
+    ok(&["payer", "balance", "--home", &town.arg("payer")]);
+    wait_until("the payee brought everything back", || accounts(&home) == before);
+
+    // The phase outlives a restart, and the flag changes nothing more.
+    assert_eq!(escrow.end(Signal::TERM), 0);
+    let escrow = town.run_escrow(&socket);
+    assert_eq!(format!("{:?}", info(escrow.address()).phase), "Recovering");
+    ok(&["escrow", "end-recovery", "--home", &home]);
+    assert_eq!(format!("{:?}", info(escrow.address()).phase), "Open");
+    assert_eq!(town.ask("escrow", "audit", "escrow")["conserved"], true);
+    assert_eq!(accounts(&home), before);
+
+    // Two histories were signed, and both logs together show it.
+    let log = town.arg("log");
+    ok(&["escrow", "log", "--output", &log, "--home", &home]);
+    assert_eq!(run(&["verify", "log", &log]).0, 0);
+    let (code, evidence) = run(&["verify", "log", &lost_log, &log]);
+    assert_eq!((code, &evidence["evidence"]), (10, &Value::Bool(true)), "{evidence}");
+
+    // Business goes on, with serials of the next epoch.
+    let (url, output, payer) = (format!("{}/one", node.address()), town.arg("again"), town.arg("payer"));
+    ok(&[
+        "payer",
+        "get",
+        &url,
+        "-o",
+        &output,
+        "--spend-max",
+        "1",
+        "--home",
+        &payer,
+    ]);
+    town.ask("payee", "redeem", "payee");
+    assert_eq!(town.ask("escrow", "audit", "escrow")["conserved"], true);
+    assert_eq!(node.end(Signal::TERM), 0);
+    assert_eq!(escrow.end(Signal::TERM), 0);
+}
