@@ -256,7 +256,9 @@ async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
     }
     let _lock = lock_unanswered(&home)?;
     let (options, asset) = options(&home)?;
-    let books = EscrowBooks::open(&options).await.map_err(|error| Failure::escrow_node(&error, asset))?;
+    let books = EscrowBooks::open(&options)
+        .await
+        .map_err(|error| Failure::escrow_node(&error, asset))?;
     Books::Alone(Box::new(books)).carry_out(request.clone(), asset).await
 }
 

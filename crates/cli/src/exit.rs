@@ -213,10 +213,12 @@ impl Failure {
             LedgerFault::WriterUnknown { writer } => failure("writer_unknown")
                 .with("writer", writer)
                 .next("tombola escrow writers lists those that there are"),
-            LedgerFault::Store(StoreFault::Foreign) => failure("another_store")
-                .next("this is no ledger of an escrow: use another database or file"),
-            LedgerFault::Store(StoreFault::FileFormat) => failure("another_format")
-                .next("run the version of tombola that wrote it"),
+            LedgerFault::Store(StoreFault::Foreign) => {
+                failure("another_store").next("this is no ledger of an escrow: use another database or file")
+            }
+            LedgerFault::Store(StoreFault::FileFormat) => {
+                failure("another_format").next("run the version of tombola that wrote it")
+            }
             LedgerFault::Store(StoreFault::Locked) => failure(LOCKED).next("stop the other process"),
             LedgerFault::Store(StoreFault::Unreachable) => failure("store_unreachable")
                 .next("look after the database server and start again; what was answered before is durable"),

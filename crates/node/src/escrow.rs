@@ -310,10 +310,7 @@ async fn accept(shared: Arc<Shared>, endpoint: Endpoint, beginning: mpsc::Sender
 }
 
 /// Opens the ledger, away from the async threads where the store is a file.
-async fn open_ledger(
-    place: &StorePlace,
-    config: rules::EscrowConfig,
-) -> Result<Ledger<EscrowStore>, EscrowNodeError> {
+async fn open_ledger(place: &StorePlace, config: rules::EscrowConfig) -> Result<Ledger<EscrowStore>, EscrowNodeError> {
     let place = place.clone();
     let opening = async move {
         let store = place.open().await?;
@@ -356,9 +353,7 @@ fn deposited(outcomes: Vec<Outcome>, reference: &Reference) -> Result<Deposited,
             | Outcome::Folded { .. }
             | Outcome::Answer(_),
         )
-        | None => {
-            Err(Reject::of(Code::Unavailable).into())
-        }
+        | None => Err(Reject::of(Code::Unavailable).into()),
     }
 }
 

@@ -140,7 +140,9 @@ impl FromStr for DatabaseUrl {
     type Err = ParseDatabaseUrlError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_one = ["postgres://", "postgresql://"].iter().any(|start| text.starts_with(start));
+        let is_one = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|start| text.starts_with(start));
         if !is_one {
             return Err(ParseDatabaseUrlError);
         }
@@ -221,12 +223,18 @@ mod tests {
             }
         };
         assert_eq!(place("postgres://u@h/d", None, None), "postgres://u@h/d");
-        assert_eq!(place("postgres://u@h/d", None, Some("e")), "postgres://u@h/d?password=e");
+        assert_eq!(
+            place("postgres://u@h/d", None, Some("e")),
+            "postgres://u@h/d?password=e"
+        );
         assert_eq!(
             place("postgres://u@h/d?a=b", Some(&file), Some("e")),
             "postgres://u@h/d?a=b&password=p%26w%20"
         );
-        assert_eq!(place("postgres://u:x@h/d", Some(&file), Some("e")), "postgres://u:x@h/d");
+        assert_eq!(
+            place("postgres://u:x@h/d", Some(&file), Some("e")),
+            "postgres://u:x@h/d"
+        );
     }
 
     #[test]

@@ -203,7 +203,9 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
     let _place = place(shared)?;
     let parts = parts(peer, request, shared.cores.count());
     let verified = verify(shared, peer, parts).await?;
-    let outcomes = shared.submit(verified.into_iter().map(Command::Request).collect()).await?;
+    let outcomes = shared
+        .submit(verified.into_iter().map(Command::Request).collect())
+        .await?;
     let mut drafts: Vec<Draft> = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
         match outcome {
