@@ -9,6 +9,7 @@
 )]
 
 mod conformance;
+mod contention;
 mod durability;
 mod postgres;
 mod requests;
