@@ -11,6 +11,7 @@
 mod conformance;
 mod contention;
 mod durability;
+mod machine;
 mod postgres;
 mod requests;
 mod rules;
