@@ -36,6 +36,7 @@
 mod books;
 mod budget;
 mod cores;
+mod operator;
 mod place;
 mod serve;
 mod shared;
@@ -45,6 +46,7 @@ mod tests;
 mod writer;
 
 pub use books::{AccountSummary, EscrowBooks, EscrowTotals, WriterSummary};
+pub use operator::{FeesCollected, Settled};
 pub use place::{CLOCK_APART_MAX_MS, DatabasePlace, StorePlace};
 
 use crate::clock;

@@ -23,6 +23,8 @@ pub struct AccountSummary {
     pub balance: Amount,
     /// What its open holds set aside and have not paid.
     pub held: Amount,
+    /// What its withdrawals that are not settled set aside.
+    pub pending: Amount,
     /// How many of its holds are open.
     pub open_holds: u32,
     /// All that ever came in.
@@ -39,6 +41,7 @@ impl From<AccountRow> for AccountSummary {
             account: row.account,
             balance: row.balance,
             held: row.held,
+            pending: row.pending,
             open_holds: row.open_holds,
             credits: row.credits,
             debits: row.debits,
@@ -68,13 +71,17 @@ pub struct EscrowTotals {
     pub balances: u128,
     /// What open holds set aside and have not paid.
     pub held: u128,
-    /// What the escrow kept of winners.
+    /// What the escrow kept of winners and payouts and did not collect.
     pub fees: u128,
+    /// What left balances to be paid out and is not settled.
+    pub pending: u128,
+    /// Money paid out.
+    pub withdrawn: u128,
     /// Claims that paid something.
     pub claims: u64,
     /// Winners paid.
     pub winners: u64,
-    /// Whether deposits = balances + held + fees.
+    /// Whether deposits = balances + held + fees + pending + withdrawn.
     pub conserved: bool,
 }
 
@@ -100,8 +107,8 @@ pub struct WriterSummary {
 /// The books of an escrow that does not run. Where the store is a file, everything here blocks.
 #[derive(Debug)]
 pub struct EscrowBooks {
-    ledger: Ledger<EscrowStore>,
-    config: EscrowConfig,
+    pub(super) ledger: Ledger<EscrowStore>,
+    pub(super) config: EscrowConfig,
 }
 
 impl EscrowBooks {
@@ -244,6 +251,8 @@ pub(super) async fn totals(store: &EscrowStore, config: &EscrowConfig) -> Result
         balances: whole(totals.balances)?,
         held: whole(totals.held)?,
         fees: whole(totals.fees)?,
+        pending: whole(totals.pending)?,
+        withdrawn: whole(totals.withdrawn)?,
         claims: totals.claims,
         winners: totals.winners,
         conserved: totals.is_conserved(),
