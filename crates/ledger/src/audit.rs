@@ -159,8 +159,14 @@ pub async fn audit<R: Reader>(reader: &R, config: &EscrowConfig) -> Result<Audit
             replay.compare_account(key.last_number(), row);
         })
         .await?,
-        holds: each(reader, Table::Holds, |key, row: &HoldRow| replay.compare_hold(key.last_hold(), row)).await?,
-        books: each(reader, Table::Books, |key, row: &BookRow| replay.compare_book(key.first_hold(), row)).await?,
+        holds: each(reader, Table::Holds, |key, row: &HoldRow| {
+            replay.compare_hold(key.last_hold(), row)
+        })
+        .await?,
+        books: each(reader, Table::Books, |key, row: &BookRow| {
+            replay.compare_book(key.first_hold(), row)
+        })
+        .await?,
         credits: each(reader, Table::Credits, |key, row: &CreditRow| {
             replay.compare_credit(key.first_number(), key.last_place(), row);
         })

@@ -80,12 +80,7 @@ pub(crate) async fn old_rows<R: Reader>(reader: &R, limit: usize, now: Timestamp
     Ok(old)
 }
 
-async fn old_answers<R: Reader>(
-    reader: &R,
-    old: &mut OldRows,
-    limit: usize,
-    now: Timestamp,
-) -> Result<(), StoreFault> {
+async fn old_answers<R: Reader>(reader: &R, old: &mut OldRows, limit: usize, now: Timestamp) -> Result<(), StoreFault> {
     let none = LogPlace { writer: 0, height: 0 };
     let range = Range {
         from: Key::answer_age(Timestamp(0), none),
@@ -113,7 +108,10 @@ async fn old_withdrawals<R: Reader>(
         limit: limit.saturating_sub(old.count),
     };
     let found = reader.scan(&range).await?;
-    let keys: Vec<Key> = found.iter().map(|(key, _)| Key::withdrawal(key.last_number())).collect();
+    let keys: Vec<Key> = found
+        .iter()
+        .map(|(key, _)| Key::withdrawal(key.last_number()))
+        .collect();
     for ((listed, entry), (key, row)) in found.iter().zip(keys.iter().zip(reader.load(&keys).await?)) {
         // Another writer may have forgotten it meanwhile.
         let Some(row) = row else { continue };
@@ -149,7 +147,9 @@ async fn old_holds<R: Reader>(reader: &R, old: &mut OldRows, limit: usize, now: 
             return Ok(());
         }
         let key = Key::hold(place);
-        let Some(row) = reader.load(&[key]).await?.pop().flatten() else { continue };
+        let Some(row) = reader.load(&[key]).await?.pop().flatten() else {
+            continue;
+        };
         let id = decode::<HoldRow>(key, &row)?.hold.id();
         old.remove(Key::hold_id(&id), 1);
         old.remove(key, row.version);

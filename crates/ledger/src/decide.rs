@@ -11,9 +11,9 @@ mod split;
 
 pub(crate) use claim::capture_postings;
 pub(crate) use payout::{settled_postings, terms_of};
+pub(crate) use recovery::resubmit;
 pub(crate) use signer::judged as judged_signer;
 pub(crate) use split::share_of;
-pub(crate) use recovery::resubmit;
 
 use crate::draft::Draft;
 use crate::event::{Body, Cause, Effect, Event, Place, Posting, Read, ReadRow};
@@ -400,9 +400,7 @@ impl<'a> Work<'a> {
     /// What an account has is what came in less what went out.
     fn check_account(&self, row: u64) {
         let account = self.view.peek::<AccountRow>(Key::account(row));
-        let is_sound = account.is_some_and(|account| {
-            account.owned() == account.credits.checked_sub(account.debits)
-        });
+        let is_sound = account.is_some_and(|account| account.owned() == account.credits.checked_sub(account.debits));
         invariant!(is_sound, "balance + held + pending = credits - debits");
     }
 

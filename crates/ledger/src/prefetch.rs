@@ -51,7 +51,10 @@ pub(crate) async fn prefetch<R: Reader>(view: &mut View, reader: &R, batch: &[Co
     let mut keys = Vec::new();
     for hold in &named.holds {
         let row = place(view, hold).and_then(|hold| view.peek::<HoldRow>(Key::hold(hold)));
-        keys.extend(row.into_iter().flat_map(|row| [Key::account(row.payee), Key::split(row.payee)]));
+        keys.extend(
+            row.into_iter()
+                .flat_map(|row| [Key::account(row.payee), Key::split(row.payee)]),
+        );
     }
     for id in &named.ending {
         if let Some(hold) = place(view, id)

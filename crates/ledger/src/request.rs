@@ -1,8 +1,8 @@
 //! Requests whose signatures, keys and draws were verified: pure, dear, and done on any core before the writer sees them.
 
 use std::collections::HashMap;
-use tombola_core::claim::{Claim, ClaimBatch, Winnings};
 use tombola_core::amount::Asset;
+use tombola_core::claim::{Claim, ClaimBatch, Winnings};
 use tombola_core::escrow::recovery::{self, Proved};
 use tombola_core::escrow::{delegation, split};
 use tombola_core::hold::Hold;

@@ -256,7 +256,9 @@ impl Totals {
     /// What the escrow ever kept of winners.
     #[must_use]
     pub const fn winner_fees(&self) -> i128 {
-        self.fees.saturating_add(self.collected).saturating_sub(self.payout_fees)
+        self.fees
+            .saturating_add(self.collected)
+            .saturating_sub(self.payout_fees)
     }
 
     /// Moves money into or out of one place.

@@ -8,8 +8,8 @@ use crate::decide::capture_postings;
 use crate::event::{Captured, Cause, Effect, Event, Place, Posting, ReadRow, moved};
 use crate::key::HoldKey;
 use crate::row::{AccountRow, BookRow, CreditRow, HoldRow, LogPlace, Totals};
-use std::collections::{HashMap, HashSet};
 use money::Money;
+use std::collections::{HashMap, HashSet};
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::chain::Preimage;
 use tombola_core::claim::{Claim, Receipt};
@@ -349,8 +349,8 @@ impl<'a> Replay<'a> {
         (paid, returned): (Amount, Amount),
     ) -> Option<Vec<Posting>> {
         let known = self.holds.get_mut(hold)?;
-        let is_right = known.record.state == HoldState::Open
-            && (known.record.paid, known.record.left()) == (paid, returned);
+        let is_right =
+            known.record.state == HoldState::Open && (known.record.paid, known.record.left()) == (paid, returned);
         known.record.state = state;
         let (key, terms) = (known.key, known.record.hold.terms);
         self.return_signer(key.payer, &terms, returned);
@@ -418,7 +418,10 @@ impl<'a> Replay<'a> {
         self.check(is_known && is_right, Finding::Account { row });
         let net = account.credits.checked_sub(account.debits);
         let owes = self.owes(row) == (u128::from(account.pending.0), account.signers);
-        self.check(net.is_some() && net == account.owned() && owes, Finding::Account { row });
+        self.check(
+            net.is_some() && net == account.owned() && owes,
+            Finding::Account { row },
+        );
     }
 
     pub(super) fn compare_hold(&mut self, hold: HoldKey, row: &HoldRow) {
@@ -484,9 +487,16 @@ impl<'a> Replay<'a> {
         }
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         let all = (counts.accounts, counts.credits) == (count(self.accounts.len()), count(self.credits.len()));
-        let negative = [sum.deposits, sum.balances, sum.held, sum.fees, sum.pending, sum.withdrawn]
-            .iter()
-            .any(|sum| *sum < 0);
+        let negative = [
+            sum.deposits,
+            sum.balances,
+            sum.held,
+            sum.fees,
+            sum.pending,
+            sum.withdrawn,
+        ]
+        .iter()
+        .any(|sum| *sum < 0);
         let now = writers.iter().map(|(_, totals)| totals.alive_at).max();
         self.find_missing(now.unwrap_or(Timestamp(0)).minus_ms(ENDED_KEPT_MS));
         self.check(all && !negative && sum.is_conserved(), Finding::Totals);

@@ -114,7 +114,10 @@ impl Work<'_> {
         };
         let mut credits = vec![(hold.payee, divided.kept)];
         credits.extend(divided.credits());
-        let places: Vec<(Place, Amount)> = credits.iter().map(|(row, amount)| (self.credited(*row), *amount)).collect();
+        let places: Vec<(Place, Amount)> = credits
+            .iter()
+            .map(|(row, amount)| (self.credited(*row), *amount))
+            .collect();
         let postings = capture_postings(row, &places, capture);
         let body = self.event_body(cause, Effect::Captured(captured.clone()), postings, reads);
         let logged = self.book(body, &[row.payer], &credits);

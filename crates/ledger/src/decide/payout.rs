@@ -280,7 +280,10 @@ impl Work<'_> {
             WithdrawalState::Pending => row.left == row.amount,
             WithdrawalState::Paid | WithdrawalState::Failed => row.left.is_zero(),
         });
-        invariant!(is_sound, "a pending withdrawal sets its amount aside, a settled one nothing");
+        invariant!(
+            is_sound,
+            "a pending withdrawal sets its amount aside, a settled one nothing"
+        );
     }
 }
 

@@ -51,8 +51,7 @@ impl Work<'_> {
             self.count_signer(row);
         }
         let delegation = Some(given.clone());
-        self.view
-            .put(key, Row::Signers(SignerRow { delegation, committed }));
+        self.view.put(key, Row::Signers(SignerRow { delegation, committed }));
         let body = self.event_body(cause_of(request), Effect::Delegated, Vec::new(), reads);
         self.book(body, &[], &[]);
         Ok(answer)
@@ -93,7 +92,9 @@ impl Work<'_> {
 
     /// Adds to what a signer's holds set aside or have paid; its row was read before. Spec: A-03.
     pub(super) fn commit_signer(&mut self, row: Option<ReadRow>, amount: Amount) {
-        let Some(ReadRow::Signer(payer, signer)) = row else { return };
+        let Some(ReadRow::Signer(payer, signer)) = row else {
+            return;
+        };
         let key = Key::signer(payer, &signer);
         if self.view.peek::<SignerRow>(key).is_none() {
             self.count_signer(payer);
@@ -110,7 +111,9 @@ impl Work<'_> {
 
     /// Takes back what an ended hold set aside and did not pay. Spec: A-03.
     pub(super) fn return_signer(&mut self, row: Option<ReadRow>, amount: Amount) {
-        let Some(ReadRow::Signer(payer, signer)) = row else { return };
+        let Some(ReadRow::Signer(payer, signer)) = row else {
+            return;
+        };
         self.view.edit::<SignerRow>(Key::signer(payer, &signer), |row| {
             let after = row.committed.checked_sub(u128::from(amount.0));
             invariant!(after.is_some(), "a signer's sum covers its holds");

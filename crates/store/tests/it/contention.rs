@@ -135,7 +135,10 @@ fn the_bank_keeps_its_total_while_everybody_moves_money<S: Store>(store: S) {
     });
     let world = World::open_as(WRITERS, store).unwrap();
     let report = audited(&world);
-    assert_eq!((report.findings, report.deposits), (vec![], u128::try_from(all).unwrap()));
+    assert_eq!(
+        (report.findings, report.deposits),
+        (vec![], u128::try_from(all).unwrap())
+    );
 }
 
 /// Transfers, holds, claims and releases of one writer; every account is everybody's.
@@ -193,7 +196,10 @@ fn one_claim_sent_64_times_through_two_writers_is_paid_once<S: Store>(store: S) 
         senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
     });
     assert!(!receipts.is_empty());
-    assert!(receipts.iter().all(|receipt| *receipt == receipts[0]), "one claim, one receipt");
+    assert!(
+        receipts.iter().all(|receipt| *receipt == receipts[0]),
+        "one claim, one receipt"
+    );
     let mut world = World::open_as(2, store).unwrap();
     assert_eq!(world.balance(3), 3 * (FACE.0 - FEE.0));
     let report = audited(&world);

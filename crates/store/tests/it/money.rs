@@ -6,7 +6,7 @@ use crate::world::{FEE, TestBook, World, code, key, reference, tamper};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS};
 use tombola_core::codec::encode;
 use tombola_core::escrow::payout::PayoutOutcome;
-use tombola_core::message::{EscrowAnswer, EscrowCommand, PayoutPolicy, StatementKind};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, PayoutPolicy, Phase, StatementKind};
 use tombola_core::reject::Code;
 use tombola_ledger::audit::Finding;
 use tombola_ledger::key::Key;
@@ -44,7 +44,12 @@ fn number(answer: &EscrowAnswer) -> u64 {
     }
 }
 
-fn settle<S: Store>(world: &mut World<S>, withdrawal: u64, outcome: PayoutOutcome, text: &str) -> Result<Outcome, Code> {
+fn settle<S: Store>(
+    world: &mut World<S>,
+    withdrawal: u64,
+    outcome: PayoutOutcome,
+    text: &str,
+) -> Result<Outcome, Code> {
     let reference = reference(text);
     match world.run_one(Command::Settle {
         withdrawal,
@@ -80,7 +85,9 @@ fn a_withdrawal_leaves_the_balance_and_is_paid_less_its_fee_once<S: Store>(store
     assert_eq!((totals.pending, totals.withdrawn, totals.fees), (0, 975, 25));
     assert_eq!(world.account(2).pending.0, 0);
     let kinds = kinds(&mut world, 2);
-    assert!(matches!(&kinds[1], StatementKind::Withdrawn { withdrawal: n, fee, .. } if (*n, fee.0) == (withdrawal, 25)));
+    assert!(
+        matches!(&kinds[1], StatementKind::Withdrawn { withdrawal: n, fee, .. } if (*n, fee.0) == (withdrawal, 25))
+    );
     assert!(matches!(&kinds[2], StatementKind::WithdrawalPaid { reference, .. } if reference.as_str() == "wire"));
     assert_eq!(block_on(pending_withdrawals(world.ledger.store(), 0, 10)).unwrap(), []);
     let report = audited(&world);
@@ -121,9 +128,18 @@ fn an_unknown_or_settled_withdrawal_is_not_settled_again<S: Store>(store: S) {
     settle(&mut world, withdrawal, PayoutOutcome::Paid, "wire").unwrap();
     let before = all_rows(world.ledger.store());
     let mut refused = |number, outcome, text| settle(&mut world, number, outcome, text).unwrap_err();
-    assert_eq!(refused(withdrawal + 1, PayoutOutcome::Paid, "wire"), Code::WithdrawalUnknown);
-    assert_eq!(refused(withdrawal, PayoutOutcome::Failed, "wire"), Code::WithdrawalSettled);
-    assert_eq!(refused(withdrawal, PayoutOutcome::Paid, "other"), Code::WithdrawalSettled);
+    assert_eq!(
+        refused(withdrawal + 1, PayoutOutcome::Paid, "wire"),
+        Code::WithdrawalUnknown
+    );
+    assert_eq!(
+        refused(withdrawal, PayoutOutcome::Failed, "wire"),
+        Code::WithdrawalSettled
+    );
+    assert_eq!(
+        refused(withdrawal, PayoutOutcome::Paid, "other"),
+        Code::WithdrawalSettled
+    );
     assert_eq!(all_rows(world.ledger.store()), before);
 }
 
@@ -147,10 +163,16 @@ fn pay_out<S: Store>(world: &mut World<S>) -> usize {
 fn a_policy_pays_out_what_is_due<S: Store>(store: S) {
     let mut world = World::funded(store);
     world.deposit(3, 999, "three").unwrap();
-    assert!(matches!(set_payout(&mut world, 3, 1_000, DAY_MS, "iban"), EscrowAnswer::PayoutSet { .. }));
+    assert!(matches!(
+        set_payout(&mut world, 3, 1_000, DAY_MS, "iban"),
+        EscrowAnswer::PayoutSet { .. }
+    ));
     assert_eq!(world.account(3).payout.unwrap().threshold.0, 1_000);
     assert_eq!(pay_out(&mut world), 0);
     world.deposit(3, 6, "more").unwrap();
+    world.ledger.set_phase(Phase::Recovering);
+    assert_eq!(pay_out(&mut world), 0);
+    world.ledger.set_phase(Phase::Open);
     assert_eq!(pay_out(&mut world), 1);
     assert_eq!((world.balance(3), world.account(3).pending.0), (0, 1_005));
     // A busy payee gets one payment an hour.
@@ -185,7 +207,10 @@ fn a_bad_policy_changes_nothing<S: Store>(store: S) {
         (2, 500, 0, "", Code::BadTerms),
         (9, 500, 0, "iban", Code::AccountUnknown),
     ] {
-        assert_eq!(code(&set_payout(&mut world, account, threshold, every_ms, to)), expected);
+        assert_eq!(
+            code(&set_payout(&mut world, account, threshold, every_ms, to)),
+            expected
+        );
     }
     assert_eq!(all_rows(world.ledger.store()), before);
 }
@@ -196,7 +221,9 @@ fn collect<S: Store>(world: &mut World<S>, account: u8, amount: u64, text: &str)
         amount: Amount(amount),
         reference: reference(text),
     }) {
-        Outcome::FeesCollected { account, amount, at, .. } => Ok(encode(&(account, amount, at))),
+        Outcome::FeesCollected {
+            account, amount, at, ..
+        } => Ok(encode(&(account, amount, at))),
         Outcome::Rejected(reject) => Err(reject.code),
         other => panic!("{other:?}"),
     }
@@ -244,7 +271,11 @@ fn an_audit_finds_what_was_tampered_with<S: Store>(store: S) {
     });
     assert_eq!(audited(&world).findings, [Finding::Withdrawal { withdrawal: pending }]);
     tamper(&world, Key::settled_withdrawal(world.now, paid), |_| None);
-    assert!(audited(&world).findings.contains(&Finding::Withdrawal { withdrawal: paid }));
+    assert!(
+        audited(&world)
+            .findings
+            .contains(&Finding::Withdrawal { withdrawal: paid })
+    );
     tamper(&world, Key::pending_withdrawal(pending), |_| None);
     assert_eq!(audited(&world).findings.len(), 3);
     tamper(&world, Key::payout(0), |row| {
@@ -255,5 +286,9 @@ fn an_audit_finds_what_was_tampered_with<S: Store>(store: S) {
     assert!(audited(&world).findings.contains(&Finding::Payout { account: 0 }));
     tamper(&world, Key::collection(&reference("q1")), |_| None);
     let found = audited(&world).findings;
-    assert!(found.iter().any(|finding| matches!(finding, Finding::Collection { .. })));
+    assert!(
+        found
+            .iter()
+            .any(|finding| matches!(finding, Finding::Collection { .. }))
+    );
 }

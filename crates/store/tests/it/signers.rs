@@ -176,8 +176,13 @@ fn a_signer_sees_only_its_own<S: Store>(store: S) {
     };
     let entries = page.entries.as_slice();
     assert!(entries.iter().all(|entry| entry.balance.is_zero()));
-    let [deposit, first, second, returned] = entries else { panic!("{entries:?}") };
-    assert_eq!((&deposit.kind, &first.kind), (&StatementKind::Private, &StatementKind::Private));
+    let [deposit, first, second, returned] = entries else {
+        panic!("{entries:?}")
+    };
+    assert_eq!(
+        (&deposit.kind, &first.kind),
+        (&StatementKind::Private, &StatementKind::Private)
+    );
     assert!(matches!(second.kind, StatementKind::Held { .. }));
     assert!(matches!(returned.kind, StatementKind::Returned { .. }));
     let stranger = world.ask_as(5, 2, EscrowCommand::Subscribe { after: 0 });
@@ -189,7 +194,10 @@ fn a_bad_delegation_changes_nothing<S: Store>(store: S) {
     let before = all_rows(world.ledger.store());
     assert_eq!(code(&delegate(&mut world, 1, |d| d.escrow = key(9))), Code::WrongEscrow);
     assert_eq!(code(&delegate(&mut world, 1, |d| d.signer = key(2))), Code::BadTerms);
-    assert_eq!(code(&delegate(&mut world, 1, |d| d.account = key(9))), Code::Unauthorized);
+    assert_eq!(
+        code(&delegate(&mut world, 1, |d| d.account = key(9))),
+        Code::Unauthorized
+    );
     let forged = Signed::new(delegation(&world, 1, |_| {}), &secret(SIGNER));
     let request = world.header();
     let command = EscrowCommand::Delegate {

@@ -9,7 +9,8 @@ use tombola_core::reject::Code;
 use tombola_ledger::audit::Finding;
 use tombola_ledger::key::Key;
 use tombola_ledger::row::Row;
-use tombola_ledger::store::Store;
+use tombola_ledger::store::{Sharing, Store};
+use tombola_store::model::ModelStore;
 
 on_each_store! {
     a_credit_is_divided_to_the_last_unit_and_shown_to_each
@@ -47,7 +48,9 @@ fn a_credit_is_divided_to_the_last_unit_and_shown_to_each<S: Store>(store: S) {
     assert_eq!([3, 5, 6, 7].map(|account| world.balance(account)), [99, 691, 198, 0]);
     assert_eq!(receipt.body.gross.0 - receipt.body.fee.0, 988);
     world.fold();
-    let StatementKind::Redeemed(redeemed) = kinds(&mut world, 3).remove(0) else { panic!() };
+    let StatementKind::Redeemed(redeemed) = kinds(&mut world, 3).remove(0) else {
+        panic!()
+    };
     let listed: Vec<u64> = redeemed.shares.as_slice().iter().map(|share| share.amount.0).collect();
     assert_eq!(listed, [691, 198, 0]);
     assert!(matches!(kinds(&mut world, 5).as_slice(),
@@ -113,4 +116,19 @@ fn an_audit_finds_another_split<S: Store>(store: S) {
         Some(Row::Splits(row))
     });
     assert_eq!(audited(&world).findings, [Finding::Split { account: 0 }]);
+}
+
+#[test]
+fn a_claim_through_one_writer_is_divided_by_the_split_that_another_set() {
+    let store = ModelStore::new(Sharing::Shared);
+    let mut first = World::funded(store.clone());
+    let mut second = World::open_as(1, store).unwrap();
+    let hold = first.open_hold(100_000);
+    let mut book = TestBook::sure(&hold.body, 1, 8);
+    set_split(&mut second, 3, &[(5, 500_000)]);
+    first.claim(book.claim(1)).unwrap();
+    set_split(&mut second, 3, &[(6, 500_000)]);
+    first.claim(book.claim(2)).unwrap();
+    assert_eq!([3, 5, 6].map(|account| second.balance(account)), [988, 494, 494]);
+    assert_eq!(audited(&first).findings, []);
 }

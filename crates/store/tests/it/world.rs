@@ -18,8 +18,8 @@ use tombola_core::message::{
 use tombola_core::odds::Threshold;
 use tombola_core::reject::Code;
 use tombola_ledger::holds::HoldCache;
-use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::key::Key;
+use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::row::Row;
 use tombola_ledger::store::{Change, Commit, Reader, Store, Stored};
 use tombola_store::block_on::block_on;

@@ -90,7 +90,11 @@ fn claims_through_two_writers_are_paid_once_and_add_up<S: Store>(store: S) {
             break;
         }
     }
-    assert!(entries.iter().all(|entry| matches!(entry.kind, StatementKind::Redeemed(_))));
+    assert!(
+        entries
+            .iter()
+            .all(|entry| matches!(entry.kind, StatementKind::Redeemed(_)))
+    );
     assert_eq!(entries.last().unwrap().balance.0, paid);
     assert_eq!(entries.len(), 40);
 }

@@ -5,9 +5,7 @@ use crate::audit::Finding;
 use crate::decide::{judged_signer, settled_postings};
 use crate::event::{Cause, Effect, Event, Place, Posting, ReadRow, moved};
 use crate::key::Key;
-use crate::row::{
-    CollectionRow, PayoutRow, ShareRow, SignerRow, SplitRow, WithdrawalRow, withdrawal_number,
-};
+use crate::row::{CollectionRow, PayoutRow, ShareRow, SignerRow, SplitRow, WithdrawalRow, withdrawal_number};
 use std::collections::HashMap;
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::escrow::delegation::{self, DelegationVerdict, Promise};

@@ -25,7 +25,17 @@ impl Replay<'_> {
                 let postings = self.raised_again(event, hold, *amount)?;
                 (signed.body == *hold).then_some(postings)
             }
-            (Evidence::Release(signed), Proved::Release, Effect::Ended { hold, state, paid, returned, signer: _ }) => {
+            (
+                Evidence::Release(signed),
+                Proved::Release,
+                Effect::Ended {
+                    hold,
+                    state,
+                    paid,
+                    returned,
+                    signer: _,
+                },
+            ) => {
                 let is_right = signed.body.hold == *hold && *state == HoldState::Released && signed.body.paid == *paid;
                 let postings = self.give_back(hold, *state, (*paid, *returned))?;
                 is_right.then_some(postings)
