@@ -1,7 +1,9 @@
 //! `tombola escrow`: the ledger server and its operator's tools.
 
 mod books;
+mod csv;
 mod custody;
+mod payouts;
 
 use crate::exit::{CHECK_FAILED, Failure};
 use crate::local::{
@@ -37,6 +39,8 @@ const PASSWORD_VARIABLE: &str = "PGPASSWORD";
   tombola escrow run
   tombola escrow deposit tom1... 10.00 --reference invoice-7
   tombola escrow account tom1...
+  tombola escrow payouts export --csv payouts.csv
+  tombola escrow fees
   tombola escrow audit")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -80,6 +84,14 @@ enum Command {
     Audit,
     /// Show the sums and what the running node is doing.
     Status,
+    /// Payouts that wait for you: what to pay, and what became of it.
+    #[command(subcommand)]
+    Payouts(payouts::Command),
+    /// Show what the escrow earned by fees, or collect it.
+    Fees {
+        #[command(subcommand)]
+        command: Option<payouts::FeesCommand>,
+    },
     /// List the processes that share the ledger; declare one that is dead for good, so that holds expire again.
     Writers {
         /// Its number. It must have been silent for half a minute, and can never be started again.
@@ -173,6 +185,8 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
             output.result(&status, || fields(&status));
             Ok(())
         }
+        Command::Payouts(command) => payouts::run(home, command, output).await,
+        Command::Fees { command } => payouts::fees(home, command, output).await,
         Command::Writers { remove } => writers(home, remove, output).await,
     }
 }

@@ -321,6 +321,8 @@ fn is_money(code: Code) -> bool {
             | Code::ReleaseMismatch
             | Code::SupplyExceeded
             | Code::ClaimOverCap
+            | Code::PayoutTooSmall
+            | Code::OverSpendMax
     )
 }
 

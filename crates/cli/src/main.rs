@@ -1,5 +1,6 @@
 //! The `tombola` program: an escrow, a payee and a payer in one binary, and tools that check what they say.
 
+mod account;
 mod demo;
 mod escrow;
 mod exit;

@@ -1,5 +1,6 @@
 //! `tombola payee`: sells the files of a directory.
 
+use crate::account::{self, Owner};
 use crate::exit::Failure;
 use crate::local::{HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, quoted, read, ready, serve_socket, sole};
 use crate::output::{Output, date, fields, money, number};
@@ -44,6 +45,10 @@ enum Command {
     Status,
     /// Redeem all winners now. It happens by itself, too.
     Redeem,
+    #[command(flatten)]
+    Account(account::Command),
+    #[command(flatten)]
+    Earnings(account::PayeeCommand),
     /// Write a backup of the store, whether or not the payee runs. The key is not in it.
     Backup {
         /// The file to write; it must not be there.
@@ -116,6 +121,8 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
     let home = &args.home;
     match args.command {
         Command::Init(offer) => make(home, offer, output),
+        Command::Account(command) => account::run(owner(home)?, command, output).await,
+        Command::Earnings(command) => account::run_payee(owner(home)?, command, output).await,
         Command::Run(offer) => serve(home, offer, output).await,
         Command::Status => {
             let status = operate(home, &Request::Status {}).await?;
@@ -178,6 +185,15 @@ fn options(home: &Home, config: &PayeeConfig) -> Result<(PayeeOptions, Asset), F
         store: home.file(STORE_FILE),
     };
     Ok((options, terms.asset))
+}
+
+/// The owner of the account at the escrow.
+fn owner(home: &HomeArg) -> Result<Owner, Failure> {
+    let (key, config) = read::<PayeeConfig>(&home.open(ROLE)?)?;
+    let terms = config.terms()?;
+    let escrow = config.escrow;
+    let escrow = escrow.ok_or_else(|| no_escrow("set escrow in config.toml"))?;
+    Owner::new(key, None, escrow, terms.asset)
 }
 
 fn catalog(config: &PayeeConfig) -> Result<FileCatalog, Failure> {

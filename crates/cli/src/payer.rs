@@ -3,10 +3,12 @@
 mod carry_out;
 mod purchase;
 
+use crate::account::{self, Owner};
 use crate::escrow::deposit_hint;
 use crate::exit::{CHECK_FAILED, Failure};
 use crate::local::{HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, read, ready, serve_socket};
 use crate::output::{Output, date, fields, number, text};
+pub(crate) use carry_out::entry_json;
 use carry_out::{Request, Running, payer_failure};
 use clap::Subcommand;
 use purchase::{GetArgs, SendArgs};
@@ -61,9 +63,16 @@ enum Command {
         /// Save hold, book, claim and receipt of each charge here, for inspect and verify.
         #[arg(long, value_name = "DIR")]
         save: Option<PathBuf>,
+        /// Go on with each entry as it happens, one a line, until Ctrl-C.
+        #[arg(long, conflicts_with = "save")]
+        follow: bool,
     },
     /// Check every charge again: hold, signature, commitment, chain, each draw, and the sums.
     Audit,
+    #[command(flatten)]
+    Account(account::Command),
+    /// Let another key open holds and sign books on this account, within limits; so this key can stay offline.
+    Delegate(account::Delegate),
 }
 
 #[derive(Debug, clap::Args)]
@@ -96,7 +105,12 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
             output.result(&status, || fields(&status));
             Ok(())
         }
-        Command::Statement { after, save } => {
+        Command::Statement {
+            after, follow: true, ..
+        } => account::follow(&owner(home)?, after, output).await,
+        Command::Account(command) => account::run(owner(home)?, command, output).await,
+        Command::Delegate(wish) => account::delegate(owner(home)?, wish, output).await,
+        Command::Statement { after, save, .. } => {
             let entries = statement(home, after).await?;
             if let Some(directory) = save {
                 save_evidence(&directory, &entries)?;
@@ -194,10 +208,7 @@ impl Node {
 fn connect(home: &Home) -> Result<(Payer, Asset), Failure> {
     let (key, config) = read::<PayerConfig>(home)?;
     let terms = config.terms()?;
-    let escrow = config.escrow.ok_or_else(|| {
-        Failure::new("no_escrow", "no escrow is configured: there is no deposit to pay from")
-            .next("set escrow in config.toml")
-    })?;
+    let escrow = config.escrow.ok_or_else(no_escrow)?;
     let options = PayerOptions {
         key,
         escrow,
@@ -206,6 +217,19 @@ fn connect(home: &Home) -> Result<(Payer, Asset), Failure> {
     };
     let payer = Payer::connect(options).map_err(|error| payer_failure(&error, terms.asset))?;
     Ok((payer, terms.asset))
+}
+
+fn no_escrow() -> Failure {
+    Failure::new("no_escrow", "no escrow is configured: there is no deposit to pay from")
+        .next("set escrow in config.toml")
+}
+
+/// The owner of the account, or the signer that it delegated to, at the escrow.
+fn owner(home: &HomeArg) -> Result<Owner, Failure> {
+    let (key, config) = read::<PayerConfig>(&home.open(ROLE)?)?;
+    let terms = config.terms()?;
+    let escrow = config.escrow.ok_or_else(no_escrow)?;
+    Owner::new(key, terms.account, escrow, terms.asset)
 }
 
 async fn once(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
@@ -277,14 +301,14 @@ fn save_evidence(directory: &Path, entries: &[Value]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn statement_text(entries: &[Value]) -> String {
+pub(crate) fn statement_text(entries: &[Value]) -> String {
     if entries.is_empty() {
         return "nothing has happened yet".to_owned();
     }
     entries.iter().map(entry_text).collect::<Vec<_>>().join("\n")
 }
 
-fn entry_text(entry: &Value) -> String {
+pub(crate) fn entry_text(entry: &Value) -> String {
     let (sequence, at) = (number(entry, "sequence"), date(Timestamp(number(entry, "at"))));
     let (kind, amount, balance) = (text(entry, "kind"), text(entry, "amount"), text(entry, "balance"));
     let detail = ["reference", "to", "from", "payee", "hold", "book"];

@@ -1,4 +1,4 @@
-//! Extracts of a log: a file that anyone can check by hashing bytes, and by reading what it wants of them. Spec: G-07.
+//! Extracts of a log: a file that anyone can check by hashing bytes, and by reading what it wants of them. Spec: G-09.
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -38,7 +38,7 @@ pub const END_BYTES: usize = 148;
 /// Bytes before the first event.
 pub const START_BYTES: usize = 96;
 
-/// A log's head at a height, which the escrow signs when it shows it. Spec: G-07.
+/// A log's head at a height, which the escrow signs when it shows it. Spec: G-09.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Serialize)]
 pub struct LogEnd {
     /// Whose log.
@@ -57,7 +57,7 @@ impl Tagged for LogEnd {
     const TAG: Tag = Tag::new("tombola/log-end/v1");
 }
 
-/// What is in front of the events. Spec: G-07.
+/// What is in front of the events. Spec: G-09.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Serialize)]
 pub struct Start {
     /// [`MAGIC`].
@@ -112,7 +112,7 @@ pub enum ExtractError {
     Store(#[from] StoreFault),
 }
 
-/// Something in an extract that is not as a log is. Spec: G-08.
+/// Something in an extract that is not as a log is. Spec: G-10.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flaw {
@@ -126,7 +126,7 @@ pub enum Flaw {
     LogEnd,
 }
 
-/// Checks the events of an extract one after another. Spec: G-08.
+/// Checks the events of an extract one after another. Spec: G-10.
 #[derive(Debug, Clone)]
 pub struct Chain {
     start: Start,
@@ -195,7 +195,7 @@ fn fixed_part(bytes: &[u8]) -> Option<(u32, u64, Head)> {
     ))
 }
 
-/// Whether an event paid what a receipt says. Spec: G-08.
+/// Whether an event paid what a receipt says. Spec: G-10.
 #[must_use]
 pub fn pays(event: &Event, receipt: &Receipt) -> bool {
     let Effect::Captured(captured) = &event.body.effect else {

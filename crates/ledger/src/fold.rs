@@ -40,6 +40,7 @@ pub(crate) async fn waiting<R: Reader>(
     let row = match command {
         Command::Request(request) => {
             let key = Key::account_id(&request.request().account);
+            work.view.load(reader, &[key]).await?;
             work.view.peek::<u64>(key).copied()
         }
         Command::PayOut { account } => Some(*account),
@@ -50,19 +51,23 @@ pub(crate) async fn waiting<R: Reader>(
         | Command::Fold { .. } => None,
     };
     let Some(row) = row else { return Ok(false) };
-    let range = Range {
-        from: Key::credit(row, LogPlace { writer: 0, height: 0 }),
-        to: Some(Key::credit(
-            row,
-            LogPlace {
-                writer: u32::MAX,
-                height: u64::MAX,
-            },
-        )),
-        limit: FOLD_CREDITS_MAX,
+    let last = LogPlace {
+        writer: u32::MAX,
+        height: u64::MAX,
     };
-    let found = reader.scan(&range).await?;
-    let mut keys: Vec<Key> = found.iter().map(|(key, _)| *key).collect();
+    let mut keys: Vec<Key> = Vec::new();
+    let mut next = Some(Key::credit(row, LogPlace { writer: 0, height: 0 }));
+    while let Some(from) = next {
+        let range = Range {
+            from,
+            to: Some(Key::credit(row, last)),
+            limit: FOLD_CREDITS_MAX,
+        };
+        let page = reader.scan(&range).await?;
+        keys.extend(page.iter().map(|(key, _)| *key));
+        let full = page.last().filter(|_| page.len() >= FOLD_CREDITS_MAX);
+        next = full.and_then(|(key, _)| key.successor());
+    }
     work.view.load(reader, &keys).await?;
     keys.extend(work.view.new_credits(row));
     keys.sort_unstable();

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use tombola_core::amount::{Amount, Asset, DAY_MS, HOUR_MS, MINUTE_MS};
 use tombola_core::hold::Fee;
+use tombola_core::key::AccountKey;
 use tombola_core::limits::{
     BOOK_LENGTH_DEFAULT, BOOK_LENGTH_MAX, HOLD_LIFE_DEFAULT_MS, HOLD_LIFE_MAX_MS, JUMP_DEFAULT, OPENS_PER_SECOND_MAX,
     REDEEM_WINDOW_DEFAULT_MS, REDEEM_WINDOW_MIN_MS, UNIT_BYTES_MAX,
@@ -241,6 +242,8 @@ config! {
         asset: String = "USD".to_owned();
         /// Decimal places of that asset.
         decimals: u8 = 9;
+        /// Account that pays, if this payer's key is a signer that the account delegated to. Unset: the key's own.
+        account: Option<AccountKey> = None;
         /// Worth of tickets given to one payee and not yet acknowledged. Unset: one face value or 64 prices.
         window_value: Option<Money> = None;
         /// Largest flat fee of a winner that is accepted; the payee bears it.
@@ -261,6 +264,8 @@ config! {
 pub struct PayerTerms {
     /// What is counted.
     pub asset: Asset,
+    /// The account that pays, if not the key's own.
+    pub account: Option<AccountKey>,
     /// Unacknowledged worth per payee, if set.
     pub window_value: Option<Amount>,
     /// Largest fee of each winner.
@@ -290,6 +295,7 @@ impl PayerConfig {
         let window_value = self.window_value.as_ref();
         Ok(PayerTerms {
             asset,
+            account: self.account,
             window_value: window_value
                 .map(|value| value.positive("window_value", asset))
                 .transpose()?,

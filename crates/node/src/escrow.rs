@@ -39,6 +39,7 @@ mod books;
 mod budget;
 mod cores;
 mod extract;
+mod operator;
 mod place;
 mod recovery;
 mod serve;
@@ -51,6 +52,7 @@ mod writer;
 
 pub use backup::{BackupError, BackupReport, OverNewer, restore};
 pub use books::{AccountSummary, EscrowBooks, EscrowTotals, WriterSummary};
+pub use operator::{FeesCollected, Settled};
 pub use place::{CLOCK_APART_MAX_MS, DatabasePlace, StorePlace};
 
 pub use extract::ExtractReport;
@@ -284,7 +286,7 @@ impl Escrow {
         Ok(blocking(move || block_on(books::backup(&store, &path))).await??)
     }
 
-    /// Writes an extract of a writer's log into a new file, with the escrow's signature over its end. Spec: G-07.
+    /// Writes an extract of a writer's log into a new file, with the escrow's signature over its end. Spec: G-09.
     ///
     /// # Errors
     /// [`EscrowNodeError::Backup`], [`EscrowNodeError::Extract`].

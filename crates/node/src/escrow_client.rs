@@ -7,9 +7,9 @@ use tokio::sync::Mutex;
 use tombola_core::amount::Timestamp;
 use tombola_core::codec::{MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::key::{AccountKey, RequestId, SecretKey};
-use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, RequestHeader};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, RequestHeader, StatementPage};
 use tombola_core::reject::Reject;
-use tombola_net::{Address, Connection, Endpoint, NetError};
+use tombola_net::{Address, Connection, Endpoint, NetError, RecvHalf, SendHalf};
 
 /// An answer that takes longer counts as an escrow that is away.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,11 +33,19 @@ impl EscrowClient {
     /// # Errors
     /// [`EscrowError::Away`] if no socket can be bound.
     pub fn new(address: Address, key: &SecretKey) -> Result<Self, EscrowError> {
+        Self::of_account(address, key, key.account())
+    }
+
+    /// As [`Self::new`], for an account that delegated to the key.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_account(address: Address, key: &SecretKey, account: AccountKey) -> Result<Self, EscrowError> {
         let endpoint = Endpoint::client(Some(key))?;
         Ok(Self {
             endpoint,
             address,
-            account: key.account(),
+            account,
             connection: Mutex::new(None),
             connections: AtomicU64::new(0),
             told: Mutex::new(None),
@@ -91,6 +99,21 @@ impl EscrowClient {
         let slot = self.connection.lock().await;
         slot.as_ref()
             .is_some_and(|connection| connection.close_reason().is_none())
+    }
+
+    /// The entries of the account's statement after a sequence number, as they happen. Spec: R-19.
+    ///
+    /// # Errors
+    /// [`EscrowError::Away`] if the escrow cannot be reached.
+    pub async fn subscribe(&self, after: u64) -> Result<Subscription, EscrowError> {
+        let request = encode(&EscrowRequest {
+            account: self.account,
+            command: EscrowCommand::Subscribe { after },
+        });
+        let connection = self.connect().await?;
+        let (mut send, recv) = connection.open().await?;
+        send.send_frame(&request).await?;
+        Ok(Subscription { _send: send, recv })
     }
 
     async fn connect(&self) -> Result<Connection, EscrowError> {
@@ -154,6 +177,38 @@ impl EscrowClient {
         self.forget("done").await;
         self.endpoint.close(0, "done");
         self.endpoint.wait_idle().await;
+    }
+}
+
+/// Entries of a statement as they happen. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Subscription {
+    /// Open for as long as entries are wanted.
+    _send: SendHalf,
+    recv: RecvHalf,
+}
+
+impl Subscription {
+    /// The next entries, in order; nothing when the escrow has ended the subscription, which it does when it drains or
+    /// this side reads too slowly. Another one goes on after the last sequence number. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`EscrowError::Rejected`], [`EscrowError::Away`] if the connection is lost, [`EscrowError::Unintelligible`].
+    pub async fn next(&mut self) -> Result<Option<StatementPage>, EscrowError> {
+        let Some(frame) = self.recv.recv_frame(MESSAGE_BYTES_MAX).await? else {
+            return Ok(None);
+        };
+        match decode(&frame) {
+            Ok(EscrowAnswer::Statement(page)) => Ok(Some(page)),
+            Ok(EscrowAnswer::Rejected(reject)) => Err(EscrowError::Rejected(reject)),
+            _ => Err(EscrowError::Unintelligible),
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.recv.stop(0);
     }
 }
 

@@ -144,9 +144,10 @@ impl Payer {
             kind: error.kind(),
         })?;
         let store = PayerStore::open(&options.store, clock::now())?;
-        let escrow = EscrowClient::new(options.escrow, &options.key)?;
+        let account = options.terms.account.unwrap_or_else(|| options.key.account());
+        let escrow = EscrowClient::of_account(options.escrow, &options.key, account)?;
         let inner = Inner {
-            account: options.key.account(),
+            account,
             key: options.key,
             escrow,
             terms: options.terms,
@@ -159,7 +160,7 @@ impl Payer {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The payer's account.
+    /// The payer's account, which is another one than its key's where that is a delegated signer.
     #[must_use]
     pub fn account(&self) -> AccountKey {
         self.inner.account

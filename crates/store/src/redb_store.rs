@@ -11,9 +11,9 @@
 //! | table | key | row |
 //! | --- | --- | --- |
 //! | `header` | `00` (8) | magic `TOMBLEDG` (8), format u32 (= 2), escrow key (32), asset (16), decimals u8 |
-//! | `totals` | writer | incarnation u64, removed u8, served since u64, alive at u64, time u64, height u64, head (32), accounts u64, holds u64, deposits i128, balances i128, held i128, fees i128, claims u64, winners u64 |
+//! | `totals` | writer | incarnation u64, removed u8, served since u64, alive at u64, time u64, height u64, head (32), accounts u64, holds u64, deposits i128, balances i128, held i128, fees i128, pending i128, withdrawn i128, payout fees i128, collected i128, claims u64, winners u64 |
 //! | `account_ids` | account key (32) | row u64 |
-//! | `accounts` | row | key (32), balance u64, held u64, credits u128, debits u128, open holds u32, next serial u64, entries u64 |
+//! | `accounts` | row | key (32), balance u64, held u64, pending u64, credits u128, debits u128, open holds u32, signers u32, next serial u64, entries u64 |
 //! | `hold_ids` | hold id (32) | payer row u64, serial u64 |
 //! | `holds` | payer row, serial | Hold, signed in place, payee row u64, paid u64, left u64, state u32, returned u64, ended at u64 |
 //! | `open_holds` | payer row, serial | nothing |
@@ -24,8 +24,15 @@
 //! | `answer_ages` | time, writer u32, height | connection key (32), request id (16) |
 //! | `deposits` | hash of the reference (32) | account key (32), amount u64, at u64, place |
 //! | `events` | writer, height | writer u32, height u64, previous head (32), at u64, cause, effect, postings, reads, created |
-//! | `statements` | account row, sequence | place, balance u64 |
+//! | `statements` | account row, sequence | place, balance u64, side u32 |
 //! | `credits` | account row, writer u32, height | amount u64; only where several writers share a store |
+//! | `withdrawals` | number | account row u64, amount u64, fee u64, left u64, destination text, reference text, asked at u64, state u32, settled by text, settled at u64 |
+//! | `pending_withdrawals` | number | nothing |
+//! | `settled_withdrawals` | settled at, number | nothing |
+//! | `payouts` | account row | PayoutPolicy or none, set at u64, paid at u64 or none |
+//! | `splits` | payee row | count u64, and for each share: account key (32), account row u64, ppm u32 |
+//! | `signers` | account row, signer key (32) | Delegation or none, committed u128 |
+//! | `collections` | hash of the reference (32) | account key (32), amount u64, at u64, place |
 //!
 //! A place is writer u32, height u64. Accounts and events are numbered densely, so their tables only ever append; an
 //! account, its holds, their books and its statement have the account's row in front, so they lie together. A paid claim writes four rows of its own (event, book, two statement entries); its hold, its accounts and

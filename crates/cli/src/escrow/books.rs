@@ -6,16 +6,28 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use tombola_core::amount::{Amount, Asset};
+use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::key::AccountKey;
 use tombola_core::message::Reference;
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::audit::AuditReport;
+use tombola_ledger::query::{FeeReport, PendingWithdrawal};
 use tombola_node::escrow::{
     AccountSummary, BackupReport, Deposited, Escrow, EscrowBooks, EscrowNodeError, EscrowTotals, WriterSummary,
 };
 
 /// Accounts of one answer of the socket: a third of the longest line.
 const ACCOUNTS_PER_PAGE: usize = 1_000;
+/// Pending withdrawals of one answer, with two references each.
+const PAYOUTS_PER_PAGE: usize = 500;
+
+/// What became of a payout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Word {
+    Paid,
+    Failed,
+}
 
 /// What the socket of a running escrow takes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,6 +57,20 @@ pub(super) enum Request {
     },
     Status {},
     Writers {},
+    Fees {},
+    CollectFees {
+        account: AccountKey,
+        amount: String,
+        reference: String,
+    },
+    Payouts {
+        after: u64,
+    },
+    Settle {
+        withdrawal: u64,
+        outcome: Word,
+        reference: String,
+    },
     RemoveWriter {
         writer: u32,
     },
@@ -83,6 +109,18 @@ impl Books<'_> {
                 report.map(|report| json!(report))
             }
             Request::Status {} => self.status(asset).await,
+            Request::Fees {} => self.fees().await.map(|report| fees_json(&report, asset)),
+            Request::CollectFees {
+                account,
+                amount,
+                reference,
+            } => return self.collect(&account, &amount, &reference, asset).await,
+            Request::Payouts { after } => self.pending(after).await.map(|page| pending_json(&page, asset)),
+            Request::Settle {
+                withdrawal,
+                outcome,
+                reference,
+            } => return self.settle(withdrawal, outcome, &reference, asset).await,
             Request::Writers {} => self.writers().await.map(|found| writers_json(&found)),
             Request::RemoveWriter { writer } => match self.remove_writer(writer).await {
                 Ok(()) => self.writers().await.map(|found| writers_json(&found)),
@@ -99,10 +137,8 @@ impl Books<'_> {
         reference: &str,
         asset: Asset,
     ) -> Result<Value, Failure> {
-        let amount = Amount::parse(amount, asset.decimals)
-            .map_err(|error| Failure::new("amount", format!("amount {amount}: {error}")).next("write it as 10.00"))?;
-        let given = Reference::new(reference).map_err(|error| Failure::new("reference", format!("reference: {error}")));
-        let given = given?;
+        let amount = parse_amount(amount, asset)?;
+        let given = parse_reference(reference)?;
         let done = match self {
             Self::Running(escrow) => escrow.deposit(account, amount, &given).await,
             Self::Alone(books) => books.deposit(account, amount, &given).await,
@@ -157,6 +193,62 @@ impl Books<'_> {
         Ok(json!({ "phase": escrow.status().await?.phase }))
     }
 
+    async fn fees(&self) -> Result<FeeReport, EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.fees().await,
+            Self::Alone(books) => books.fees().await,
+        }
+    }
+
+    async fn collect(
+        &mut self,
+        account: &AccountKey,
+        amount: &str,
+        reference: &str,
+        asset: Asset,
+    ) -> Result<Value, Failure> {
+        let (amount, given) = (parse_amount(amount, asset)?, parse_reference(reference)?);
+        let done = match self {
+            Self::Running(escrow) => escrow.collect_fees(account, amount, &given).await,
+            Self::Alone(books) => books.collect_fees(account, amount, &given).await,
+        };
+        let done = done.map_err(|error| Failure::escrow_node(&error, asset))?;
+        Ok(json!({
+            "account": done.account,
+            "amount": money(done.amount, asset),
+            "reference": done.reference,
+            "at": done.at,
+            "height": done.height,
+        }))
+    }
+
+    async fn pending(&self, after: u64) -> Result<Vec<PendingWithdrawal>, EscrowNodeError> {
+        match self {
+            Self::Running(escrow) => escrow.pending_withdrawals(after, PAYOUTS_PER_PAGE).await,
+            Self::Alone(books) => books.pending_withdrawals(after, PAYOUTS_PER_PAGE).await,
+        }
+    }
+
+    async fn settle(&mut self, withdrawal: u64, word: Word, reference: &str, asset: Asset) -> Result<Value, Failure> {
+        let given = parse_reference(reference)?;
+        let outcome = match word {
+            Word::Paid => PayoutOutcome::Paid,
+            Word::Failed => PayoutOutcome::Failed,
+        };
+        let done = match self {
+            Self::Running(escrow) => escrow.settle(withdrawal, outcome, &given).await,
+            Self::Alone(books) => books.settle(withdrawal, outcome, &given).await,
+        };
+        let done = done.map_err(|error| Failure::escrow_node(&error, asset))?;
+        Ok(json!({
+            "withdrawal": done.withdrawal,
+            "outcome": done.outcome,
+            "amount": money(done.amount, asset),
+            "fee": money(done.fee, asset),
+            "at": done.at,
+        }))
+    }
+
     async fn writers(&self) -> Result<Vec<WriterSummary>, EscrowNodeError> {
         match self {
             Self::Running(escrow) => escrow.writers().await,
@@ -192,12 +284,56 @@ impl Books<'_> {
     }
 }
 
+fn parse_amount(amount: &str, asset: Asset) -> Result<Amount, Failure> {
+    Amount::parse(amount, asset.decimals)
+        .map_err(|error| Failure::new("amount", format!("amount {amount}: {error}")).next("write it as 10.00"))
+}
+
+fn parse_reference(reference: &str) -> Result<Reference, Failure> {
+    Reference::new(reference).map_err(|error| Failure::new("reference", format!("reference: {error}")))
+}
+
+fn pending_json(page: &[PendingWithdrawal], asset: Asset) -> Value {
+    let withdrawal = |pending: &PendingWithdrawal| {
+        json!({
+            "withdrawal": pending.withdrawal,
+            "account": pending.account,
+            "amount": money(pending.amount, asset),
+            "fee": money(pending.fee, asset),
+            "payout": money(pending.amount.saturating_sub(pending.fee), asset),
+            "destination": pending.destination,
+            "reference": pending.reference,
+            "requested_at": date(pending.asked_at),
+        })
+    };
+    let is_last = page.len() < PAYOUTS_PER_PAGE;
+    let next = page.last().filter(|_| !is_last).map(|last| last.withdrawal);
+    json!({ "payouts": page.iter().map(withdrawal).collect::<Vec<_>>(), "next": next })
+}
+
+fn fees_json(report: &FeeReport, asset: Asset) -> Value {
+    // What several writers have adds up to what is not negative; one that paid out for others may be below.
+    let show = |atoms: i128| {
+        let sign = if atoms < 0 { "-" } else { "" };
+        format!("{sign}{}", sum(atoms.unsigned_abs(), asset))
+    };
+    json!({
+        "asset": asset.name(),
+        "winners": show(report.winners),
+        "payouts": show(report.payouts),
+        "collected": show(report.collected),
+        "now": show(report.left),
+        "now_of_this_writer": show(report.left_of_writer),
+    })
+}
+
 fn account_json(account: &AccountSummary, asset: Asset) -> Value {
     json!({
         "account": account.account,
         "asset": asset.name(),
         "balance": money(account.balance, asset),
         "held": money(account.held, asset),
+        "pending": money(account.pending, asset),
         "open_holds": account.open_holds,
         "credits": sum(account.credits, asset),
         "debits": sum(account.debits, asset),
@@ -248,6 +384,8 @@ fn totals_json(totals: &EscrowTotals, asset: Asset, node: Value) -> Value {
         "balances": sum(totals.balances, asset),
         "held": sum(totals.held, asset),
         "fees": sum(totals.fees, asset),
+        "pending": sum(totals.pending, asset),
+        "withdrawn": sum(totals.withdrawn, asset),
         "accounts": totals.accounts,
         "holds": totals.holds,
         "claims": totals.claims,

@@ -230,7 +230,7 @@ fn balance_json(state: &AccountState, asset: Asset) -> Value {
             "redeem_by": hold.terms.redeem_by,
         })
     });
-    json!({
+    let mut shown = json!({
         "account": state.account,
         "asset": asset.name(),
         "balance": money(state.balance, asset),
@@ -238,7 +238,9 @@ fn balance_json(state: &AccountState, asset: Asset) -> Value {
         "open_holds": state.open_holds,
         "holds": holds.collect::<Vec<_>>(),
         "more": state.more,
-    })
+    });
+    crate::account::extend_with_custody(&mut shown, state, asset);
+    shown
 }
 
 fn status_json(payer: &Payer, asset: Asset, running: Running) -> Value {
@@ -273,7 +275,7 @@ fn statement_json(page: &StatementPage, asset: Asset) -> Value {
     json!({ "entries": entries, "more": page.more })
 }
 
-fn entry_json(entry: &StatementEntry, asset: Asset) -> Value {
+pub(crate) fn entry_json(entry: &StatementEntry, asset: Asset) -> Value {
     let show = |amount: &Amount| money(*amount, asset);
     let mut json = match &entry.kind {
         StatementKind::Deposited { amount, reference } => {

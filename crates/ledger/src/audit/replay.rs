@@ -19,7 +19,7 @@ use tombola_core::escrow::{BookRecord, EscrowConfig, HoldRecord, Verdict, judge,
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, BookId, HoldId};
 use tombola_core::limits::ENDED_KEPT_MS;
-use tombola_core::message::{EscrowCommand, EscrowRequest, HoldState};
+use tombola_core::message::{EscrowCommand, EscrowRequest, HoldState, Share};
 
 /// A hold as the log says.
 #[derive(Debug)]
@@ -93,7 +93,16 @@ impl<'a> Replay<'a> {
             }
             _ => true,
         };
-        are_reads_right && are_rows_there && are_credits_there && is_split_there
+        // An account that an event names and moves nothing to may have been made by another writer.
+        let is_known = |account: &AccountKey| {
+            self.accounts.contains_key(account) || body.created.iter().any(|(made, _)| made == account)
+        };
+        let are_named_there = match &body.effect {
+            Effect::Opened { hold } => is_known(&hold.terms.payee),
+            Effect::SplitSet => shares_of(&body.cause).iter().all(|share| is_known(&share.account)),
+            _ => true,
+        };
+        are_reads_right && are_rows_there && are_credits_there && is_split_there && are_named_there
     }
 
     /// Replays the next event of a writer's log.
@@ -521,6 +530,17 @@ impl<'a> Replay<'a> {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
         }
+    }
+}
+
+/// The shares that a request sets; none for any other.
+fn shares_of(cause: &Cause) -> &[Share] {
+    match cause {
+        Cause::Request { request, .. } => match &request.command {
+            EscrowCommand::SetSplit { shares, .. } => shares.as_slice(),
+            _ => &[],
+        },
+        _ => &[],
     }
 }
 

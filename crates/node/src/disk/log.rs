@@ -18,6 +18,7 @@
 
 use super::StoreError;
 use crate::clock;
+use crate::home::private_file;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -56,7 +57,9 @@ impl Log {
         let mut bytes = vec![0u8; LOG_BYTES];
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
         bytes[MAGIC.len()..SALT_END].copy_from_slice(&salt);
-        let file = File::options().write(true).create(true).truncate(true).open(path)?;
+        // It has reveals of open books, and the salt.
+        let file = private_file(path)?;
+        file.set_len(0)?;
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
         // The name must be durable as well, or a crash leaves a store file that asks for a log that is not there.

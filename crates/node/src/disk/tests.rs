@@ -150,3 +150,16 @@ fn entries_of_an_earlier_round_are_not_read_again() {
     let (again, bodies) = Log::open(&path, log.id(), 5).unwrap();
     assert_eq!((again.sequence(), bodies), (6, vec![b"new".to_vec()]));
 }
+
+#[test]
+fn nobody_else_may_read_the_log() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.redb");
+    let _disk = open(&path).unwrap();
+    let mode = std::fs::metadata(path.with_extension("log"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

@@ -28,6 +28,8 @@ pub struct AccountSummary {
     pub balance: Amount,
     /// What its open holds set aside and have not paid.
     pub held: Amount,
+    /// What its withdrawals that are not settled set aside.
+    pub pending: Amount,
     /// How many of its holds are open.
     pub open_holds: u32,
     /// All that ever came in.
@@ -44,6 +46,7 @@ impl From<AccountRow> for AccountSummary {
             account: row.account,
             balance: row.balance,
             held: row.held,
+            pending: row.pending,
             open_holds: row.open_holds,
             credits: row.credits,
             debits: row.debits,
@@ -73,13 +76,17 @@ pub struct EscrowTotals {
     pub balances: u128,
     /// What open holds set aside and have not paid.
     pub held: u128,
-    /// What the escrow kept of winners.
+    /// What the escrow kept of winners and payouts and did not collect.
     pub fees: u128,
+    /// What left balances to be paid out and is not settled.
+    pub pending: u128,
+    /// Money paid out.
+    pub withdrawn: u128,
     /// Claims that paid something.
     pub claims: u64,
     /// Winners paid.
     pub winners: u64,
-    /// Whether deposits = balances + held + fees.
+    /// Whether deposits = balances + held + fees + pending + withdrawn.
     pub conserved: bool,
 }
 
@@ -105,8 +112,8 @@ pub struct WriterSummary {
 /// The books of an escrow that does not run. Where the store is a file, everything here blocks.
 #[derive(Debug)]
 pub struct EscrowBooks {
-    ledger: Ledger<EscrowStore>,
-    config: EscrowConfig,
+    pub(super) ledger: Ledger<EscrowStore>,
+    pub(super) config: EscrowConfig,
     /// What beginning to change something shows; reading is allowed in any case.
     witness: Result<Keeper, WitnessError>,
     key: SecretKey,
@@ -151,7 +158,7 @@ impl EscrowBooks {
     ///
     /// # Errors
     /// [`EscrowNodeError::Witness`].
-    fn may_change(&self) -> Result<(), EscrowNodeError> {
+    pub(super) fn may_change(&self) -> Result<(), EscrowNodeError> {
         self.witness.as_ref().map(drop).map_err(|error| error.clone().into())
     }
 
@@ -159,14 +166,14 @@ impl EscrowBooks {
     ///
     /// # Errors
     /// [`EscrowNodeError::Witness`]: the change is durable, and nothing would tell if it were lost.
-    fn witness_change(&mut self) -> Result<(), EscrowNodeError> {
+    pub(super) fn witness_change(&mut self) -> Result<(), EscrowNodeError> {
         match &mut self.witness {
             Ok(keeper) => Ok(keeper.write(self.ledger.totals())?),
             Err(error) => Err(error.clone().into()),
         }
     }
 
-    /// Writes an extract of a writer's log into a new file. Spec: G-07.
+    /// Writes an extract of a writer's log into a new file. Spec: G-09.
     ///
     /// # Errors
     /// As [`super::Escrow::extract`].
@@ -228,6 +235,7 @@ impl EscrowBooks {
     /// # Errors
     /// As [`super::Escrow::remove_writer`].
     pub async fn remove_writer(&mut self, writer: u32) -> Result<(), EscrowNodeError> {
+        self.may_change()?;
         Ok(self.ledger.remove_writer(writer, clock::now()).await?)
     }
 
@@ -308,6 +316,8 @@ pub(super) async fn totals(store: &EscrowStore, config: &EscrowConfig) -> Result
         balances: whole(totals.balances)?,
         held: whole(totals.held)?,
         fees: whole(totals.fees)?,
+        pending: whole(totals.pending)?,
+        withdrawn: whole(totals.withdrawn)?,
         claims: totals.claims,
         winners: totals.winners,
         conserved: totals.is_conserved(),

@@ -26,7 +26,7 @@ pub struct ExtractReport {
     pub head: Head,
 }
 
-/// Writes an extract from a snapshot, with the escrow's signature over its end. Spec: G-07.
+/// Writes an extract from a snapshot, with the escrow's signature over its end. Spec: G-09.
 pub(super) async fn write<S: Store>(
     store: &S,
     key: &SecretKey,

@@ -17,7 +17,7 @@ const BEHIND_MAX: Duration = Duration::from_secs(1);
 
 /// Compares a ledger that was opened with its witness, and has it go on from there: in its epoch, and recovering if so.
 ///
-/// The witness is written before this returns: an epoch that is not durable could be given out twice. Spec: G-10, R-26.
+/// The witness is written before this returns: an epoch that is not durable could be given out twice. Spec: G-12, R-26.
 pub(super) async fn take_up<S: Store>(
     ledger: &mut Ledger<S>,
     writer: u32,

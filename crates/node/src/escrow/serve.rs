@@ -108,16 +108,17 @@ async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) 
         | EscrowCommand::Account { .. }
         | EscrowCommand::HoldStatus { .. }
         | EscrowCommand::Statement { .. } => read(shared, peer, request).await,
-        EscrowCommand::Delegate { .. }
-        | EscrowCommand::Withdraw { .. }
-        | EscrowCommand::Subscribe { .. }
-        | EscrowCommand::SetPayout { .. }
-        | EscrowCommand::SetSplit { .. } => Err(Reject::of(Code::NotOffered)),
+        // It has a stream of its own.
+        EscrowCommand::Subscribe { .. } => Err(Reject::of(Code::NotOffered)),
         EscrowCommand::OpenHold { .. }
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. }
+        | EscrowCommand::Resubmit { .. }
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::Release(_)
         | EscrowCommand::Claim { .. }
-        | EscrowCommand::Resubmit { .. }
         | EscrowCommand::Transfer { .. } => write(shared, peer, request).await,
     };
     answered.unwrap_or_else(|reject| {
@@ -134,10 +135,6 @@ pub(super) async fn read(
     peer: AccountKey,
     request: EscrowRequest,
 ) -> Result<EscrowAnswer, Reject> {
-    let is_public = matches!(request.command, EscrowCommand::Info);
-    if request.account != peer && !is_public {
-        return Err(Reject::of(Code::Unauthorized));
-    }
     let _place = place(shared)?;
     let reader = Arc::clone(shared);
     let asking = async move {

@@ -83,11 +83,11 @@ pub(super) async fn serve(
             let more = page.more;
             tokio::select! {
                 biased;
-                () = shared.state.drained() => return send.finish(),
+                () = shared.state.drained() => return leave(&mut send).await,
                 error = &mut left => return Err(error),
                 taken = deliver(shared, subscriber, &mut send, page) => match taken? {
                     Taken::Whole => {}
-                    Taken::TooSlowly => return send.finish(),
+                    Taken::TooSlowly => return leave(&mut send).await,
                 },
             }
             if more {
@@ -97,7 +97,7 @@ pub(super) async fn serve(
         // In any order: all that matters is that something may have come, or that either side ends it.
         tokio::select! {
             biased;
-            () = shared.state.drained() => return send.finish(),
+            () = shared.state.drained() => return leave(&mut send).await,
             error = &mut left => return Err(error),
             stopped = send.delivered() => return stopped,
             _ = timeout(LOOK, watch.changed()) => sleep(LOOK_PAUSE).await,
@@ -156,6 +156,11 @@ async fn page(shared: &Arc<Shared>, subscriber: Subscriber, after: u64) -> Resul
 /// The last frame of a subscription that cannot go on.
 async fn end(send: &mut SendHalf, reject: Reject) -> Result<(), NetError> {
     send.send_frame(&encode(&EscrowAnswer::Rejected(reject))).await?;
+    leave(send).await
+}
+
+/// Ends the stream. Closing the connection in a drain would drop what is on its way, so it is waited for, not for long.
+async fn leave(send: &mut SendHalf) -> Result<(), NetError> {
     send.finish()?;
-    send.delivered().await
+    timeout(LOOK, send.delivered()).await.unwrap_or(Err(NetError::TimedOut))
 }

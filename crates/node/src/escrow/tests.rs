@@ -1,3 +1,5 @@
+mod custody;
+
 use super::shared::REQUESTS_MAX;
 use super::*;
 use crate::clock;
@@ -9,7 +11,7 @@ use tombola_core::chain::{Chain, Preimage};
 use tombola_core::claim::{Claim, ClaimBatch};
 use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::draw::Reveal;
-use tombola_core::hold::{Delegation, Fee, Hold, Release};
+use tombola_core::hold::{Fee, Hold, Release};
 use tombola_core::key::{RequestId, Signed};
 use tombola_core::limits::{CLAIMS_PER_BATCH_MAX, HASHES_PER_PAYEE_PER_SECOND};
 use tombola_core::message::{
@@ -308,38 +310,6 @@ async fn what_is_not_a_request_is_told_so() {
     let limit = u64::try_from(MESSAGE_BYTES_MAX).unwrap();
     let refused = Reject::compared(Code::TooLarge, limit, limit + 1);
     assert_eq!(world.raw(2, &long).await, EscrowAnswer::Rejected(refused));
-    world.escrow.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_offered_is_told_so() {
-    let world = World::funded().await;
-    let request = request_header();
-    let delegation = Delegation {
-        escrow: key(1).account(),
-        account: key(2).account(),
-        signer: key(4).account(),
-        spend_max: FACE,
-        face_value_max: FACE,
-        payees: List::default(),
-        expires_at: clock::now().plus_ms(DAY_MS),
-        serial: 1,
-    };
-    let delegation = Signed::new(delegation, &key(2));
-    let text = Reference::new("bank").unwrap();
-    let (destination, reference) = (text.clone(), text);
-    for command in [
-        EscrowCommand::Delegate { request, delegation },
-        EscrowCommand::Withdraw {
-            request,
-            amount: FACE,
-            destination,
-            reference,
-        },
-        EscrowCommand::Subscribe { after: 0 },
-    ] {
-        assert_eq!(code(&world.raw_request(2, 2, command).await), Code::NotOffered);
-    }
     world.escrow.shutdown().await;
 }
 

@@ -32,7 +32,7 @@ const VERSION: u32 = 1;
 /// Longest file that is read; a witness has some 200 bytes.
 const FILE_BYTES_MAX: u64 = 4_096;
 
-/// The last head that is known to be durable. Spec: G-10.
+/// The last head that is known to be durable. Spec: G-12.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub(super) struct Witness {
     /// Whose ledger.

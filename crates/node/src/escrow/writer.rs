@@ -149,8 +149,10 @@ fn tick(ledger: &mut Ledger<EscrowStore>) -> Result<bool, LedgerFault> {
     let expired = block_on(ledger.expire_due(TICK_ROWS_MAX, clock::now()))?;
     let is_expired = |outcome: &&_| matches!(outcome, tombola_ledger::ledger::Outcome::Expired { .. });
     let expired = expired.iter().filter(is_expired).count();
+    // Policies are looked at in turn; one that is due a tick later is as good.
+    let paid_out = block_on(ledger.pay_out(TICK_ROWS_MAX, clock::now()))?;
     let forgotten = block_on(ledger.prune(TICK_ROWS_MAX, clock::now()))?;
-    Ok(expired >= TICK_ROWS_MAX || forgotten >= TICK_ROWS_MAX)
+    Ok(expired >= TICK_ROWS_MAX || paid_out >= TICK_ROWS_MAX || forgotten >= TICK_ROWS_MAX)
 }
 
 /// Tells everyone that the writer is gone if it ends by a violated invariant.

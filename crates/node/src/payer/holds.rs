@@ -95,7 +95,7 @@ impl Inner {
         Ok(holds.into_iter().find(|status| {
             let terms = &status.hold.body.terms;
             let left = status.hold.body.cap.saturating_sub(status.paid);
-            terms.signer == self.account
+            terms.signer == self.key.account()
                 && terms.expires_at > now.plus_ms(LIFE_LEFT_MIN_MS)
                 && (terms.face_value_min..=terms.face_value_max).contains(&purchase.face_value)
                 && left <= purchase.spend_max
@@ -112,10 +112,10 @@ impl Inner {
         let info = self.escrow.info().await?;
         let expires_at = info.time.plus_ms(self.terms.hold_life_ms);
         let hold = HoldRequest {
-            signer: self.account,
+            signer: self.key.account(),
             payee: quote.payee,
             face_value_min: info.face_value_min.min(purchase.face_value),
-            face_value_max: quote.face_value_max.max(purchase.face_value),
+            face_value_max: self.face_value_max(quote, purchase),
             book_length_max: BOOK_LENGTH_MAX,
             expires_at,
             redeem_by: expires_at.plus_ms(self.terms.redeem_window_ms),
@@ -143,6 +143,15 @@ impl Inner {
             paid: Amount::ZERO,
             _lease: lease,
         })
+    }
+
+    /// A hold serves later purchases too, so its faces go up to what the payee takes; a delegated signer may not know
+    /// how far it may go, and asks for no more than it needs.
+    fn face_value_max(&self, quote: &QuoteTerms, purchase: &Purchase) -> Amount {
+        match self.account == self.key.account() {
+            true => quote.face_value_max.max(purchase.face_value),
+            false => purchase.face_value,
+        }
     }
 
     /// A hold must say what was asked for, or tickets on it would be worth something else.

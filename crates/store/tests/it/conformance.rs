@@ -161,7 +161,7 @@ fn command<S: Store>(world: &mut World<S>, holds: &[Hold], op: &Op) -> Option<Co
     })
 }
 
-fn all_rows<S: Store>(store: &S) -> Vec<(Key, Stored)> {
+pub(crate) fn all_rows<S: Store>(store: &S) -> Vec<(Key, Stored)> {
     let mut rows = Vec::new();
     for table in Table::ALL {
         let range = Range {

@@ -9,10 +9,16 @@
 )]
 
 mod conformance;
+mod contention;
 mod durability;
+mod machine;
+mod money;
 mod postgres;
+mod pruning;
 mod recovery;
 mod requests;
 mod rules;
+mod signers;
+mod splits;
 mod world;
 mod writers;

@@ -148,20 +148,8 @@ fn only_the_account_itself_asks_and_acts() {
 }
 
 #[test]
-fn what_is_not_offered_says_so() {
+fn a_stranger_has_no_account_and_sees_who_the_escrow_is() {
     let mut world = World::funded(ModelStore::default());
-    let request = world.header();
-    let withdraw = EscrowCommand::Withdraw {
-        request,
-        amount: Amount(1),
-        destination: reference("bank"),
-        reference: reference("r"),
-    };
-    assert_eq!(code(&world.ask(2, withdraw)), Code::NotOffered);
-    assert_eq!(
-        code(&world.ask(2, EscrowCommand::Subscribe { after: 0 })),
-        Code::NotOffered
-    );
     assert_eq!(
         code(&world.ask(9, EscrowCommand::Account { holds_after: 0 })),
         Code::AccountUnknown

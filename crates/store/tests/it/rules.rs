@@ -1,6 +1,5 @@
 //! What must hold over every store. Each rule is a function that is generic over it and runs on each.
 
-use crate::postgres::empty_store;
 use crate::world::{FACE, FEE, START, TestBook, World, code, config, key, secret};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS};
 use tombola_core::codec::encode;
@@ -13,36 +12,32 @@ use tombola_ledger::audit::{AuditReport, audit};
 use tombola_ledger::ledger::{Command, Outcome};
 use tombola_ledger::store::{Sharing, Store};
 use tombola_store::block_on::block_on;
-use tombola_store::model::ModelStore;
-use tombola_store::redb_store::RedbStore;
 
 /// Makes one test for each store out of each rule.
 macro_rules! on_each_store {
     ($($rule:ident)*) => {
         mod on_the_model {
-            use super::*;
-            $(#[test] fn $rule() { super::$rule(ModelStore::default()); })*
+            $(#[test] fn $rule() { super::$rule(tombola_store::model::ModelStore::default()); })*
         }
         mod on_the_model_with_several_writers {
-            use super::*;
-            $(#[test] fn $rule() { super::$rule(ModelStore::new(Sharing::Shared)); })*
+            $(#[test] fn $rule() { super::$rule(tombola_store::model::ModelStore::new(tombola_ledger::store::Sharing::Shared)); })*
         }
         mod on_redb {
-            use super::*;
             $(#[test] fn $rule() {
                 let home = tempfile::tempdir().unwrap();
-                super::$rule(RedbStore::open(home.path().join("ledger.redb")).unwrap());
+                super::$rule(tombola_store::redb_store::RedbStore::open(home.path().join("ledger.redb")).unwrap());
             })*
         }
         mod on_postgres {
-            use super::*;
             $(#[test] fn $rule() {
-                let Some(store) = empty_store() else { return };
+                let Some(store) = crate::postgres::empty_store() else { return };
                 super::$rule(store);
             })*
         }
     };
 }
+
+pub(crate) use on_each_store;
 
 on_each_store! {
     redeeming_twice_pays_once_with_identical_bytes

@@ -18,8 +18,10 @@ use tombola_core::message::{
 use tombola_core::odds::Threshold;
 use tombola_core::reject::Code;
 use tombola_ledger::holds::HoldCache;
+use tombola_ledger::key::Key;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
-use tombola_ledger::store::Store;
+use tombola_ledger::row::Row;
+use tombola_ledger::store::{Change, Commit, Reader, Store, Stored};
 use tombola_store::block_on::block_on;
 
 pub(crate) const START: Timestamp = Timestamp(1_800_000_000_000);
@@ -39,8 +41,8 @@ pub(crate) fn config() -> EscrowConfig {
         face_value_min: Amount(10),
         cap_min: Amount(100),
         writer: 0,
-        payout_fee: Amount::ZERO,
-        payout_min: Amount::ZERO,
+        payout_fee: Amount(25),
+        payout_min: Amount(100),
         epoch: 0,
     }
 }
@@ -307,6 +309,29 @@ pub(crate) fn code(answer: &EscrowAnswer) -> Code {
         EscrowAnswer::Rejected(reject) => reject.code,
         other => panic!("not refused: {other:?}"),
     }
+}
+
+/// Changes a row behind the ledger's back, or removes it.
+pub(crate) fn tamper<S: Store>(world: &World<S>, key: Key, change: impl FnOnce(Row) -> Option<Row>) {
+    let store = world.ledger.store();
+    let stored = block_on(store.load(&[key])).unwrap().remove(0).unwrap();
+    let row = Row::decode(key.table(), &stored.bytes).unwrap();
+    let after = change(row).map(|row| Stored {
+        version: stored.version + 1,
+        bytes: row.encode(),
+    });
+    let changes = vec![Change {
+        key,
+        before: stored.version,
+        after,
+    }];
+    let reads = Vec::new();
+    block_on(store.commit(Commit {
+        changes,
+        reads,
+        mark: key,
+    }))
+    .unwrap();
 }
 
 /// Deposits of the whole ledger by account, for comparing stores.

@@ -79,10 +79,17 @@ fn claims_through_two_writers_are_paid_once_and_add_up<S: Store>(store: S) {
     assert_eq!(report.findings, []);
     assert_eq!((report.claims, report.winners), (40, 100));
     assert_eq!(first.balance(3), paid);
-    let EscrowAnswer::Statement(page) = first.ask(3, EscrowCommand::Statement { after: 0 }) else {
-        panic!()
-    };
-    let entries = page.entries.as_slice();
+    let mut entries = Vec::new();
+    loop {
+        let after = u64::try_from(entries.len()).unwrap();
+        let EscrowAnswer::Statement(page) = first.ask(3, EscrowCommand::Statement { after }) else {
+            panic!()
+        };
+        entries.extend(page.entries.as_slice().to_vec());
+        if !page.more {
+            break;
+        }
+    }
     assert!(
         entries
             .iter()

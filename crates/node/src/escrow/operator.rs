@@ -1,0 +1,207 @@
+//! What an operator does about payouts and fees, beside a running node or in the books of a stopped one.
+
+use super::{Escrow, EscrowBooks, EscrowNodeError, blocking};
+use crate::clock;
+use tombola_core::amount::{Amount, Timestamp};
+use tombola_core::escrow::payout::PayoutOutcome;
+use tombola_core::key::AccountKey;
+use tombola_core::message::Reference;
+use tombola_core::reject::{Code, Reject};
+use tombola_ledger::ledger::{Command, Outcome};
+use tombola_ledger::query::{self, FeeReport, PendingWithdrawal};
+use tombola_store::block_on::block_on;
+
+/// A withdrawal that has ended, for good.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Settled {
+    /// Its number.
+    pub withdrawal: u64,
+    /// Paid or failed.
+    pub outcome: PayoutOutcome,
+    /// What had left the balance.
+    pub amount: Amount,
+    /// What of it the escrow keeps if it was paid.
+    pub fee: Amount,
+    /// Ledger time.
+    pub at: Timestamp,
+}
+
+/// Fees that are an account's now.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FeesCollected {
+    /// Whose account.
+    pub account: AccountKey,
+    /// How much.
+    pub amount: Amount,
+    /// As given; the same reference moves money once.
+    pub reference: Reference,
+    /// Ledger time.
+    pub at: Timestamp,
+    /// Height of the event in the log; the same for each repeat.
+    pub height: u64,
+}
+
+impl Escrow {
+    /// Withdrawals that wait to be paid out with a larger number than `after`, at most `limit`, by number.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
+    pub async fn pending_withdrawals(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<PendingWithdrawal>, EscrowNodeError> {
+        let store = self.shared.store.clone();
+        Ok(blocking(move || block_on(query::pending_withdrawals(&store, after, limit))).await??)
+    }
+
+    /// Books what became of a withdrawal. The same again is answered the same. Spec: R-23.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Rejected`] with `withdrawal_unknown` (0, number), `withdrawal_settled`, `busy` or
+    /// `unavailable`.
+    pub async fn settle(
+        &self,
+        withdrawal: u64,
+        outcome: PayoutOutcome,
+        reference: &Reference,
+    ) -> Result<Settled, EscrowNodeError> {
+        let command = settle_command(withdrawal, outcome, reference);
+        settled(self.shared.submit(vec![command]).await?)
+    }
+
+    /// What the fees of all writers came to.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
+    pub async fn fees(&self) -> Result<FeeReport, EscrowNodeError> {
+        let (store, writer) = (self.shared.store.clone(), self.shared.config.writer);
+        Ok(blocking(move || block_on(query::fee_report(&store, writer))).await??)
+    }
+
+    /// Moves fees that this writer has into an account. The same reference moves money once. Spec: G-07.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Rejected`] with `bad_key`, `amount_zero`, `insufficient_funds` (need, has),
+    /// `reference_reused`, `busy` or `unavailable`.
+    pub async fn collect_fees(
+        &self,
+        account: &AccountKey,
+        amount: Amount,
+        reference: &Reference,
+    ) -> Result<FeesCollected, EscrowNodeError> {
+        let command = collect_command(account, amount, reference)?;
+        collected(self.shared.submit(vec![command]).await?, reference)
+    }
+}
+
+impl EscrowBooks {
+    /// As [`Escrow::pending_withdrawals`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn pending_withdrawals(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<PendingWithdrawal>, EscrowNodeError> {
+        Ok(query::pending_withdrawals(self.ledger.store(), after, limit).await?)
+    }
+
+    /// As [`Escrow::settle`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn settle(
+        &mut self,
+        withdrawal: u64,
+        outcome: PayoutOutcome,
+        reference: &Reference,
+    ) -> Result<Settled, EscrowNodeError> {
+        let command = settle_command(withdrawal, outcome, reference);
+        self.may_change()?;
+        let outcomes = self.ledger.execute(vec![command], clock::now()).await?;
+        self.witness_change()?;
+        settled(outcomes)
+    }
+
+    /// As [`Escrow::fees`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn fees(&self) -> Result<FeeReport, EscrowNodeError> {
+        Ok(query::fee_report(self.ledger.store(), self.config.writer).await?)
+    }
+
+    /// As [`Escrow::collect_fees`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn collect_fees(
+        &mut self,
+        account: &AccountKey,
+        amount: Amount,
+        reference: &Reference,
+    ) -> Result<FeesCollected, EscrowNodeError> {
+        let command = collect_command(account, amount, reference)?;
+        self.may_change()?;
+        let outcomes = self.ledger.execute(vec![command], clock::now()).await?;
+        self.witness_change()?;
+        collected(outcomes, reference)
+    }
+}
+
+fn settle_command(withdrawal: u64, outcome: PayoutOutcome, reference: &Reference) -> Command {
+    Command::Settle {
+        withdrawal,
+        outcome,
+        reference: reference.clone(),
+    }
+}
+
+fn settled(outcomes: Vec<Outcome>) -> Result<Settled, EscrowNodeError> {
+    match outcomes.into_iter().next() {
+        Some(Outcome::Settled {
+            withdrawal,
+            outcome,
+            amount,
+            fee,
+            at,
+        }) => Ok(Settled {
+            withdrawal,
+            outcome,
+            amount,
+            fee,
+            at,
+        }),
+        Some(Outcome::Rejected(reject)) => Err(reject.into()),
+        _ => Err(Reject::of(Code::Unavailable).into()),
+    }
+}
+
+fn collect_command(account: &AccountKey, amount: Amount, reference: &Reference) -> Result<Command, Reject> {
+    Ok(Command::CollectFees {
+        account: account.check()?,
+        amount,
+        reference: reference.clone(),
+    })
+}
+
+fn collected(outcomes: Vec<Outcome>, reference: &Reference) -> Result<FeesCollected, EscrowNodeError> {
+    match outcomes.into_iter().next() {
+        Some(Outcome::FeesCollected {
+            account,
+            amount,
+            at,
+            place,
+        }) => Ok(FeesCollected {
+            account,
+            amount,
+            reference: reference.clone(),
+            at,
+            height: place.height,
+        }),
+        Some(Outcome::Rejected(reject)) => Err(reject.into()),
+        _ => Err(Reject::of(Code::Unavailable).into()),
+    }
+}
