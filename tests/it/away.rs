@@ -249,7 +249,7 @@ async fn w_03_request_times_come_from_the_escrow() {
             payout_min: Amount::ZERO,
             epoch: 0,
         };
-        let store = RedbStore::open(&options.store).unwrap();
+        let store = RedbStore::open(home.join("escrow.redb")).unwrap();
         let mut ledger = Ledger::open(store, config, ahead).await.unwrap();
         let account = payer.account().check().unwrap();
         let reference = Reference::new("first").unwrap();

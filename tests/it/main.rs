@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may stop where it is")]
 
 mod away;
+mod custody;
 mod delivery;
 mod fairness;
 mod pair;
 mod processes;
 mod properties;
+mod sharing;
 mod spec;
 mod tidy;
 mod vectors;

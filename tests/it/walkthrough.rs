@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use tombola_tests::process::program;
 use tombola_tests::workspace;
 
-/// The blocks of this section, in this language, are run.
-const SECTION: &str = "## Three processes";
+/// The blocks of these sections, in this language, are run.
+const SECTIONS: [&str; 2] = ["## Three processes", "## Money in and out"];
 const FENCE: &str = "```sh\n";
 /// What the README listens on, and what the test replaces.
-const PORTS: [&str; 2] = ["7400", "7401"];
+const PORTS: [&str; 4] = ["7400", "7401", "7402", "7403"];
 /// No line of the walkthrough takes longer, on a busy machine either.
 const LINE_MAX: Duration = Duration::from_secs(60);
 
-/// The blocks that a reader is asked to type.
-fn blocks() -> Vec<String> {
+/// The blocks that a reader of one section is asked to type.
+fn blocks(section: &str) -> Vec<String> {
     let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
-    let section = readme.split(SECTION).nth(1).unwrap();
+    let section = readme.split(section).nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
     let blocks = section
         .split(FENCE)
@@ -164,14 +164,43 @@ const PROMISES: &[(&str, &str)] = &[
     ("wait $ESCROW_PID", "everything is stopped"),
 ];
 
+/// The same for the section about money.
+const MONEY_PROMISES: &[(&str, &str)] = &[
+    ("payer transfer", "7.99 moved to tom1"),
+    ("payer transfer", "balance  142.01 USD"),
+    (
+        "payer withdraw",
+        "20.00 left the balance, 19.75 goes to IBAN DE00 1234, fee 0.25",
+    ),
+    ("payouts export", "1 pending payouts written to payouts.csv"),
+    ("payouts import", "of 20.00 paid"),
+    ("payee payout", "once it reaches 1000.00, and every 30d"),
+    ("payee split", "70%  tom1"),
+    ("payer balance --home author", "balance  0.35 USD"),
+    ("payee refund", "0.05 moved to tom1"),
+    ("escrow fees", "now                 0.25"),
+    ("fees collect", "0.25 of fees moved to tom1"),
+    ("escrow audit", "conserved  true"),
+    ("wait $BANK_PID", "the bank is closed"),
+];
+
 #[test]
 fn the_walkthrough_of_the_readme_does_what_it_says() {
+    type_section(SECTIONS[0], PROMISES);
+}
+
+#[test]
+fn money_goes_in_and_out_as_the_readme_says() {
+    type_section(SECTIONS[1], MONEY_PROMISES);
+}
+
+fn type_section(section: &str, promises: &[(&str, &str)]) {
     let directory = tempfile::tempdir().unwrap();
     let blocks: Vec<String> = {
-        let all = with_free_ports(&blocks().join("\0"));
+        let all = with_free_ports(&blocks(section).join("\0"));
         all.split('\0').map(str::to_owned).collect()
     };
-    for (command, _) in PROMISES {
+    for (command, _) in promises {
         assert!(
             blocks.iter().any(|block| block.contains(command)),
             "the walkthrough has no {command}"
@@ -180,7 +209,7 @@ fn the_walkthrough_of_the_readme_does_what_it_says() {
     let mut shell = Shell::start(directory.path());
     for (number, block) in blocks.iter().enumerate() {
         let shown = shell.type_block(block, number);
-        for (_, line) in PROMISES.iter().filter(|(command, _)| block.contains(command)) {
+        for (_, line) in promises.iter().filter(|(command, _)| block.contains(command)) {
             let is_kept = shown.iter().any(|shown| shown.contains(line));
             assert!(is_kept, "no \"{line}\" after\n{block}\n{}", shown.join("\n"));
         }

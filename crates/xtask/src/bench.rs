@@ -1,7 +1,13 @@
 //! Figures, each with the floor that was measured in the same run: median of 5, smallest and largest.
 
+mod claims;
+mod escrow_world;
+mod open_holds;
+mod store;
 mod stream;
 mod ticket_verify;
+
+pub(crate) use store::StoreKind;
 
 use crate::ci::Failure;
 
@@ -65,14 +71,30 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// What is measured on.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct On {
+    /// The escrow's store, for claims and open-holds.
+    #[arg(long, value_enum, default_value_t = StoreKind::Redb)]
+    store: StoreKind,
+    /// Accounts with an open hold each that are there already, for claims.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    accounts: u64,
+}
+
 /// A bench by its name.
-type Bench = (&'static str, fn() -> Result<Vec<Figure>, String>);
+type Bench = (&'static str, fn(On) -> Result<Vec<Figure>, String>);
 
 /// Every bench, in the order of running.
-pub(crate) const ALL: &[Bench] = &[("ticket-verify", ticket_verify::run), ("stream", stream::run)];
+pub(crate) const ALL: &[Bench] = &[
+    ("ticket-verify", |_| ticket_verify::run()),
+    ("stream", |_| stream::run()),
+    ("claims", |on| claims::run(on.store, on.accounts)),
+    ("open-holds", |on| open_holds::run(on.store)),
+];
 
 /// Runs all benches, or one, and prints its figures.
-pub(crate) fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
+pub(crate) fn run(name: Option<&str>, on: On, json: bool) -> Result<(), Failure> {
     let chosen: Vec<_> = ALL
         .iter()
         .filter(|(known, _)| name.is_none_or(|name| name == *known))
@@ -89,7 +111,7 @@ pub(crate) fn run(name: Option<&str>, json: bool) -> Result<(), Failure> {
         if !json {
             eprintln!("{known}: {RUNS} runs ...");
         }
-        figures.extend(bench().map_err(Failure::Bench)?);
+        figures.extend(bench(on).map_err(Failure::Bench)?);
     }
     if json {
         println!(

@@ -31,8 +31,10 @@ enum Task {
     },
     /// Measures: all figures, or those of one bench.
     Bench {
-        /// Which: ticket-verify or stream.
+        /// Which: ticket-verify, stream, claims or open-holds.
         name: Option<String>,
+        #[command(flatten)]
+        on: bench::On,
         /// One JSON array of {name, value, unit, floor, ratio, min, max}.
         #[arg(long)]
         json: bool,
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test { without } => ci::run(&[ci::TESTS, ci::DOCTESTS], &without),
         Task::Ci { stages, without } => ci::run(&ci::selected(&stages), &without),
-        Task::Bench { name, json } => bench::run(name.as_deref(), json),
+        Task::Bench { name, on, json } => bench::run(name.as_deref(), on, json),
         Task::Vectors { check: true } => tasks::check_vectors(),
         Task::Vectors { check: false } => tasks::write_vectors(),
     };

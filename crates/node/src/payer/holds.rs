@@ -122,13 +122,16 @@ impl Inner {
             cap: purchase.cap,
             fee_max: self.terms.fee_max,
         };
-        let answer = self
-            .escrow
-            .request(EscrowCommand::OpenHold {
-                request: self.escrow.request_header().await?,
-                hold,
-            })
-            .await?;
+        let (hold, answer) = match self.ask_hold(hold).await {
+            // A delegation that ends before the hold would: the hold is to end with it.
+            Err(EscrowError::Rejected(reject))
+                if reject.code == Code::DelegationExpired && reject.need == expires_at.0 =>
+            {
+                let hold = hold_until(hold, Timestamp(reject.has), self.terms.redeem_window_ms);
+                (hold, self.ask_hold(hold).await?)
+            }
+            answer => (hold, answer?),
+        };
         let EscrowAnswer::Hold(signed) = answer else {
             return Err(PayerError::Unintelligible);
         };
@@ -143,6 +146,11 @@ impl Inner {
             paid: Amount::ZERO,
             _lease: lease,
         })
+    }
+
+    async fn ask_hold(&self, hold: HoldRequest) -> Result<EscrowAnswer, EscrowError> {
+        let request = self.escrow.request_header().await?;
+        self.escrow.request(EscrowCommand::OpenHold { request, hold }).await
     }
 
     /// A hold serves later purchases too, so its faces go up to what the payee takes; a delegated signer may not know
@@ -265,5 +273,14 @@ impl Inner {
             EscrowAnswer::HoldStatus(status) if status.hold.body.id() == hold => Ok(status),
             _ => Err(PayerError::Unintelligible),
         }
+    }
+}
+
+/// The same hold with another end.
+const fn hold_until(hold: HoldRequest, expires_at: Timestamp, redeem_window_ms: u64) -> HoldRequest {
+    HoldRequest {
+        expires_at,
+        redeem_by: expires_at.plus_ms(redeem_window_ms),
+        ..hold
     }
 }

@@ -316,6 +316,10 @@ impl Spender {
                 self.current = self.next.take();
                 continue;
             };
+            // A payee that has just refused is not sent tickets ahead: what it does not draw counts against it.
+            if self.retries > 0 && !issuing.is_open {
+                break;
+            }
             records.clear();
             let count = u32::try_from(wanted).unwrap_or(u32::MAX).min(RECORDS_PER_WRITE);
             let issued = issuing.book.issue(count, &mut lock_window(&self.link), &mut records);

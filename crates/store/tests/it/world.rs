@@ -21,7 +21,7 @@ use tombola_ledger::holds::HoldCache;
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::row::Row;
-use tombola_ledger::store::{Change, Commit, Reader, Store, Stored};
+use tombola_ledger::store::{Change, Commit, Store, Stored};
 use tombola_store::block_on::block_on;
 
 pub(crate) const START: Timestamp = Timestamp(1_800_000_000_000);
