@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tombola_node::config::EscrowConfig;
-use tombola_node::escrow::{DatabasePlace, Escrow, EscrowOptions, StorePlace};
+use tombola_node::escrow::{Consent, DatabasePlace, Escrow, EscrowOptions, StorePlace, WitnessOptions};
 use tombola_store::block_on::block_on;
 use tombola_store::escrow_store::EscrowStore;
 use tombola_store::postgres_store::PostgresStore;
@@ -86,6 +86,11 @@ impl Home {
             terms: terms.terms().map_err(text)?,
             name: "bench".to_owned(),
             store,
+            // What filled the store kept no witness.
+            witness: WitnessOptions {
+                path: self.directory.path().join("witness"),
+                consent: Consent::NewWitness,
+            },
         })
         .await
         .map_err(text)
