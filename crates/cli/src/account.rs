@@ -1,13 +1,15 @@
 //! What the owner of an account does with it at its escrow, be the account a payee's or a payer's: money out, who gets
 //! a share, who may sign. It needs the account's key and nothing else of the home, so a running node goes on beside it.
 
+mod delegate;
 mod format;
 mod movement;
 
+pub(crate) use delegate::{Delegate, delegate};
 pub(crate) use movement::follow;
 
 use crate::exit::Failure;
-use crate::output::{Output, date, money, text};
+use crate::output::{Output, money, text};
 use clap::Subcommand;
 use format::{Percent, parse_share, parse_span};
 use serde_json::{Value, json};
@@ -92,29 +94,6 @@ pub(crate) enum PayeeCommand {
         #[arg(long, default_value = "refund")]
         reference: String,
     },
-}
-
-/// Who else may sign on a payer's account.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Delegate {
-    /// The key that may open holds and sign books: tom1...
-    #[arg(value_parser = crate::local::parse_account)]
-    signer: AccountKey,
-    /// The most that its holds may set aside or have paid.
-    #[arg(long, value_name = "AMOUNT", required_unless_present = "revoke")]
-    spend_max: Option<Money>,
-    /// The largest face value of its tickets.
-    #[arg(long, value_name = "AMOUNT", required_unless_present = "revoke")]
-    face_max: Option<Money>,
-    /// Whom it may pay; repeat it for several. Without it: anyone.
-    #[arg(long = "payee", value_name = "KEY", value_parser = crate::local::parse_account)]
-    payees: Vec<AccountKey>,
-    /// How long: 30d, 12h.
-    #[arg(long, value_name = "TIME", value_parser = parse_span, default_value = "30d")]
-    expires: u64,
-    /// Take it back. Books under holds that are open stay good.
-    #[arg(long, conflicts_with_all = ["spend_max", "face_max", "payees"])]
-    revoke: bool,
 }
 
 /// An account's owner at its escrow.
@@ -398,67 +377,5 @@ fn shares_text(shares: &Value) -> String {
             "of what winners bring, in this order; the rest stays here:\n{}",
             lines.join("\n")
         ),
-    }
-}
-
-/// Lets another key sign on the account, or takes that back.
-pub(crate) async fn delegate(owner: Owner, wish: Delegate, output: Output) -> Result<(), Failure> {
-    let done = owner.delegate(wish, output).await;
-    owner.close().await;
-    done
-}
-
-impl Owner {
-    async fn delegate(&self, wish: Delegate, output: Output) -> Result<(), Failure> {
-        use tombola_core::codec::List;
-        use tombola_core::hold::Delegation;
-        use tombola_core::key::Signed;
-        let given = |what, amount: &Option<Money>| {
-            amount
-                .as_ref()
-                .map_or(Ok(Amount::ZERO), |amount| self.amount(what, amount))
-        };
-        let request = self.header().await?;
-        // The escrow's time grows from one delegation to the next, as serials must, and needs no memory here.
-        let now = request.issued_at;
-        let delegation = Delegation {
-            escrow: self.client.address().key,
-            account: self.key.account(),
-            signer: wish.signer,
-            spend_max: given("spend-max", &wish.spend_max)?,
-            face_value_max: given("face-max", &wish.face_max)?,
-            payees: List::new(wish.payees)
-                .map_err(|error| Failure::new("payees", format!("payees: {error}")).next("name at most 32"))?,
-            expires_at: now.plus_ms(wish.expires),
-            serial: now.0,
-        };
-        if !wish.revoke && delegation.spend_max.is_zero() {
-            return Err(Failure::new("amount", "spend-max is 0, which would revoke").next("give --revoke for that"));
-        }
-        let result = json!({
-            "account": delegation.account,
-            "signer": delegation.signer,
-            "revoked": wish.revoke,
-            "spend_max": self.money(delegation.spend_max),
-            "face_max": self.money(delegation.face_value_max),
-            "payees": delegation.payees,
-            "expires_at": date(delegation.expires_at),
-            "serial": delegation.serial,
-        });
-        let (signer, account, until) = (delegation.signer, delegation.account, date(delegation.expires_at));
-        let limit = self.money(delegation.spend_max);
-        let delegation = Signed::new(delegation, &self.key);
-        match self.ask(EscrowCommand::Delegate { request, delegation }).await? {
-            EscrowAnswer::Delegated { .. } => {}
-            _ => return Err(self.failed(EscrowError::Unintelligible)),
-        }
-        output.result(&result, || match wish.revoke {
-            true => format!("{signer} may sign no more; its open holds stay good"),
-            false => format!(
-                "{signer} may spend up to {limit} until {until}\n\
-                 next, in the signer's config.toml: account = \"{account}\""
-            ),
-        });
-        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::codec::encode;
-use tombola_core::message::{AccountState, Charge, StatementEntry, StatementKind, StatementPage};
+use tombola_core::message::{AccountState, Charge, SharePaid, StatementEntry, StatementKind, StatementPage};
 use tombola_core::payer::PlanError;
 use tombola_net::Address;
 use tombola_node::payer::{AuditReport, Order, Payer, PayerError, PayerEvent};
@@ -292,7 +292,14 @@ pub(crate) fn entry_json(entry: &StatementEntry, asset: Asset) -> Value {
             state,
         } => json!({ "kind": "returned", "amount": show(amount), "hold": hold, "paid": show(paid), "state": state }),
         StatementKind::Charged(charge) => charge_json("charged", charge, asset),
-        StatementKind::Redeemed(redemption) => charge_json("redeemed", &redemption.charge, asset),
+        StatementKind::Redeemed(redemption) => {
+            let share = |paid: &SharePaid| json!({ "account": paid.account, "amount": show(&paid.amount) });
+            let shares: Vec<Value> = redemption.shares.as_slice().iter().map(share).collect();
+            let mut json = charge_json("redeemed", &redemption.charge, asset);
+            json.as_object_mut()
+                .map(|json| json.insert("shares".to_owned(), shares.into()));
+            json
+        }
         StatementKind::Sent { to, amount, reference } => {
             json!({ "kind": "sent", "amount": show(amount), "to": to, "reference": reference })
         }
