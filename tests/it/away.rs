@@ -82,6 +82,7 @@ fn escrow_options(home: &Path, listen: std::net::SocketAddr) -> EscrowOptions {
 }
 
 /// W-01, for what needs no escrow: a hold that is open pays on.
+/// Spec: W-01.
 #[tokio::test(flavor = "multi_thread")]
 async fn w_01_a_payer_goes_on_paying_from_an_open_hold() {
     let market = Market::open().await;
@@ -139,6 +140,7 @@ async fn stop_escrow(market: Market) -> Without {
 }
 
 /// W-01, for what needs one: the same request id moves money once, however often it is repeated.
+/// Spec: W-01.
 #[test]
 fn w_01_what_a_payer_asks_again_moves_money_once() {
     let mut world = World::funded(1, sure());
@@ -168,6 +170,7 @@ fn w_01_what_a_payer_asks_again_moves_money_once() {
 }
 
 /// W-02. The same with a payee that was killed is in `processes::payee`.
+/// Spec: W-02.
 #[tokio::test(flavor = "multi_thread")]
 async fn w_02_a_payer_that_lost_its_payee_gets_what_it_paid_for() {
     let market = Market::open().await;
@@ -194,6 +197,7 @@ async fn w_02_a_payer_that_lost_its_payee_gets_what_it_paid_for() {
 }
 
 /// W-02, the window: what was in flight stays counted.
+/// Spec: W-02.
 #[test]
 fn w_02_what_was_in_flight_stays_in_the_window() {
     let mut world = World::funded(2, sure());
@@ -206,6 +210,7 @@ fn w_02_what_was_in_flight_stays_in_the_window() {
 }
 
 /// W-03, at the payee: what has expired is refused, whatever the payer's clock says.
+/// Spec: W-03.
 #[test]
 fn w_03_a_payee_refuses_what_has_expired() {
     let mut world = World::funded(3, sure());
@@ -228,6 +233,7 @@ fn w_03_a_payee_refuses_what_has_expired() {
 }
 
 /// W-03 and C-05, at the escrow: a payer whose clock is a month behind has its requests accepted, as their time is not its own.
+/// Spec: C-05, W-03.
 #[tokio::test(flavor = "multi_thread")]
 async fn w_03_request_times_come_from_the_escrow() {
     let directory = tempfile::tempdir().unwrap();
@@ -291,6 +297,7 @@ async fn w_03_request_times_come_from_the_escrow() {
 }
 
 /// W-04: the times of a payer's holds are the escrow's, so a hold that it opens is good whatever its clock says.
+/// Spec: W-04.
 #[tokio::test(flavor = "multi_thread")]
 async fn w_04_a_payer_judges_holds_by_the_escrows_time() {
     let market = Market::open().await;
@@ -314,6 +321,7 @@ async fn w_04_a_payer_judges_holds_by_the_escrows_time() {
 }
 
 /// W-05 on real nodes: winners wait, and are redeemed when the escrow is back.
+/// Spec: W-05.
 #[tokio::test(flavor = "multi_thread")]
 async fn w_05_a_payee_keeps_its_winners_until_the_escrow_is_back() {
     let market = Market::open().await;
@@ -348,6 +356,7 @@ async fn w_05_a_payee_keeps_its_winners_until_the_escrow_is_back() {
 }
 
 /// W-05, C-04: at half of the redeem window it stops selling, and goes on when it could redeem.
+/// Spec: C-04, W-05.
 #[test]
 fn w_05_a_payee_that_cannot_redeem_in_time_stops_selling() {
     let mut world = World::funded(5, sure());
@@ -374,6 +383,7 @@ fn w_05_a_payee_that_cannot_redeem_in_time_stops_selling() {
 }
 
 /// W-06: closes what is idle (`book_idle`), redeems, and gives the rest of the hold back after 10 min.
+/// Spec: W-06.
 #[test]
 fn w_06_a_payee_whose_payer_is_away_redeems_and_releases() {
     let mut world = World::funded(6, sure());
@@ -402,6 +412,7 @@ fn w_06_a_payee_whose_payer_is_away_redeems_and_releases() {
 }
 
 /// W-07: nothing that has expired opens again.
+/// Spec: W-07.
 #[test]
 fn w_07_a_payees_time_stands_still_when_its_clock_steps_back() {
     let mut world = World::funded(7, sure());
@@ -428,6 +439,7 @@ fn w_07_a_payees_time_stands_still_when_its_clock_steps_back() {
 }
 
 /// W-08: sales pause and money is safe.
+/// Spec: W-08.
 #[test]
 fn w_08_a_payee_whose_clock_steps_forward_claims_and_pauses() {
     let mut world = World::funded(8, sure());
@@ -455,6 +467,7 @@ fn w_08_a_payee_whose_clock_steps_forward_claims_and_pauses() {
 }
 
 /// W-09: until `redeem_by + 5 min`, and an hour of serving.
+/// Spec: W-09.
 #[test]
 fn w_09_holds_of_a_payee_that_is_away_stay_whole_until_they_expire() {
     let mut world = World::funded(9, sure());
@@ -475,6 +488,7 @@ fn w_09_holds_of_a_payee_that_is_away_stay_whole_until_they_expire() {
 }
 
 /// W-10: a payee is paid whether its payer is there or not, and the rest comes back without the payer doing anything.
+/// Spec: W-10.
 #[test]
 fn w_10_an_escrow_pays_claims_of_a_payer_that_is_away() {
     let mut world = World::funded(10, sure());
@@ -489,6 +503,7 @@ fn w_10_an_escrow_pays_claims_of_a_payer_that_is_away() {
 }
 
 /// W-11.
+/// Spec: W-11.
 #[test]
 fn w_11_ledger_time_stands_still_when_the_escrows_clock_steps_back() {
     let mut world = World::funded(11, sure());
@@ -517,6 +532,7 @@ fn w_11_ledger_time_stands_still_when_the_escrows_clock_steps_back() {
 }
 
 /// W-12.
+/// Spec: W-12.
 #[test]
 fn w_12_when_the_escrows_clock_steps_forward_no_hold_expires_at_once() {
     let mut world = World::funded(12, sure());
@@ -561,6 +577,7 @@ fn w_12_when_the_escrows_clock_steps_forward_no_hold_expires_at_once() {
 
 /// W-13: chains die with the process; `Account` finds the hold, and the next purchase uses it. As processes:
 /// `processes::payer`.
+/// Spec: W-13.
 #[tokio::test(flavor = "multi_thread")]
 async fn w_13_a_payer_that_died_finds_its_holds_again() {
     let market = Market::open().await;
@@ -595,6 +612,7 @@ async fn w_13_a_payer_that_died_finds_its_holds_again() {
 }
 
 /// W-14: every acknowledged winner is claimed after the restart. As processes: `processes::payee`.
+/// Spec: W-14.
 #[test]
 fn w_14_a_payee_that_died_claims_what_it_acknowledged() {
     for seed in 14..24 {
@@ -615,6 +633,7 @@ fn w_14_a_payee_that_died_claims_what_it_acknowledged() {
 }
 
 /// W-15: what was answered is durable, and what is asked again gets the same answer. As processes: `processes::escrow`.
+/// Spec: W-15.
 #[test]
 fn w_15_an_escrow_that_died_repeats_what_it_answered() {
     let mut world = World::funded(15, sure());

@@ -38,7 +38,7 @@ async fn get(market: &Market, name: &str, at: u64, happen: impl FnOnce() + Send)
     payer.get(&order, &on_event).await
 }
 
-/// D-07: each check of a request, in its order.
+/// Spec: D-07, P-03. Each check of a request, in its order; then a quote under its price.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_refused_by_the_first_rule_it_breaks() {
     let market = Market::open().await;
@@ -97,7 +97,7 @@ async fn a_request_is_refused_by_the_first_rule_it_breaks() {
     market.stop().await;
 }
 
-/// D-06.
+/// Spec: D-06, D-01, P-03. What is listed is what is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_regular_files_below_the_root_are_served() {
     let market = Market::open().await;
@@ -156,7 +156,7 @@ async fn only_regular_files_below_the_root_are_served() {
     market.stop().await;
 }
 
-/// N-05: half an answer never looks like a whole one.
+/// Spec: N-05. Half an answer never looks like a whole one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_cut_short_breaks_its_delivery_off() {
     let market = Market::open().await;
@@ -184,7 +184,7 @@ async fn a_file_that_is_cut_short_breaks_its_delivery_off() {
     market.stop().await;
 }
 
-/// D-04: the pool outlives stream and connection, and each unit is paid once.
+/// Spec: D-04. The pool outlives stream and connection, and each unit is paid once.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_paid_and_not_brought_is_brought_on_another_connection() {
     let market = Market::open().await;
@@ -207,7 +207,7 @@ async fn what_was_paid_and_not_brought_is_brought_on_another_connection() {
     market.stop().await;
 }
 
-/// B-13, P-05.
+/// Spec: B-13, P-05.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_book_that_is_redeemed_says_so_and_brings_the_next_quote() {
     let market = Market::open().await;
@@ -244,7 +244,7 @@ async fn a_download_goes_on_with_the_next_book_when_one_is_redeemed() {
     market.stop().await;
 }
 
-/// N-08.
+/// Spec: N-08, B-13.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payee_that_shuts_down_ends_its_books_with_draining() {
     let market = Market::open().await;
@@ -268,7 +268,7 @@ async fn a_payee_that_shuts_down_ends_its_books_with_draining() {
     nodes.escrow.shutdown().await;
 }
 
-/// D-03.
+/// Spec: D-03.
 #[tokio::test(flavor = "multi_thread")]
 async fn credit_is_lent_once_to_an_account_and_tickets_pay_it_back() {
     let market = Market::with_credit(3).await;
@@ -315,7 +315,7 @@ async fn an_empty_file_costs_nothing_and_a_short_last_unit_one_ticket() {
     market.stop().await;
 }
 
-/// D-02: what replaces a file on disk is another version, which a delivery that has begun does not see.
+/// Spec: D-02. What replaces a file on disk is another version, which a delivery that has begun does not see.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_replaced_is_delivered_as_it_was_begun() {
     let market = Market::open().await;
@@ -329,7 +329,7 @@ async fn a_file_that_is_replaced_is_delivered_as_it_was_begun() {
     market.stop().await;
 }
 
-/// D-02: a download that is cut goes on with the same version or begins anew.
+/// Spec: D-02. A download that is cut goes on with the same version or begins anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_versions_of_a_file_are_never_spliced() {
     let market = Market::open().await;

@@ -284,6 +284,7 @@ fn z_thousandths(won: u64, draws: u64, odds: u64) -> i64 {
 }
 
 /// Fails, for one, if a closed book's draws did not count, or if `core/payee/book.rs::take` drew an index again.
+/// Spec: B-09, O-04, T-05.
 #[test]
 fn a_payer_that_adapts_to_all_it_sees_pays_its_expectation() {
     for (strategy, seed) in STRATEGIES.into_iter().zip(1..) {
@@ -308,6 +309,7 @@ fn a_payer_that_adapts_to_all_it_sees_pays_its_expectation() {
 }
 
 /// Fails without `core/payee/exposure.rs::reserve`: on a real ledger, the ones too many would be refused.
+/// Spec: B-10.
 #[test]
 fn sixty_four_books_racing_on_one_hold_win_nothing_that_is_not_paid() {
     for seed in 0..5 {
@@ -351,6 +353,7 @@ fn book(anchor: Anchor, reveal: &Reveal) -> Book {
 
 /// Chi-square over 256 buckets has mean 255 and sigma 22.6; 4 sigma off is 345. Fails if the reveal were not in the
 /// draw, or only weakly: the anchors are as regular as a payer can make them.
+/// Spec: T-05.
 #[test]
 fn chosen_anchors_meet_fresh_reveals_at_random() {
     let mut dice = Dice::new(64);
@@ -379,6 +382,7 @@ fn chosen_anchors_meet_fresh_reveals_at_random() {
 }
 
 /// Fails if index and preimage were left out of the draw: then all tickets of a book would win or lose together.
+/// Spec: O-01.
 #[test]
 fn ten_million_draws_win_as_often_as_they_should() {
     const LENGTH: u32 = 50_000;
@@ -400,6 +404,7 @@ fn ten_million_draws_win_as_often_as_they_should() {
 }
 
 /// Fails if the index, the preimage, the reveal or the book were left out of the draw.
+/// Spec: T-03, T-05.
 #[test]
 fn everything_that_is_in_a_draw_changes_it() {
     let mut dice = Dice::new(5);

@@ -45,6 +45,8 @@ fn the_checked_in_vectors_are_what_the_generator_makes() {
     );
 }
 
+/// Spec: E-01, E-03, H-01, A-02, Q-01, T-01, B-01, P-01, P-02, P-05, D-01, D-02.
+/// Spec.
 #[test]
 fn every_object_decodes_to_its_fields_and_encodes_back_to_its_bytes() {
     let mut objects = 0;
@@ -63,6 +65,7 @@ fn every_object_decodes_to_its_fields_and_encodes_back_to_its_bytes() {
     assert!(objects > 60, "only {objects} objects");
 }
 
+/// Spec: E-04, K-04.
 #[test]
 fn every_signed_object_verifies_and_covers_its_tag() {
     for file in ["delegation", "hold", "book", "claim", "receipt", "refusal", "release"] {
@@ -86,6 +89,7 @@ fn every_signed_object_verifies_and_covers_its_tag() {
     }
 }
 
+/// Spec: K-01, K-03, K-05.
 #[test]
 fn keys_come_from_their_seeds() {
     for vector in each("keys.json") {
@@ -100,6 +104,7 @@ fn keys_come_from_their_seeds() {
     }
 }
 
+/// Spec: B-02, E-05, H-02.
 #[test]
 fn ids_are_hashes_of_unsigned_bodies() {
     for vector in each("hold.json") {
@@ -120,6 +125,7 @@ fn ids_are_hashes_of_unsigned_bodies() {
     }
 }
 
+/// Spec.
 #[test]
 fn a_quote_commits_to_the_reveal_of_its_terms() {
     for vector in each("quote.json") {
@@ -132,6 +138,7 @@ fn a_quote_commits_to_the_reveal_of_its_terms() {
     }
 }
 
+/// Spec: T-02.
 #[test]
 fn chains_have_the_values_of_the_spec() {
     for vector in each("chain.json") {
@@ -150,6 +157,7 @@ fn chains_have_the_values_of_the_spec() {
     }
 }
 
+/// Spec: T-03, T-04.
 #[test]
 fn draws_win_up_to_and_at_the_threshold() {
     for vector in each("draw.json") {
@@ -171,6 +179,7 @@ fn draws_win_up_to_and_at_the_threshold() {
     }
 }
 
+/// Spec: O-01, O-02, O-03.
 #[test]
 fn thresholds_are_the_smallest_that_cover_the_price() {
     for vector in each("odds.json") {
@@ -199,6 +208,7 @@ fn thresholds_are_the_smallest_that_cover_the_price() {
     }
 }
 
+/// Spec: H-04, R-11.
 #[test]
 fn a_claim_wins_what_its_vector_says() {
     let vector = &each("claim.json")[0];
@@ -216,6 +226,7 @@ fn a_claim_wins_what_its_vector_says() {
     assert_eq!(json!(winning), vector["winning_indices"]);
 }
 
+/// Spec: X-04.
 #[test]
 fn every_invalid_vector_gets_its_code() {
     let invalid = each("invalid.json");
@@ -233,6 +244,7 @@ fn wrong_code(vector: &Value) -> Option<String> {
     (found != expected).then(|| format!("{}: expected {expected}, got {found}", vector["name"]))
 }
 
+/// Spec: E-04, E-07.
 #[test]
 fn what_signatures_cover_starts_with_the_padded_tag() {
     let vector = &each("hold.json")[0];

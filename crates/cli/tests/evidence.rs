@@ -89,6 +89,7 @@ fn inspect_reads_files_of_bytes_and_of_hex_and_texts() {
     assert_eq!((code, &error["error"]["code"]), (1, &json!("malformed")));
 }
 
+/// Spec.
 #[test]
 fn verify_says_what_a_claim_proves_and_no_more() {
     let (hold, book, claim) = (bytes("hold.json"), bytes("book.json"), bytes("claim.json"));
@@ -130,6 +131,7 @@ fn verify_names_the_check_that_fails() {
     assert_eq!(failing([&hold, &book, &forge(&claim)]), ["claim_does_not_win"]);
 }
 
+/// Spec: R-14.
 #[test]
 fn verify_says_what_a_refusal_adds() {
     let (hold, book, claim) = (bytes("hold.json"), bytes("book.json"), bytes("claim.json"));

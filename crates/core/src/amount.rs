@@ -232,6 +232,7 @@ pub const DAY_MS: u64 = 24 * HOUR_MS;
 mod tests {
     use super::*;
 
+    /// Spec: M-03.
     #[test]
     fn amounts_read_as_they_print() {
         for (text, atoms) in [
@@ -247,6 +248,7 @@ mod tests {
         assert_eq!(Amount::parse("18446744073.709551615", 9), Ok(Amount(u64::MAX)));
     }
 
+    /// Spec: M-03.
     #[test]
     fn bad_amounts_are_typed_errors() {
         for text in ["", ".", "-1", "1e9", "1.", ".5", "1,5", "0x1", " 1"] {

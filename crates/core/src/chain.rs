@@ -214,6 +214,7 @@ mod tests {
     use super::*;
     use sha2::{Digest, Sha256};
 
+    /// Spec: T-02.
     #[test]
     fn a_step_is_sha256_of_the_52_bytes_of_the_spec() {
         let w = Preimage([0xa5; 32]);
@@ -224,6 +225,7 @@ mod tests {
         assert_eq!(step(&w, 77).0, <[u8; 32]>::from(Sha256::digest(&message)));
     }
 
+    /// Spec: T-02.
     #[test]
     fn a_chain_gives_every_value_in_any_order_for_every_small_length() {
         for length in (1..=40).chain([63, 64, 65, 100, 4096]) {

@@ -291,6 +291,7 @@ mod tests {
     }
 
     /// The way out of an unmaintained codec: another maintained crate writes the same bytes.
+    /// Spec: E-01.
     #[test]
     fn wincode_writes_the_same_bytes() {
         let full = Shape::Full {
@@ -309,6 +310,7 @@ mod tests {
         }
     }
 
+    /// Spec: E-02.
     #[test]
     fn a_trailing_byte_is_refused() {
         let mut bytes = encode(&7u64);
@@ -316,6 +318,7 @@ mod tests {
         assert_eq!(decode::<u64>(&bytes), Err(DecodeError::Trailing { used: 8, given: 9 }));
     }
 
+    /// Spec: E-06.
     #[test]
     fn a_length_beyond_the_input_is_refused_without_allocating_it() {
         let mut bytes = encode(&(1u64 << 40));
@@ -323,6 +326,7 @@ mod tests {
         assert_eq!(decode::<Vec<u8>>(&bytes), Err(DecodeError::Malformed));
     }
 
+    /// Spec: E-06.
     #[test]
     fn text_over_its_bound_is_refused() {
         let long = encode(&"abcdef".to_string());

@@ -191,6 +191,7 @@ mod tests {
     use super::*;
     use sha2::{Digest, Sha256};
 
+    /// Spec: T-03.
     #[test]
     fn a_draw_is_sha256_of_the_115_bytes_of_the_spec() {
         let (book, reveal, w) = (BookId([1; 32]), Reveal([2; 32]), Preimage([3; 32]));
@@ -205,6 +206,7 @@ mod tests {
         assert!(!Draw::new(&book, &reveal, Threshold(number - 1)).wins(9, &w));
     }
 
+    /// Spec: T-02, T-03.
     #[test]
     fn hashes_side_by_side_are_the_step_and_the_draw_of_each_ticket() {
         let draw = Draw::new(&BookId([1; 32]), &Reveal([2; 32]), Threshold(7));

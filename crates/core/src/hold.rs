@@ -166,6 +166,7 @@ const HOLD_ID_TAG: Tag = Tag::new("tombola/hold-id/v1");
 mod tests {
     use super::*;
 
+    /// Spec: H-04.
     #[test]
     fn the_fee_never_exceeds_the_face_value_and_rounds_up() {
         let fee = |flat, ppm, face| {

@@ -247,6 +247,7 @@ id!(
 mod tests {
     use super::*;
 
+    /// Spec: K-05.
     #[test]
     fn a_key_reads_as_it_prints_and_a_typo_is_caught() {
         let key = SecretKey::from_seed(&[7; 32]).account();
@@ -259,6 +260,7 @@ mod tests {
         assert_eq!(text.parse::<HoldId>(), Err(ParseIdError::Kind { expected: "tomhold" }));
     }
 
+    /// Spec: K-02.
     #[test]
     fn weak_keys_are_refused() {
         let identity = {
@@ -270,6 +272,7 @@ mod tests {
         assert_eq!(AccountKey([0xff; 32]).check(), Err(BadKey));
     }
 
+    /// Spec: K-02.
     #[test]
     fn a_key_with_a_torsion_component_is_refused() {
         let key = SecretKey::from_seed(&[3; 32]).account();

@@ -88,6 +88,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Spec: O-02, O-04.
     #[test]
     fn price_equal_to_face_always_wins() {
         assert_eq!(Threshold::for_price(Amount(5), Amount(5)), Ok(Threshold::ALWAYS));
@@ -98,6 +99,7 @@ mod tests {
         assert_eq!(Threshold::ALWAYS.tickets_per_win(), 1);
     }
 
+    /// Spec: O-01, O-02.
     #[test]
     fn one_in_a_thousand() {
         let t = Threshold::for_price(Amount(1), Amount(1000)).unwrap();
@@ -106,6 +108,7 @@ mod tests {
         assert_eq!(t.expected(Amount(1000), 1_000_000), 1_000_000);
     }
 
+    /// Spec: O-02.
     #[test]
     fn bad_terms_are_refused() {
         assert!(Threshold::for_price(Amount(0), Amount(5)).is_err());
@@ -114,6 +117,7 @@ mod tests {
 
     proptest! {
         /// The threshold covers its price and the next smaller one does not: no rounding in anyone's favour.
+        /// Spec: O-02, O-03.
         #[test]
         fn the_threshold_is_the_smallest_that_covers_the_price(face in 1u64.., part in 0u64..) {
             let price = Amount(part % face + 1);

@@ -309,6 +309,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    /// Spec: X-01.
     #[test]
     fn numbers_and_names_are_unique_and_round_trip() {
         let numbers: BTreeSet<_> = Code::ALL.iter().map(|c| c.number()).collect();

@@ -470,12 +470,14 @@ fn add(amount: &mut Amount, delta: i128) {
 mod tests {
     use super::*;
 
+    /// Spec: G-04.
     #[test]
     #[should_panic(expected = "no row goes negative")]
     fn a_row_that_would_go_negative_stops_the_program() {
         add(&mut Amount(5), -6);
     }
 
+    /// Spec: G-04.
     #[test]
     #[should_panic(expected = "postings sum to zero")]
     fn postings_that_make_money_stop_the_program() {

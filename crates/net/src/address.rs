@@ -135,6 +135,7 @@ mod tests {
         SecretKey::from_seed(&[7; 32]).account()
     }
 
+    /// Spec: N-03.
     #[test]
     fn addresses_read_as_they_print() {
         for (host, port, path) in [
@@ -148,6 +149,7 @@ mod tests {
         assert!(Address::new(key(), "::1", 9).to_string().ends_with("@[::1]:9"));
     }
 
+    /// Spec: K-05, N-03.
     #[test]
     fn a_typo_in_the_key_is_refused_by_its_checksum() {
         let good = Address::new(key(), "127.0.0.1", 7_401).to_string();
@@ -163,6 +165,7 @@ mod tests {
         }
     }
 
+    /// Spec: N-03.
     #[test]
     fn bad_addresses_are_typed_errors() {
         let k = key();

@@ -29,6 +29,7 @@ async fn pair(client_key: ClientKey, client: Option<&SecretKey>) -> (Connection,
     (at_client.unwrap(), at_server.unwrap(), client, server)
 }
 
+/// Spec: N-02, N-04.
 #[tokio::test]
 async fn the_right_key_connects_and_frames_go_both_ways() {
     let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
@@ -60,6 +61,7 @@ async fn the_right_key_connects_and_frames_go_both_ways() {
     assert!(sent > 1_200 && received > 60_000, "{sent} {received}");
 }
 
+/// Spec: N-02.
 #[tokio::test]
 async fn another_key_than_the_pinned_one_is_refused() {
     let (server, mut address) = server(ClientKey::NotAsked);
@@ -76,6 +78,7 @@ async fn another_key_than_the_pinned_one_is_refused() {
     assert!(accepted.is_err());
 }
 
+/// Spec: N-02.
 #[tokio::test]
 async fn a_client_without_a_key_is_refused_where_one_is_required() {
     let (server, address) = server(ClientKey::Required);
@@ -90,6 +93,7 @@ async fn a_client_without_a_key_is_refused_where_one_is_required() {
     assert_eq!(told, NetError::KeyRequired);
 }
 
+/// Spec: K-01, N-02.
 #[tokio::test]
 async fn the_clients_key_is_seen_where_it_is_required() {
     let (at_client, at_server, ..) = pair(ClientKey::Required, Some(&key(3))).await;
@@ -97,6 +101,7 @@ async fn the_clients_key_is_seen_where_it_is_required() {
     assert_eq!(at_client.peer_key(), Some(key(1).account()));
 }
 
+/// Spec: N-04.
 #[tokio::test]
 async fn a_frame_over_the_limit_is_refused_before_its_bytes_come() {
     let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
@@ -142,6 +147,7 @@ async fn a_frame_whose_reader_was_cancelled_is_not_lost() {
     assert_eq!(asked.recv_frame(4).await, Ok(Some(b"abcd".to_vec())));
 }
 
+/// Spec: N-05.
 #[tokio::test]
 async fn reset_and_stop_reach_the_other_side_with_their_codes() {
     let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
@@ -156,6 +162,7 @@ async fn reset_and_stop_reach_the_other_side_with_their_codes() {
     assert_eq!(send.finish(), Err(NetError::StreamClosed));
 }
 
+/// Spec: N-06, N-08.
 #[tokio::test]
 async fn a_close_is_seen_with_its_code_and_a_drain_ends() {
     let (at_client, at_server, client, server) = pair(ClientKey::NotAsked, None).await;
@@ -178,6 +185,7 @@ async fn a_close_is_seen_with_its_code_and_a_drain_ends() {
     assert_eq!(server.open_connections(), 0);
 }
 
+/// Spec: N-03.
 #[tokio::test]
 async fn every_address_of_a_host_is_tried() {
     // "localhost" may resolve to ::1 first, where nobody listens.

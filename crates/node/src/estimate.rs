@@ -67,6 +67,7 @@ const TAIL: f64 = 0.025;
 mod tests {
     use super::*;
 
+    /// Spec: O-04.
     #[test]
     fn ranges_are_those_of_the_binomial_distribution() {
         assert_eq!(winners_95(10, 1.0), (10.0, 10, 10));

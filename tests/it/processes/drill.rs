@@ -59,6 +59,7 @@ fn start_refused(home: &str, more: &[&str]) -> (i32, Value) {
     Running::start(&args).finish()
 }
 
+/// Spec: G-09, G-11, G-12, R-25, R-26.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_disk_costs_nobody_anything() {
     tokio::task::spawn_blocking(drill).await.unwrap();

@@ -42,6 +42,7 @@ fn request(world: &mut World, payee: usize, cap: u64) -> EscrowCommand {
 }
 
 /// Property 1. Watches `core/escrow.rs::check_funds`.
+/// Spec: H-06, H-08.
 #[test]
 fn no_cent_is_promised_twice() {
     let options = Options {
@@ -76,6 +77,7 @@ fn no_cent_is_promised_twice() {
 
 /// Property 7. Watches `ledger/decide/money.rs::deposit` (once for each reference) and `core/escrow.rs::judge`
 /// (a repeated claim pays nothing); `ledger/decide.rs::book` asserts the sums at each event.
+/// Spec.
 #[test]
 fn what_comes_twice_moves_money_once() {
     let options = Options {
@@ -124,6 +126,7 @@ fn charged() -> (World, Charge, JournalRow) {
 }
 
 /// Property 4. Watches `core/payer/audit.rs::audit_charge`: hold, claim, receipt, sum and journal, one by one.
+/// Spec: S-02.
 #[test]
 fn the_payers_audit_finds_every_lie() {
     let (world, honest, row) = charged();
@@ -167,6 +170,7 @@ fn the_payers_audit_finds_every_lie() {
 
 /// Property 4. Watches `core/claim.rs::verify_with` and `count_winners`: hold, book and claim prove what was drawn,
 /// never more, and a claim that proves nothing is refused.
+/// Spec: R-11.
 #[test]
 fn a_claim_proves_its_winners_and_no_more() {
     let (world, charge, _) = charged();

@@ -34,6 +34,7 @@ fn settle(world: &mut World) {
 }
 
 /// Property 2. Watches `core/payee/exposure.rs::reserve`: several books and jumps on one hold.
+/// Spec: B-10.
 #[test]
 fn books_that_race_win_no_more_than_the_hold_pays() {
     let mut world = World::funded(1, Options { books: 4, ..sure() });
@@ -46,6 +47,7 @@ fn books_that_race_win_no_more_than_the_hold_pays() {
 }
 
 /// Property 2. Watches `core/payee/redeeming.rs::restore_winner`: after a restart old winners still take room.
+/// Spec: B-10.
 #[test]
 fn a_restart_forgets_no_liability() {
     let mut world = World::funded(2, sure());
@@ -62,6 +64,7 @@ fn a_restart_forgets_no_liability() {
 }
 
 /// Property 2. Watches `core/payee/opening.rs::account_for`: a payee that lost its store asks the escrow first.
+/// Spec: B-06.
 #[test]
 fn a_payee_without_memory_asks_what_a_hold_has_paid() {
     let mut world = World::funded(3, sure());
@@ -86,6 +89,7 @@ fn a_payee_without_memory_asks_what_a_hold_has_paid() {
 
 /// Property 3. Watches `core/payee/quoter.rs::check_unopened`: one commitment serves one book, so that no second anchor
 /// is tried against one reveal. That no reveal leaves before its book is closed, the driver asserts of each claim.
+/// Spec: Q-05, T-05.
 #[test]
 fn a_commitment_meets_one_anchor_only() {
     let mut world = World::funded(4, Options::default());
@@ -125,6 +129,7 @@ fn sign_with_another_nonce(book: &Book, key: &SecretKey) -> Signature {
 
 /// Property 3. Watches `core/payee/opening.rs::open_book` (the signature is checked) and `core/book.rs::id` (the draw of
 /// a book has nothing of its signature in it): who may sign cannot try signatures until one draws well.
+/// Spec: B-02, K-04, T-05.
 #[test]
 fn a_second_signature_is_no_second_draw() {
     let drawn = |shift: &dyn Fn(&mut Signed<Book>, &World)| {
@@ -177,6 +182,7 @@ fn a_second_signature_is_no_second_draw() {
 
 /// Property 5. Watches `core/payer/window.rs::allowance` and `lost`: a payee that takes and never answers gets one
 /// window on a connection, and less than two however often it drops the connection.
+/// Spec: B-16.
 #[test]
 fn a_silent_payee_gets_a_window_and_not_another_by_reconnecting() {
     let options = Options {
@@ -208,6 +214,7 @@ fn a_silent_payee_gets_a_window_and_not_another_by_reconnecting() {
 }
 
 /// Property 5. Watches `core/payer/window.rs::allowance`: what a payee's crash makes a payer pay again.
+/// Spec: B-16.
 #[test]
 fn after_a_payees_crash_at_most_one_window_is_paid_again() {
     for seed in 0..20 {
@@ -225,6 +232,7 @@ fn after_a_payees_crash_at_most_one_window_is_paid_again() {
 }
 
 /// Property 5. Watches `core/payee.rs::lend`: credit is the payer's, not the book's or the connection's.
+/// Spec: D-03.
 #[test]
 fn credit_is_not_renewed_by_reconnecting() {
     let options = Options {
@@ -246,6 +254,7 @@ fn credit_is_not_renewed_by_reconnecting() {
 }
 
 /// Property 6. Watches `core/payee/book.rs::ack_through`: killed at any moment, a payee is paid what it acknowledged.
+/// Spec: B-12.
 #[test]
 fn a_winner_is_durable_before_it_is_acknowledged() {
     for seed in 0..40 {
@@ -267,6 +276,7 @@ fn a_winner_is_durable_before_it_is_acknowledged() {
 
 /// Property 6. Watches `core/payee.rs::check_selling`: with a disk that keeps no winner a payee draws no loser either,
 /// in any book, until what failed is durable.
+/// Spec: B-14.
 #[test]
 fn a_payee_that_cannot_keep_winners_draws_nothing() {
     let mut world = World::funded(
@@ -293,6 +303,7 @@ fn a_payee_that_cannot_keep_winners_draws_nothing() {
 }
 
 /// Property 8. Watches `core/payee/book.rs::begin_write`: only winners are written, and nothing is told to the escrow.
+/// Spec: B-12.
 #[test]
 fn losing_tickets_cost_no_io() {
     let options = Options {

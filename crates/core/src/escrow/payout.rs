@@ -216,6 +216,7 @@ mod tests {
         PayoutClock { set_at: NOW, paid_at }
     }
 
+    /// Spec: R-20.
     #[test]
     fn a_withdrawal_needs_a_balance_a_destination_and_more_than_the_fee() {
         let ask = |amount, terms: &PayoutTerms| withdraw(Amount(amount), &text("bank"), Amount(500), terms);
@@ -244,6 +245,7 @@ mod tests {
         assert_eq!(nowhere, Err(Reject::compared(Code::BadTerms, 1, 0)));
     }
 
+    /// Spec: R-21.
     #[test]
     fn a_policy_has_a_threshold_or_a_schedule_within_the_limits() {
         assert_eq!(check_policy(&policy(100, 0), &TERMS), Ok(()));
@@ -267,6 +269,7 @@ mod tests {
         );
     }
 
+    /// Spec: R-21.
     #[test]
     fn a_threshold_pays_the_whole_balance_out_and_then_rests_for_an_hour() {
         let due = |balance, paid_at, now| due(&policy(1_000, 0), &clock(paid_at), Amount(balance), now, &TERMS);
@@ -294,6 +297,7 @@ mod tests {
         assert_eq!(due(100, NOW.plus_ms(DAY_MS)), Some(Amount(100)));
     }
 
+    /// Spec.
     #[test]
     fn a_payout_is_paid_less_its_fee_or_comes_back_whole_once() {
         let pending = WithdrawalRecord {

@@ -104,6 +104,7 @@ mod tests {
         (division.shares.iter().map(|s| s.amount.0).collect(), division.kept.0)
     }
 
+    /// Spec: R-22.
     #[test]
     fn royalties_are_divided_to_the_last_unit() {
         assert_eq!(amounts(100, &[700_000, 200_000, 100_000]), (vec![70, 20, 10], 0));
@@ -114,6 +115,7 @@ mod tests {
         assert_eq!(amounts(5, &[]), (vec![], 5));
     }
 
+    /// Spec: R-22.
     #[test]
     fn a_split_over_the_whole_or_to_its_payee_is_refused() {
         let refused = |shares: &[Share]| check(&key(1), shares).unwrap_err();
@@ -138,6 +140,7 @@ mod tests {
     }
 
     proptest! {
+        /// Spec: R-22.
         #[test]
         fn nothing_is_lost_and_nobody_is_a_unit_off(
             credit in prop_oneof![any::<u64>(), 0u64..1_000],

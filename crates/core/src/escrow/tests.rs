@@ -100,6 +100,7 @@ fn opening(change: impl FnOnce(&mut HoldRequest)) -> Result<Hold, Reject> {
     open(&request, &payer(), &config(), NOW)
 }
 
+/// Spec: R-12.
 #[test]
 fn a_claim_takes_the_difference_to_what_its_book_was_paid() {
     let Ok(Verdict::Capture(first)) = judge(&winnings(10, 2), &key(3), None, &record(0)) else {
@@ -114,6 +115,7 @@ fn a_claim_takes_the_difference_to_what_its_book_was_paid() {
     assert_eq!(more.hold_paid_after.0, 5_000);
 }
 
+/// Spec: H-05, R-12.
 #[test]
 fn an_equal_or_smaller_through_repeats_the_last_receipt_even_after_the_end() {
     for state in [HoldState::Open, HoldState::Released, HoldState::Expired] {
@@ -125,6 +127,7 @@ fn an_equal_or_smaller_through_repeats_the_last_receipt_even_after_the_end() {
     }
 }
 
+/// Spec: R-12.
 #[test]
 fn a_claim_over_what_is_left_is_refused_whole_with_both_numbers() {
     let refused = judge(&winnings(10, 3), &key(3), None, &record(2_500));
@@ -132,6 +135,7 @@ fn a_claim_over_what_is_left_is_refused_whole_with_both_numbers() {
     assert!(judge(&winnings(10, 2), &key(3), None, &record(3_000)).is_ok());
 }
 
+/// Spec: H-05, R-12.
 #[test]
 fn an_ended_hold_pays_no_new_winner_and_nobody_else_can_claim() {
     let ended = |state| HoldRecord { state, ..record(0) };
@@ -147,6 +151,7 @@ fn fewer_winners_for_a_larger_through_are_not_the_same_chain() {
     assert_eq!(code(refused).0, "chain_broken");
 }
 
+/// Spec: H-03, H-06.
 #[test]
 fn opening_a_hold_keeps_to_every_limit() {
     assert_eq!(code(opening(|r| r.payee = key(2))).0, "self_hold");
@@ -191,6 +196,7 @@ fn opening_a_hold_keeps_to_every_limit() {
     assert_eq!(code(open(&request(), &crowded, &config(), NOW)), ("busy", 1_000, 1_000));
 }
 
+/// Spec: H-05, H-08.
 #[test]
 fn a_top_up_only_raises_the_current_revision() {
     let hold = record(0);
@@ -215,6 +221,7 @@ fn a_top_up_only_raises_the_current_revision() {
     );
 }
 
+/// Spec: H-07.
 #[test]
 fn a_release_must_agree_with_the_ledger_and_repeats() {
     let hold = record(2_000);
@@ -235,6 +242,7 @@ fn a_release_must_agree_with_the_ledger_and_repeats() {
     );
 }
 
+/// Spec: H-09.
 #[test]
 fn a_hold_expires_after_its_grace_and_an_hour_of_service() {
     let hold = record(2_000);
@@ -257,6 +265,7 @@ fn a_hold_expires_after_its_grace_and_an_hour_of_service() {
     );
 }
 
+/// Spec: C-02.
 #[test]
 fn a_clock_that_steps_back_stops_ledger_time_and_serving() {
     assert_eq!(ledger_time(NOW, NOW.minus_ms(5)), NOW);
@@ -266,6 +275,7 @@ fn a_clock_that_steps_back_stops_ledger_time_and_serving() {
     assert_eq!(served.for_ms(), 0);
 }
 
+/// Spec: R-02.
 #[test]
 fn requests_are_neither_old_nor_ahead() {
     let issued = |at| {
@@ -281,6 +291,7 @@ fn requests_are_neither_old_nor_ahead() {
     assert_eq!(code(issued(latest + 1)), ("request_in_future", latest, latest + 1));
 }
 
+/// Spec: M-01, R-15, R-17.
 #[test]
 fn transfers_and_deposits_move_something_that_is_there() {
     let send = |to, amount| transfer(&key(2), &key(to), Amount(amount), Amount(10));

@@ -125,6 +125,7 @@ fn all_tickets(book: &mut PayerBook) -> Vec<Ticket> {
         .collect()
 }
 
+/// Spec: B-04, B-05, Q-05.
 #[test]
 fn a_quote_opens_one_book() {
     let mut w = World::new();
@@ -134,6 +135,7 @@ fn a_quote_opens_one_book() {
     assert_eq!(w.code(open), Code::CommitmentReused);
 }
 
+/// Spec: B-04, Q-03.
 #[test]
 fn an_altered_or_stale_or_foreign_quote_opens_nothing() {
     let mut w = World::new();
@@ -146,6 +148,7 @@ fn an_altered_or_stale_or_foreign_quote_opens_nothing() {
     assert_eq!(w.payee.open_book(late, after).unwrap_err().code, Code::QuoteExpired);
 }
 
+/// Spec: Q-04.
 #[test]
 fn a_quote_outlives_its_epoch_but_not_by_two() {
     let mut w = World::new();
@@ -159,6 +162,7 @@ fn a_quote_outlives_its_epoch_but_not_by_two() {
     assert_eq!(w.code(open), Code::QuoteAltered);
 }
 
+/// Spec: B-04, C-03.
 #[test]
 fn a_hold_must_be_for_me_from_my_escrow_in_time_and_cheap_enough() {
     type Change = fn(&mut HoldTerms);
@@ -192,6 +196,7 @@ fn a_hold_must_be_for_me_from_my_escrow_in_time_and_cheap_enough() {
     }
 }
 
+/// Spec: B-03, B-04.
 #[test]
 fn a_book_must_keep_to_quote_and_hold() {
     type Change = fn(&mut crate::book::Book);
@@ -217,6 +222,7 @@ fn a_book_must_keep_to_quote_and_hold() {
     }
 }
 
+/// Spec: B-04.
 #[test]
 fn only_the_holds_signer_signs_books_and_only_the_escrow_holds() {
     let mut w = World::new();
@@ -229,6 +235,7 @@ fn only_the_holds_signer_signs_books_and_only_the_escrow_holds() {
     assert_eq!(w.code(open), Code::BadSignature);
 }
 
+/// Spec: B-07, B-09.
 #[test]
 fn a_repeat_costs_nothing_and_changes_nothing() {
     let mut w = World::new();
@@ -244,6 +251,7 @@ fn a_repeat_costs_nothing_and_changes_nothing() {
     assert_eq!((book.winners(), book.through()), (winners, 50));
 }
 
+/// Spec: B-08.
 #[test]
 fn a_jump_draws_every_index_it_passes() {
     let mut one_by_one = World::new();
@@ -260,6 +268,7 @@ fn a_jump_draws_every_index_it_passes() {
     assert_eq!(one_by_one.payee.exposure(), at_once.payee.exposure());
 }
 
+/// Spec: B-07, C-03.
 #[test]
 fn bad_tickets_are_refused_with_their_code() {
     let mut w = World::new();
@@ -285,6 +294,7 @@ fn bad_tickets_are_refused_with_their_code() {
     );
 }
 
+/// Spec: B-11, P-06.
 #[test]
 fn without_room_nothing_is_drawn_and_a_top_up_goes_on_by_itself() {
     let mut w = World::new();
@@ -341,6 +351,7 @@ fn a_hold_released_while_its_top_up_is_verified_is_not_raised() {
     assert_eq!(w.payee.hold(&id).unwrap().hold.body.revision, 0);
 }
 
+/// Spec: B-05, B-10.
 #[test]
 fn many_books_never_win_more_than_the_hold_has() {
     let mut w = World::new();
@@ -360,6 +371,7 @@ fn many_books_never_win_more_than_the_hold_has() {
 
 const OPEN_BOOKS: usize = crate::limits::OPEN_BOOKS_PER_HOLD_MAX;
 
+/// Spec: B-10, B-11.
 #[test]
 fn closing_one_book_makes_room_for_the_next_in_line() {
     let mut w = World::new();
@@ -377,6 +389,7 @@ fn closing_one_book_makes_room_for_the_next_in_line() {
     assert_eq!(b.resume(&mut w.payee), Taken::Drawn);
 }
 
+/// Spec: B-12.
 #[test]
 fn a_winner_is_acknowledged_only_when_it_is_durable() {
     let mut w = World::new();
@@ -394,6 +407,7 @@ fn a_winner_is_acknowledged_only_when_it_is_durable() {
     assert_eq!(book.pool(), 1);
 }
 
+/// Spec: B-14.
 #[test]
 fn a_payee_whose_store_failed_takes_no_ticket() {
     let mut w = World::new();
@@ -413,6 +427,7 @@ fn a_payee_whose_store_failed_takes_no_ticket() {
     assert_eq!(book.take(&tickets[0], &mut w.payee, NOW), Ok(Taken::Drawn));
 }
 
+/// Spec: B-05, B-06.
 #[test]
 fn a_young_store_asks_the_escrow_about_old_holds_first() {
     let mut w = World::with(|terms| terms.store_since = NOW.minus_ms(MINUTE_MS));
@@ -429,6 +444,7 @@ fn a_young_store_asks_the_escrow_about_old_holds_first() {
     assert!(w.payee.open_book(open, NOW).is_ok());
 }
 
+/// Spec: B-05, B-06.
 #[test]
 fn a_hold_that_ended_at_the_escrow_opens_nothing() {
     let mut w = World::with(|terms| terms.store_since = NOW);
@@ -461,6 +477,7 @@ fn receipt(w: &World, row: &WinnerRow, paid_after: u64) -> Signed<Receipt> {
     Signed::new(body, &w.escrow)
 }
 
+/// Spec: B-15, H-07.
 #[test]
 fn winners_are_claimed_after_closing_settled_by_the_receipt_and_the_hold_released() {
     let mut w = World::new();
@@ -513,6 +530,7 @@ fn winners_are_claimed_after_closing_settled_by_the_receipt_and_the_hold_release
     assert_eq!(w.payee.tick(later.plus_ms(1_000)), []);
 }
 
+/// Spec: B-15.
 #[test]
 fn unclaimed_winners_of_enough_value_close_their_book() {
     let mut w = World::with(|terms| terms.redeem_at_value = Amount(2 * FACE.0));
@@ -524,6 +542,7 @@ fn unclaimed_winners_of_enough_value_close_their_book() {
     assert_eq!(w.payee.tick(NOW), [Task::Close(book.id())]);
 }
 
+/// Spec: C-04.
 #[test]
 fn a_payee_that_cannot_redeem_in_time_stops_selling() {
     let mut w = World::new();
@@ -566,6 +585,7 @@ fn a_restored_store_settles_by_a_receipt_from_after_its_backup() {
     assert_eq!(w.payee.exposure().unclaimed_books, 0);
 }
 
+/// Spec: B-10, B-13.
 #[test]
 fn a_restart_claims_what_it_kept_and_still_owes_nothing_twice() {
     let mut w = World::new();
@@ -585,6 +605,7 @@ fn a_restart_claims_what_it_kept_and_still_owes_nothing_twice() {
     assert_eq!(book.winners(), 1);
 }
 
+/// Spec: C-02.
 #[test]
 fn time_that_steps_back_opens_nothing_again() {
     let mut w = World::new();
@@ -594,6 +615,7 @@ fn time_that_steps_back_opens_nothing_again() {
     assert_eq!(w.payee.open_book(open, NOW).unwrap_err().code, Code::QuoteExpired);
 }
 
+/// Spec: D-03.
 #[test]
 fn credit_is_counted_by_payer_over_all_its_books() {
     let mut w = World::with(|terms| terms.credit_units = 3);
@@ -604,6 +626,7 @@ fn credit_is_counted_by_payer_over_all_its_books() {
     assert!(w.payee.lend(&payer));
 }
 
+/// Spec: D-03.
 #[test]
 fn a_unit_is_served_for_each_ticket_and_no_more() {
     let mut w = World::new();
@@ -619,6 +642,7 @@ fn a_unit_is_served_for_each_ticket_and_no_more() {
     assert_eq!((book.settle_credit(), book.pool()), (1, 0));
 }
 
+/// Spec: D-04.
 #[test]
 fn only_the_payer_can_name_a_closed_book() {
     let mut w = World::new();
@@ -655,6 +679,7 @@ fn closed_winner(w: &mut World, hold: &Signed<Hold>) -> WinnerRow {
     closing.winners.unwrap()
 }
 
+/// Spec: B-15.
 #[test]
 fn a_refused_claim_waits_longer_each_time_and_keeps_no_other_waiting() {
     let mut w = World::new();
@@ -678,6 +703,7 @@ fn a_refused_claim_waits_longer_each_time_and_keeps_no_other_waiting() {
     );
 }
 
+/// Spec: B-15.
 #[test]
 fn a_refusal_by_a_hold_that_has_ended_is_final_and_selling_goes_on() {
     for code in [Code::HoldUnknown, Code::HoldReleased, Code::HoldExpired] {
@@ -699,6 +725,7 @@ fn a_refusal_by_a_hold_that_has_ended_is_final_and_selling_goes_on() {
     }
 }
 
+/// Spec: D-03.
 #[test]
 fn what_was_sent_once_is_sent_again_only_as_often_as_tickets_were_drawn() {
     let mut w = World::new();

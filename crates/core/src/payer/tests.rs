@@ -72,6 +72,7 @@ fn issue(book: &mut PayerBook, window: &mut Window) -> u32 {
     book.issue(u32::MAX, window, &mut Vec::new())
 }
 
+/// Spec: B-16.
 #[test]
 fn a_window_starts_at_one_and_doubles_up_to_the_jump() {
     let mut window = Window::new(Amount(1_000_000));
@@ -84,6 +85,7 @@ fn a_window_starts_at_one_and_doubles_up_to_the_jump() {
     assert_eq!(window.in_flight(), (0, 0));
 }
 
+/// Spec: B-16.
 #[test]
 fn a_window_is_capped_in_money() {
     let mut window = Window::new(Amount(35));
@@ -99,6 +101,7 @@ fn a_window_is_capped_in_money() {
     assert_eq!(window.allowance(PRICE, 8), 6);
 }
 
+/// Spec: B-16.
 #[test]
 fn the_default_window_is_one_face_value_or_64_prices() {
     assert_eq!(Window::value_default(Amount(10), Amount(1_000)), Amount(1_000));
@@ -113,6 +116,7 @@ fn an_acknowledgement_of_nothing_changes_nothing() {
     assert_eq!((window.allowance(PRICE, 8), window.in_flight()), (0, (1, 10)));
 }
 
+/// Spec: B-16.
 #[test]
 fn what_was_lost_stays_counted_and_past_two_windows_nothing_goes() {
     let mut window = Window::new(Amount(40));
@@ -130,6 +134,7 @@ fn what_was_lost_stays_counted_and_past_two_windows_nothing_goes() {
     assert_eq!(window.allowance(PRICE, 8), 0);
 }
 
+/// Spec: B-16.
 #[test]
 fn what_was_lost_is_forgiven_at_a_sixteenth() {
     let mut window = Window::new(Amount(40));
@@ -188,6 +193,7 @@ fn tickets_are_consecutive_and_lead_to_the_anchor() {
     assert_eq!(book.bearer().unwrap().index, 1);
 }
 
+/// Spec: B-13, B-16.
 #[test]
 fn closing_frees_what_was_not_drawn() {
     let mut window = Window::new(Amount(1_000));
@@ -224,6 +230,7 @@ const LIMITS: HoldLimits = HoldLimits {
     cap_min: Amount(500),
 };
 
+/// Spec: B-17.
 #[test]
 fn the_face_value_is_a_twentieth_of_the_ceiling() {
     let purchase = plan(1_000, &TERMS, &LIMITS, Amount(200_000)).unwrap();
@@ -232,6 +239,7 @@ fn the_face_value_is_a_twentieth_of_the_ceiling() {
     assert!(!purchase.is_exact());
 }
 
+/// Spec: B-17.
 #[test]
 fn the_cap_is_20_faces_within_the_ceiling() {
     let low = Terms {
@@ -244,6 +252,7 @@ fn the_cap_is_20_faces_within_the_ceiling() {
     assert_eq!((purchase.face_value, purchase.cap), (Amount(1_000), Amount(15_000)));
 }
 
+/// Spec: B-17.
 #[test]
 fn less_than_one_face_takes_the_smallest_and_p_1_is_exact() {
     let purchase = plan(99, &TERMS, &LIMITS, Amount(200_000)).unwrap();
@@ -313,6 +322,7 @@ fn audit(charge: &Charge, journal: Option<&JournalRow>) -> Result<Audited, Charg
     audit_charge(charge, &key(1).account(), &key(2).account(), journal)
 }
 
+/// Spec: S-02.
 #[test]
 fn an_honest_charge_passes_and_says_how_far_it_went() {
     let charge = charge();
@@ -330,6 +340,7 @@ fn an_honest_charge_passes_and_says_how_far_it_went() {
     }
 }
 
+/// Spec: S-02.
 #[test]
 fn the_audit_names_what_does_not_hold() {
     let honest = charge();
@@ -356,6 +367,7 @@ fn the_audit_names_what_does_not_hold() {
 }
 
 /// The check: `Window::distrust`.
+/// Spec: B-16.
 #[test]
 fn a_payee_that_draws_nothing_of_what_it_is_given_soon_gets_nothing_more() {
     let price = Amount(10);

@@ -126,6 +126,7 @@ fn willing_server() -> quinn::ServerConfig {
     quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
 }
 
+/// Spec: N-01.
 #[tokio::test]
 async fn a_second_connection_is_a_full_handshake_without_early_data() {
     let ours = server_config(&identity(&key(1)).unwrap(), ClientKey::NotAsked).unwrap();
@@ -170,6 +171,7 @@ fn odd_certificate(key: &HandshakeKey) -> CertificateDer<'static> {
     params.self_signed(key).unwrap().der().clone()
 }
 
+/// Spec: N-02.
 #[tokio::test]
 async fn only_the_key_of_a_certificate_counts() {
     let handshake_key = HandshakeKey::new(&key(1));
@@ -179,6 +181,7 @@ async fn only_the_key_of_a_certificate_counts() {
     assert_eq!(connect(&client, &server).await, Ok(Handshake::Full));
 }
 
+/// Spec: N-02.
 #[tokio::test]
 async fn a_certificate_does_not_help_without_its_key() {
     // The certificate is public; whoever copies it cannot sign the handshake.
@@ -201,6 +204,7 @@ async fn a_certificate_does_not_help_without_its_key() {
     }
 }
 
+/// Spec: N-02.
 #[test]
 fn other_keys_than_ed25519_and_garbage_are_no_identity() {
     let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();

@@ -160,6 +160,7 @@ fn code(answer: &EscrowAnswer) -> Code {
     }
 }
 
+/// Spec: R-17.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_deposit_reference_moves_money_once() {
     let world = World::start().await;
@@ -173,6 +174,7 @@ async fn the_same_deposit_reference_moves_money_once() {
     world.escrow.shutdown().await;
 }
 
+/// Spec: R-12.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_is_paid_once_and_repeated_byte_for_byte() {
     let world = World::funded().await;
@@ -232,6 +234,7 @@ async fn a_large_batch_is_verified_in_parts_and_answered_in_order() {
     world.escrow.shutdown().await;
 }
 
+/// Spec.
 #[tokio::test(flavor = "multi_thread")]
 async fn money_moves_between_accounts_and_a_release_returns_the_rest() {
     let world = World::funded().await;
@@ -267,6 +270,7 @@ async fn money_moves_between_accounts_and_a_release_returns_the_rest() {
     world.escrow.shutdown().await;
 }
 
+/// Spec.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_account_is_not_shown_or_moved() {
     let world = World::funded().await;
@@ -296,6 +300,7 @@ async fn another_account_is_not_shown_or_moved() {
     world.escrow.shutdown().await;
 }
 
+/// Spec: E-02, N-04, N-05.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_a_request_is_told_so() {
     let world = World::start().await;
@@ -313,6 +318,7 @@ async fn what_is_not_a_request_is_told_so() {
     world.escrow.shutdown().await;
 }
 
+/// Spec: R-10.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payee_beyond_its_hash_budget_is_told_both_numbers() {
     let world = World::funded().await;
@@ -374,6 +380,7 @@ async fn after_a_fault_nothing_is_promised_and_the_process_is_told() {
     world.escrow.shutdown().await;
 }
 
+/// Spec: N-08.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_answers_what_has_begun() {
     let world = World::funded().await;

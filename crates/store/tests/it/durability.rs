@@ -117,6 +117,7 @@ fn tamper<S: Store>(store: &S, key: Key, change: impl FnOnce(&mut Vec<u8>)) {
     block_on(store.commit(commit)).unwrap();
 }
 
+/// Spec: G-01, G-02, G-05.
 #[test]
 fn an_audit_catches_a_tampered_row_of_any_kind() {
     let world = || {
@@ -165,6 +166,7 @@ fn event(height: u64) -> Key {
     Key::event(LogPlace { writer: 0, height })
 }
 
+/// Spec: G-03.
 #[test]
 fn an_audit_draws_every_claim_again() {
     let mut world = World::funded(ModelStore::default());
@@ -306,6 +308,7 @@ impl StorageBackend for CrashDisk {
     }
 }
 
+/// Spec: R-03.
 #[test]
 fn a_crash_at_any_sync_loses_nothing_that_was_answered() {
     let disk = CrashDisk::default();

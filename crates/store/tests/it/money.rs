@@ -68,6 +68,7 @@ fn kinds<S: Store>(world: &mut World<S>, account: u8) -> Vec<StatementKind> {
     }
 }
 
+/// Spec: G-07, R-20, R-23.
 fn a_withdrawal_leaves_the_balance_and_is_paid_less_its_fee_once<S: Store>(store: S) {
     let mut world = World::funded(store);
     world.fold();
@@ -95,6 +96,7 @@ fn a_withdrawal_leaves_the_balance_and_is_paid_less_its_fee_once<S: Store>(store
     assert_eq!((report.pending, report.withdrawn), (0, 975));
 }
 
+/// Spec.
 fn a_failed_withdrawal_comes_back_whole<S: Store>(store: S) {
     let mut world = World::funded(store);
     let withdrawal = number(&withdraw(&mut world, 2, 1_000_000, "bank"));
@@ -106,6 +108,7 @@ fn a_failed_withdrawal_comes_back_whole<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec: R-20.
 fn a_bad_withdrawal_changes_nothing<S: Store>(store: S) {
     let mut world = World::funded(store);
     world.fold();
@@ -122,6 +125,7 @@ fn a_bad_withdrawal_changes_nothing<S: Store>(store: S) {
     assert_eq!(all_rows(world.ledger.store()), before);
 }
 
+/// Spec: R-23.
 fn an_unknown_or_settled_withdrawal_is_not_settled_again<S: Store>(store: S) {
     let mut world = World::funded(store);
     let withdrawal = number(&withdraw(&mut world, 2, 1_000, "bank"));
@@ -160,6 +164,7 @@ fn pay_out<S: Store>(world: &mut World<S>) -> usize {
     block_on(world.ledger.pay_out(10, world.now)).unwrap()
 }
 
+/// Spec.
 fn a_policy_pays_out_what_is_due<S: Store>(store: S) {
     let mut world = World::funded(store);
     world.deposit(3, 999, "three").unwrap();
@@ -197,6 +202,7 @@ fn a_policy_pays_out_what_is_due<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec: R-21.
 fn a_bad_policy_changes_nothing<S: Store>(store: S) {
     let mut world = World::funded(store);
     let before = all_rows(world.ledger.store());
@@ -229,6 +235,7 @@ fn collect<S: Store>(world: &mut World<S>, account: u8, amount: u64, text: &str)
     }
 }
 
+/// Spec: G-07.
 fn fees_are_collected_once_and_no_more_than_there_are<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(100_000);
@@ -254,6 +261,7 @@ fn fees_are_collected_once_and_no_more_than_there_are<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec: G-05, G-07.
 fn an_audit_finds_what_was_tampered_with<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(100_000);

@@ -28,6 +28,7 @@ fn count<S: Store>(world: &World<S>, table: Table) -> usize {
     rows.iter().filter(|(key, _)| key.table() == table).count()
 }
 
+/// Spec: G-08.
 fn an_ended_hold_is_forgotten_after_a_month_and_still_in_the_statement<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(10_000);
@@ -63,6 +64,7 @@ fn an_ended_hold_is_forgotten_after_a_month_and_still_in_the_statement<S: Store>
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec: G-08.
 fn a_settled_withdrawal_is_forgotten_after_a_month<S: Store>(store: S) {
     let mut world = World::funded(store);
     let mut numbers = Vec::new();
@@ -94,6 +96,7 @@ fn a_settled_withdrawal_is_forgotten_after_a_month<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec: G-08.
 fn a_row_that_goes_too_early_is_found<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(10_000);

@@ -92,6 +92,7 @@ fn check_audit(world: &World<ModelStore>) {
     assert!(report.conserved, "{:?}", report.findings);
 }
 
+/// Spec: R-25.
 #[test]
 fn what_parties_resubmit_makes_the_ledger_what_it_was() {
     let (mut whole, mut restored, lost) = worlds();
@@ -161,6 +162,7 @@ fn a_top_up_and_receipts_in_any_order_come_to_the_same() {
     check_audit(&restored);
 }
 
+/// Spec: H-10, R-24.
 #[test]
 fn a_recovering_escrow_promises_nothing_new_and_pays_what_it_owes() {
     let (_, mut world, lost) = worlds();
@@ -213,6 +215,7 @@ fn a_recovering_escrow_promises_nothing_new_and_pays_what_it_owes() {
     check_audit(&world);
 }
 
+/// Spec: R-25.
 #[test]
 fn evidence_that_proves_nothing_changes_nothing() {
     let (_, mut world, lost) = worlds();

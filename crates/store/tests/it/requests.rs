@@ -18,6 +18,7 @@ fn transfer(request: RequestHeader, amount: u64) -> EscrowCommand {
     }
 }
 
+/// Spec.
 #[test]
 fn a_repeated_request_moves_money_once_and_gets_the_same_bytes() {
     let mut world = World::funded(ModelStore::default());
@@ -35,6 +36,7 @@ fn a_repeated_request_moves_money_once_and_gets_the_same_bytes() {
     assert_eq!((world.balance(4), world.account(2).open_holds), (70, 1));
 }
 
+/// Spec: R-02.
 #[test]
 fn a_request_id_is_bound_to_its_body_and_its_connection() {
     let mut world = World::funded(ModelStore::default());
@@ -51,6 +53,7 @@ fn a_request_id_is_bound_to_its_body_and_its_connection() {
     assert_eq!(world.balance(4), 140);
 }
 
+/// Spec: R-02.
 #[test]
 fn a_refusal_is_judged_anew() {
     let mut world = World::funded(ModelStore::default());
@@ -77,6 +80,7 @@ fn world_header(issued_at: Timestamp) -> RequestHeader {
     }
 }
 
+/// Spec: R-02.
 #[test]
 fn old_and_early_requests_are_refused() {
     let mut world = World::funded(ModelStore::default());
@@ -86,6 +90,7 @@ fn old_and_early_requests_are_refused() {
     assert_eq!(code(&world.ask(2, transfer(early, 1))), Code::RequestInFuture);
 }
 
+/// Spec: R-02.
 #[test]
 fn kept_answers_are_forgotten_after_48_hours_a_few_at_a_time() {
     let mut world = World::funded(ModelStore::default());
@@ -102,6 +107,7 @@ fn kept_answers_are_forgotten_after_48_hours_a_few_at_a_time() {
     assert_eq!(world.ledger.store().rows().len(), rows - 10);
 }
 
+/// Spec: A-01, H-10, R-01, R-08.
 #[test]
 fn only_the_account_itself_asks_and_acts() {
     let mut world = World::funded(ModelStore::default());
@@ -147,6 +153,7 @@ fn only_the_account_itself_asks_and_acts() {
     assert_eq!(world.balance(2), 995_000);
 }
 
+/// Spec.
 #[test]
 fn a_stranger_has_no_account_and_sees_who_the_escrow_is() {
     let mut world = World::funded(ModelStore::default());

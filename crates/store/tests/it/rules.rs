@@ -62,6 +62,7 @@ pub(crate) fn audited<S: Store>(world: &World<S>) -> AuditReport {
     block_on(audit(&snapshot, &config())).unwrap()
 }
 
+/// Spec: R-12.
 fn redeeming_twice_pays_once_with_identical_bytes<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(10_000);
@@ -85,6 +86,7 @@ fn redeeming_twice_pays_once_with_identical_bytes<S: Store>(store: S) {
     assert_eq!(world.ledger.totals().height, height);
 }
 
+/// Spec: R-12.
 fn a_larger_through_pays_the_difference<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(100_000);
@@ -102,6 +104,7 @@ fn a_larger_through_pays_the_difference<S: Store>(store: S) {
     assert_eq!(world.claim(book.claim(loser)), Err(Code::ClaimDoesNotWin));
 }
 
+/// Spec: H-08, R-12.
 fn a_claim_over_the_cap_is_refused_whole_and_paid_after_a_top_up<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(2_500);
@@ -129,6 +132,7 @@ fn a_claim_over_the_cap_is_refused_whole_and_paid_after_a_top_up<S: Store>(store
     assert_eq!(code(&world.top_up(id, 1, 2_000_000)), Code::InsufficientFunds);
 }
 
+/// Spec: R-12.
 fn sixty_four_books_race_one_hold_and_take_no_more_than_its_cap<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(40_500);
@@ -142,6 +146,7 @@ fn sixty_four_books_race_one_hold_and_take_no_more_than_its_cap<S: Store>(store:
     assert!(audited(&world).conserved);
 }
 
+/// Spec: R-10.
 fn only_the_payee_claims_by_its_connection_or_its_signature<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(10_000);
@@ -176,6 +181,7 @@ fn only_the_payee_claims_by_its_connection_or_its_signature<S: Store>(store: S) 
     assert_eq!(world.balance(3), FACE.0 - FEE.0);
 }
 
+/// Spec: H-07, R-09.
 fn a_release_returns_the_rest_once<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(10_000);
@@ -214,6 +220,7 @@ fn a_release_returns_the_rest_once<S: Store>(store: S) {
     assert_eq!(world.account(2).open_holds, 0);
 }
 
+/// Spec: H-05, H-09.
 fn an_expired_hold_returns_the_rest_and_still_repeats_receipts<S: Store>(store: S) {
     let mut world = World::funded(store);
     let holds: Vec<_> = (0..3).map(|_| world.open_hold(10_000)).collect();
@@ -244,6 +251,7 @@ fn an_expired_hold_returns_the_rest_and_still_repeats_receipts<S: Store>(store: 
     assert!(audited(&world).conserved);
 }
 
+/// Spec: H-05, H-09.
 fn a_claim_is_paid_after_redeem_by_until_the_expiry_is_ordered<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(10_000);
@@ -252,6 +260,7 @@ fn a_claim_is_paid_after_redeem_by_until_the_expiry_is_ordered<S: Store>(store: 
     assert_eq!(world.claim(claim).unwrap().body.gross.0, 2_000);
 }
 
+/// Spec: H-09.
 fn no_hold_expires_without_an_hour_of_service<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(10_000).body.id();
@@ -273,6 +282,7 @@ fn no_hold_expires_without_an_hour_of_service<S: Store>(store: S) {
     assert_eq!(expire(&mut world), Ok(10_000));
 }
 
+/// Spec: R-17.
 fn the_same_deposit_reference_moves_money_once<S: Store>(store: S) {
     let mut world = World::open(store).unwrap();
     let first = world.deposit(2, 500, "a").unwrap();
@@ -285,6 +295,7 @@ fn the_same_deposit_reference_moves_money_once<S: Store>(store: S) {
     assert_eq!(world.balance(2), 1_000);
 }
 
+/// Spec: M-01, R-17.
 fn the_supply_is_bounded<S: Store>(store: S) {
     let all = match store.sharing() {
         Sharing::Sole => u64::MAX,
@@ -324,6 +335,7 @@ fn a_batch_sees_its_own_commands<S: Store>(store: S) {
     assert_eq!((state.balance.0, state.held.0, state.open_holds), (400, 600, 1));
 }
 
+/// Spec: R-16.
 fn statements_carry_what_an_audit_needs<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(100_000);
@@ -376,6 +388,7 @@ fn statements_carry_what_an_audit_needs<S: Store>(store: S) {
     assert_eq!(entry.balance.0, 60 * (FACE.0 - FEE.0));
 }
 
+/// Spec: R-06.
 fn open_holds_are_listed_in_pages<S: Store>(store: S) {
     let mut world = World::funded(store);
     let holds: Vec<_> = (0..103).map(|_| world.open_hold(200)).collect();
@@ -395,6 +408,7 @@ fn open_holds_are_listed_in_pages<S: Store>(store: S) {
     assert_eq!((rest.holds.as_slice().len(), rest.more), (2, false));
 }
 
+/// Spec: G-04, G-05.
 fn an_audit_of_everything_finds_nothing<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(10_000);

@@ -80,6 +80,7 @@ fn seen<S: Store>(world: &mut World<S>) -> AccountState {
     }
 }
 
+/// Spec.
 fn a_signer_promises_within_its_delegation_and_no_more<S: Store>(store: S) {
     let mut world = World::funded(store);
     assert_eq!(open(&mut world, SIGNER, SIGNER, 500), Err(Code::Unauthorized));
@@ -101,6 +102,7 @@ fn a_signer_promises_within_its_delegation_and_no_more<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec: A-05.
 fn what_a_delegation_does_not_allow_changes_nothing<S: Store>(store: S) {
     let mut world = World::funded(store);
     world.fold();
@@ -142,6 +144,7 @@ fn what_a_delegation_does_not_allow_changes_nothing<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec.
 fn a_revoked_expired_or_older_delegation_is_no_good<S: Store>(store: S) {
     let mut world = World::funded(store);
     delegate(&mut world, 5, |_| {});
@@ -158,6 +161,7 @@ fn a_revoked_expired_or_older_delegation_is_no_good<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec: A-06.
 fn a_signer_sees_only_its_own<S: Store>(store: S) {
     let mut world = World::funded(store);
     world.fold();
@@ -189,6 +193,7 @@ fn a_signer_sees_only_its_own<S: Store>(store: S) {
     assert_eq!(code(&stranger), Code::Unauthorized);
 }
 
+/// Spec: A-04.
 fn a_bad_delegation_changes_nothing<S: Store>(store: S) {
     let mut world = World::funded(store);
     let before = all_rows(world.ledger.store());
@@ -208,6 +213,7 @@ fn a_bad_delegation_changes_nothing<S: Store>(store: S) {
     assert_eq!(all_rows(world.ledger.store()), before);
 }
 
+/// Spec: G-07.
 fn an_audit_finds_another_sum<S: Store>(store: S) {
     let mut world = World::funded(store);
     delegate(&mut world, 1, |_| {});
@@ -220,6 +226,7 @@ fn an_audit_finds_another_sum<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, [Finding::Signer { account: 0 }]);
 }
 
+/// Spec: A-03, G-07.
 #[test]
 fn two_writers_never_let_a_signer_promise_more_than_its_limit() {
     let store = ModelStore::new(tombola_ledger::store::Sharing::Shared);

@@ -36,6 +36,7 @@ fn kinds<S: Store>(world: &mut World<S>, account: u8) -> Vec<StatementKind> {
     }
 }
 
+/// Spec.
 fn a_credit_is_divided_to_the_last_unit_and_shown_to_each<S: Store>(store: S) {
     let mut world = World::funded(store);
     let hold = world.open_hold(100_000);
@@ -83,6 +84,7 @@ fn a_payer_may_have_a_share_of_what_it_pays<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, []);
 }
 
+/// Spec: R-22.
 fn a_bad_split_changes_nothing<S: Store>(store: S) {
     let mut world = World::funded(store);
     world.deposit(3, 5, "three").unwrap();
@@ -107,6 +109,7 @@ fn a_bad_split_changes_nothing<S: Store>(store: S) {
     assert_eq!(all_rows(world.ledger.store()), before);
 }
 
+/// Spec: G-07.
 fn an_audit_finds_another_split<S: Store>(store: S) {
     let mut world = World::open(store).unwrap();
     world.deposit(3, 5, "three").unwrap();
@@ -120,6 +123,7 @@ fn an_audit_finds_another_split<S: Store>(store: S) {
     assert_eq!(audited(&world).findings, [Finding::Split { account: 0 }]);
 }
 
+/// Spec: G-07, R-22.
 #[test]
 fn a_claim_through_one_writer_is_divided_by_the_split_that_another_set() {
     let store = ModelStore::new(Sharing::Shared);

@@ -54,6 +54,7 @@ fn transfer<S: Store>(world: &mut World<S>, from: u8, to: u8, amount: u64) -> Es
     world.ask(from, command)
 }
 
+/// Spec: G-05, G-06.
 fn claims_through_two_writers_are_paid_once_and_add_up<S: Store>(store: S) {
     let mut first = World::funded(store.clone());
     let mut second = World::open_as(1, store).unwrap();
@@ -110,6 +111,7 @@ fn the_same_claim_through_two_writers_is_paid_once<S: Store>(store: S) {
     assert_eq!(audited(&second).findings, []);
 }
 
+/// Spec: G-06.
 fn a_payee_spends_what_two_writers_credited<S: Store>(store: S) {
     let mut first = World::funded(store.clone());
     let mut second = World::open_as(1, store).unwrap();
@@ -145,6 +147,7 @@ fn a_second_incarnation_fences_off_the_first<S: Store>(store: S) {
     assert_eq!(audited(&second).findings, []);
 }
 
+/// Spec: H-09.
 fn no_hold_expires_while_another_writer_is_silent<S: Store>(store: S) {
     let mut first = World::funded(store.clone());
     let mut second = World::open_as(1, store.clone()).unwrap();
@@ -187,6 +190,7 @@ fn no_hold_expires_while_another_writer_is_silent<S: Store>(store: S) {
     assert_eq!(audited(&first).findings, []);
 }
 
+/// Spec: G-05.
 fn two_writers_that_make_the_same_account_agree_on_its_row<S: Store>(store: S) {
     let mut first = World::funded(store.clone());
     let mut second = World::open_as(1, store).unwrap();

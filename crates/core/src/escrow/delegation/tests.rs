@@ -44,6 +44,7 @@ fn ask(record: Option<&SignerRecord>, promise: &Promise) -> Result<(), Reject> {
     authorise(&key(4), promise, record, NOW)
 }
 
+/// Spec: A-04.
 #[test]
 fn a_larger_serial_replaces_and_the_same_one_repeats() {
     let decide = |given: &Delegation, known: Option<&SignerRecord>| accept(given, known, &key(1), 3);
@@ -65,6 +66,7 @@ fn a_larger_serial_replaces_and_the_same_one_repeats() {
     assert_eq!(decide(&delegation(0), Some(&by_hold)), Ok(DelegationVerdict::Replace));
 }
 
+/// Spec: A-04.
 #[test]
 fn a_delegation_for_another_escrow_or_to_oneself_or_one_too_many_is_refused() {
     let elsewhere = accept(&delegation(1), None, &key(9), 0);
@@ -84,6 +86,7 @@ fn a_delegation_for_another_escrow_or_to_oneself_or_one_too_many_is_refused() {
     );
 }
 
+/// Spec.
 #[test]
 fn a_signer_promises_up_to_its_limit_over_all_its_holds() {
     assert_eq!(ask(Some(&record(delegation(1), 400)), &promise(600)), Ok(()));
@@ -102,6 +105,7 @@ fn a_signer_promises_up_to_its_limit_over_all_its_holds() {
     );
 }
 
+/// Spec: A-05.
 #[test]
 fn a_signer_keeps_to_the_payees_faces_and_times_of_its_delegation() {
     let given = record(delegation(1), 0);
@@ -139,6 +143,7 @@ fn a_signer_keeps_to_the_payees_faces_and_times_of_its_delegation() {
     );
 }
 
+/// Spec: A-05.
 #[test]
 fn nobody_promises_without_a_delegation_of_its_own() {
     let unauthorized = Err(Reject::of(Code::Unauthorized));
@@ -169,6 +174,7 @@ fn nobody_promises_without_a_delegation_of_its_own() {
     );
 }
 
+/// Spec: A-06.
 #[test]
 fn a_signer_is_shown_what_it_can_still_promise() {
     let given = record(delegation(1), 400);
@@ -178,6 +184,7 @@ fn a_signer_is_shown_what_it_can_still_promise() {
     assert_eq!(spendable(None, Amount(5_000), NOW), Amount::ZERO);
 }
 
+/// Spec: A-01.
 #[test]
 fn a_signer_moves_no_money_but_into_holds() {
     let request = RequestHeader {
@@ -208,6 +215,7 @@ fn a_signer_moves_no_money_but_into_holds() {
     assert_eq!(check_command(&EscrowCommand::Statement { after: 0 }), Ok(()));
 }
 
+/// Spec.
 #[test]
 fn a_top_up_promises_what_it_adds() {
     let terms = crate::hold::HoldTerms {

@@ -147,6 +147,7 @@ fn commands() -> Vec<EscrowCommand> {
     ]
 }
 
+/// Spec: H-10, R-24.
 #[test]
 fn a_recovering_escrow_promises_nothing_new_and_only_it_takes_evidence() {
     let in_phase = |phase| -> Vec<Option<Code>> {
@@ -165,6 +166,7 @@ fn a_recovering_escrow_promises_nothing_new_and_only_it_takes_evidence() {
     assert!(Code::Recovering.is_retryable());
 }
 
+/// Spec: R-26.
 #[test]
 fn serials_of_an_epoch_are_over_all_of_the_one_before() {
     assert_eq!((next_serial(1, 0), next_serial(7, 0)), (1, 7));
@@ -196,6 +198,7 @@ fn serials_of_an_epoch_are_over_all_of_the_one_before() {
     assert_eq!(open(&asked, &payer, &config, NOW).unwrap().terms.serial, (3 << 40) + 1);
 }
 
+/// Spec: R-25.
 #[test]
 fn evidence_bears_the_escrows_signature_or_its_payees() {
     let escrow = key(1).check().unwrap();
@@ -226,6 +229,7 @@ fn evidence_bears_the_escrows_signature_or_its_payees() {
     assert_eq!(check(by_payer, Some(&held)), Err(Code::BadSignature));
 }
 
+/// Spec: R-25.
 #[test]
 fn a_receipt_counts_with_the_claim_it_answered_and_no_other() {
     let Ok(Proved::Receipt(won)) = verified(&shown(2, receipt(2))) else {
@@ -267,6 +271,7 @@ fn a_receipt_counts_with_the_claim_it_answered_and_no_other() {
     assert_eq!(mismatch(&off_chain).code, Code::ChainBroken);
 }
 
+/// Spec: R-25.
 #[test]
 fn a_lost_hold_counts_if_the_ledger_ended_before_it_and_its_payer_has_the_money() {
     let lost = hold(3, 5_000);
@@ -310,6 +315,7 @@ fn a_lost_top_up_raises_its_hold_by_the_difference() {
     }
 }
 
+/// Spec: R-25.
 #[test]
 fn lost_receipts_pay_their_books_again_once() {
     let Ok(Proved::Receipt(won)) = verified(&shown(3, receipt(3))) else {

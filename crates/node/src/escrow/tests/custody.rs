@@ -30,6 +30,7 @@ async fn state(client: &EscrowClient) -> (Amount, Amount) {
     }
 }
 
+/// Spec.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_withdrawal_is_paid_or_comes_back() {
     let world = World::funded().await;
@@ -65,6 +66,7 @@ async fn a_withdrawal_is_paid_or_comes_back() {
     world.escrow.shutdown().await;
 }
 
+/// Spec: R-19.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_is_told_what_was_and_then_what_happens() {
     let world = World::funded().await;
@@ -89,6 +91,7 @@ async fn a_subscriber_is_told_what_was_and_then_what_happens() {
     assert_eq!(subscription.next().await, Ok(None));
 }
 
+/// Spec: R-19.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_has_eight_subscriptions_and_a_stranger_has_none() {
     let world = World::funded().await;
@@ -117,6 +120,7 @@ async fn a_connection_has_eight_subscriptions_and_a_stranger_has_none() {
     world.escrow.shutdown().await;
 }
 
+/// Spec.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signer_opens_holds_and_moves_nothing_else() {
     let world = World::funded().await;
