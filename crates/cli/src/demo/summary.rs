@@ -222,6 +222,8 @@ mod tests {
             balances: 1_000,
             held: 0,
             fees: 0,
+            pending: 0,
+            withdrawn: 0,
             claims: 1,
             winners: 9,
             conserved: true,

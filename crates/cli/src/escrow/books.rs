@@ -364,6 +364,8 @@ fn audit_json(report: &AuditReport, asset: Asset) -> Value {
         "balances": sum(report.balances, asset),
         "held": sum(report.held, asset),
         "fees": sum(report.fees, asset),
+        "pending": sum(report.pending, asset),
+        "withdrawn": sum(report.withdrawn, asset),
         "events": report.events,
         "accounts": report.accounts,
         "holds": report.holds,
