@@ -263,4 +263,31 @@ mod tests {
             Err(ParseAmountError::TooLarge)
         );
     }
+
+    /// Spec: M-02, M-03.
+    #[test]
+    fn an_asset_is_17_bytes_and_has_a_printable_name() {
+        let usd = crate::codec::encode(&Asset::USD);
+        assert_eq!((usd.len(), &usd[..4], usd[16]), (17, &b"USD\0"[..], 9));
+        assert_eq!(Asset::new("USD", 9), Some(Asset::USD));
+        assert_ne!(Asset::new("USD", 2), Some(Asset::USD));
+        assert!(Asset::new("SIXTEEN-LETTERS!", 18).is_some());
+        for (code, decimals) in [
+            ("", 2),
+            ("SEVENTEEN-LETTERS", 2),
+            ("A B", 2),
+            ("\u{e9}", 2),
+            ("EUR", 19),
+        ] {
+            assert_eq!(Asset::new(code, decimals), None, "{code:?}");
+        }
+    }
+
+    /// Spec: C-01.
+    #[test]
+    fn time_stops_at_both_ends() {
+        assert_eq!(Timestamp(u64::MAX - 1).plus_ms(5), Timestamp(u64::MAX));
+        assert_eq!(Timestamp(4).minus_ms(5), Timestamp(0));
+        assert_eq!(crate::codec::encode(&Timestamp(258)), [2, 1, 0, 0, 0, 0, 0, 0]);
+    }
 }

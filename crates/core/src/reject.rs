@@ -320,4 +320,13 @@ mod tests {
         }
         assert_eq!(Code::from_number(0), None);
     }
+
+    /// Spec: X-02.
+    #[test]
+    fn a_reject_is_its_code_and_both_numbers() {
+        let bytes = crate::codec::encode(&Reject::compared(Code::CapOutOfRange, 258, 3));
+        assert_eq!(bytes, [101, 0, 2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        let unknown = [[255, 255].as_slice(), &bytes[2..]].concat();
+        assert!(crate::codec::decode::<Reject>(&unknown).is_err());
+    }
 }

@@ -148,6 +148,25 @@ fn an_altered_or_stale_or_foreign_quote_opens_nothing() {
     assert_eq!(w.payee.open_book(late, after).unwrap_err().code, Code::QuoteExpired);
 }
 
+/// Spec: D-05, P-03, Q-01.
+#[test]
+fn a_tip_is_quoted_at_its_amount_and_a_service_within_the_face_values() {
+    let mut w = World::new();
+    let mut tip = |amount| {
+        w.payee
+            .quote(&Service::new("tip").unwrap(), Amount(amount), QuoteId([7; 16]), NOW)
+    };
+    for (amount, face_value_min) in [(1, 10), (10, 10), (100_000, 100_000), (100_001, 100_001)] {
+        let terms = tip(amount).unwrap().terms;
+        assert_eq!((terms.ticket_price.0, terms.face_value_min.0), (amount, face_value_min));
+        assert_eq!(terms.expires_at, NOW.plus_ms(QUOTE_LIFE_MS));
+    }
+    assert_eq!(tip(0).unwrap_err().code, Code::BadTerms);
+    let (file, id) = (Service::new("/file").unwrap(), QuoteId([8; 16]));
+    let over = Reject::compared(Code::BadTerms, 100_000, 100_001);
+    assert_eq!(w.payee.quote(&file, Amount(100_001), id, NOW).unwrap_err(), over);
+}
+
 /// Spec: Q-04.
 #[test]
 fn a_quote_outlives_its_epoch_but_not_by_two() {

@@ -9,6 +9,7 @@ use crate::draw::Draw;
 use crate::hold::{Fee, Hold, HoldTerms};
 use crate::key::{QuoteId, SecretKey, Signed};
 use crate::message::Charge;
+use crate::odds::Threshold;
 use crate::quote::{EpochSecret, Escrows, Quote, QuoteTerms, Service};
 use crate::reject::{Code, Reject};
 
@@ -264,6 +265,35 @@ fn less_than_one_face_takes_the_smallest_and_p_1_is_exact() {
     let purchase = plan(99, &exact, &LIMITS, Amount(200_000)).unwrap();
     assert_eq!((purchase.face_value, purchase.is_exact()), (Amount(100), true));
     assert_eq!((purchase.expected(), purchase.worst), (9_900, Amount(9_900)));
+}
+
+/// Spec: D-05.
+#[test]
+fn a_tip_is_exact_from_the_smallest_face_value_up_and_drawn_below_it() {
+    let tip = |amount| {
+        let terms = Terms {
+            price: Amount(amount),
+            ..TERMS
+        };
+        plan(1, &terms, &LIMITS, Amount(200_000)).unwrap()
+    };
+    for amount in [1_000, 9_999] {
+        assert_eq!((tip(amount).face_value, tip(amount).is_exact()), (Amount(amount), true));
+    }
+    assert_eq!((tip(999).face_value, tip(999).is_exact()), (Amount(1_000), false));
+    assert_eq!(
+        tip(999).threshold,
+        Threshold::for_price(Amount(999), Amount(1_000)).unwrap()
+    );
+}
+
+/// Spec: S-01.
+#[test]
+fn a_journal_line_tells_an_open_book_from_one_that_was_acknowledged() {
+    let book = book(5);
+    let open = book.journal_row(None);
+    assert_eq!((open.book, open.acknowledged), (book.id(), None));
+    assert_eq!(book.journal_row(Some(3)).acknowledged, Some(3));
 }
 
 #[test]
