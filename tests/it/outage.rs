@@ -150,17 +150,20 @@ fn kill_often(mut processes: Processes) {
     println!("checked after {:?}", began.elapsed());
 }
 
+/// Spec: W-15.
 #[test]
 fn an_escrow_with_a_file_that_is_killed_ten_times_under_load_keeps_what_it_answered() {
     kill_often(Processes::with_file());
 }
 
+/// Spec: W-15. There are two processes; the other one goes on.
 #[test]
 fn an_escrow_with_a_database_that_is_killed_ten_times_under_load_keeps_what_it_answered() {
     let Some(server) = Server::shared() else { return };
     kill_often(Processes::with_database(&server.database()));
 }
 
+/// Two processes, and a primary with a synchronous standby that is promoted. Neither process is started again.
 #[test]
 fn an_escrow_outlives_the_server_of_its_database() {
     if without_postgres() {
