@@ -169,7 +169,11 @@ fn a_payee_shares_what_winners_bring_and_refunds_the_payer_of_a_book() {
         atoms(&place.done("alice", "payer", &["balance"]), "balance"),
         before + 4_000_000
     );
-    let none = place.refused("shop", "payee", &["refund", &"00".repeat(32), "0.001"]);
+    let none = place.refused(
+        "shop",
+        "payee",
+        &["refund", &tombola_core::key::BookId([0; 32]).to_string(), "0.001"],
+    );
     assert_eq!(text(&none, "code"), "book_unknown");
     payee_does(&["split", "--off"]);
     assert_eq!(payee_does(&["split"])["shares"], Value::Array(Vec::new()));
