@@ -226,6 +226,20 @@ async fn a_book_that_is_redeemed_says_so_and_brings_the_next_quote() {
     market.stop().await;
 }
 
+/// Spec: P-04, P-05.
+#[tokio::test(flavor = "multi_thread")]
+async fn tickets_may_follow_before_the_book_is_open() {
+    let market = Market::open().await;
+    market.sell("song", 8 * UNIT, 0);
+    let connection = market.connect().await;
+    // Once a book is open the hold is known, and no later opening waits for the escrow.
+    let first = market.book(&connection, "/song", 10).await;
+    let mut early = market.begin_book(&connection, "/song", 10).await;
+    early.pay(3).await;
+    assert_eq!((early.book.acknowledged(), first.book.acknowledged()), (3, 0));
+    market.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_goes_on_with_the_next_book_when_one_is_redeemed() {
     let market = Market::open().await;

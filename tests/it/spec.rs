@@ -8,12 +8,14 @@ fn text() -> String {
     spec::text(&workspace()).unwrap()
 }
 
+/// Spec: X-01.
 #[test]
 fn every_code_is_in_the_table_with_its_number_and_name() {
     let of_code: BTreeMap<u16, String> = Code::ALL.iter().map(|c| (c.number(), c.name().to_string())).collect();
     assert_eq!(spec::codes(&text()), of_code);
 }
 
+/// Spec: X-03.
 #[test]
 fn the_table_says_which_codes_are_retryable() {
     let text = text();
@@ -36,6 +38,36 @@ fn every_clause_that_the_code_cites_exists_once() {
     assert!(missing.is_empty(), "cited and not in the spec: {missing:?}");
 }
 
+/// Clauses that no test needs to cite, and why.
+const NOT_CITED: [(&str, &str); 1] = [
+    // Advice.
+    (
+        "N-07",
+        "defaults of this implementation's transport; another may choose others",
+    ),
+];
+
+#[test]
+fn every_clause_is_cited_by_a_test() {
+    let tested = spec::tested(&workspace()).unwrap();
+    let is_exempt = |id: &str| NOT_CITED.iter().any(|(exempt, _)| *exempt == id);
+    let clauses = spec::clauses(&text());
+    for id in &clauses {
+        assert!(
+            tested.contains(id) || is_exempt(id),
+            "no test cites {id} of proto-spec.md: write `Spec: {id}.` above the test that fails when the clause is \
+             broken, write that test, or add the clause with its reason to NOT_CITED in tests/it/spec.rs"
+        );
+    }
+    for (id, reason) in NOT_CITED {
+        assert!(
+            clauses.iter().any(|clause| clause == id) && !tested.contains(id),
+            "{id} is cited by a test or is no clause: take it out of NOT_CITED ({reason})"
+        );
+    }
+}
+
+/// Spec: L-01.
 #[test]
 fn every_limit_of_the_protocol_is_in_the_table_of_limits() {
     let source = std::fs::read_to_string(workspace().join("crates/core/src/limits.rs")).unwrap();
@@ -47,6 +79,7 @@ fn every_limit_of_the_protocol_is_in_the_table_of_limits() {
     assert!(missing.is_empty(), "limits that the spec lacks: {missing:?}");
 }
 
+/// Spec: L-01.
 #[test]
 fn limits_have_the_values_of_the_table() {
     macro_rules! values {
@@ -79,6 +112,7 @@ fn limits_have_the_values_of_the_table() {
         REQUEST_AGE_MAX_MS
         REQUEST_AHEAD_MAX_MS
         ANSWER_KEPT_MS
+        ENDED_KEPT_MS
         CLAIMS_PER_BATCH_MAX
         PAGE_ITEMS_MAX
         SERVICE_BYTES_MAX
@@ -110,6 +144,7 @@ fn limits_have_the_values_of_the_table() {
     }
 }
 
+/// Spec: E-07.
 #[test]
 fn every_tag_of_the_protocol_is_in_the_table_of_tags() {
     let text = text();
@@ -137,6 +172,7 @@ fn variants(text: &str, clause: &str) -> BTreeSet<u32> {
         .collect()
 }
 
+/// Spec: P-01, P-02, P-05, R-01, R-03, R-16.
 #[test]
 fn every_variant_of_every_message_in_the_spec_has_a_vector() {
     let text = text();

@@ -1,7 +1,7 @@
 //! Which error codes have a test: a code counts when test code names it, or an invalid vector must get it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tombola_core::reject::Code;
 
 /// The codes that no test names.
@@ -20,9 +20,11 @@ pub fn untested(workspace: &Path) -> std::io::Result<Vec<Code>> {
 /// The codes that tests name, as `Code::Variant` or as `"name"`, and those of the invalid vectors.
 fn tested(workspace: &Path) -> std::io::Result<BTreeSet<Code>> {
     let mut codes = BTreeSet::new();
-    for code_text in test_sources(workspace)? {
-        let found = Code::ALL.iter().filter(|code| names(&code_text, **code));
-        codes.extend(found);
+    for (path, source) in test_sources(workspace)? {
+        // It names every code without testing any.
+        if !path.ends_with("tests/it/spec.rs") {
+            codes.extend(Code::ALL.iter().filter(|code| names(&source, **code)));
+        }
     }
     let invalid = std::fs::read_to_string(workspace.join("tests/vectors/invalid.json"))?;
     let expects = |code: &&Code| invalid.contains(&format!("\"code\": \"{}\"", code.name()));
@@ -30,21 +32,26 @@ fn tested(workspace: &Path) -> std::io::Result<BTreeSet<Code>> {
     Ok(codes)
 }
 
-/// Test code: files in `tests/it` and of `tests` modules, and what follows `#[cfg(test)]` at the end of a file.
-fn test_sources(workspace: &Path) -> std::io::Result<Vec<String>> {
+/// Test code with its file: files in `tests/it` and of `tests` modules, and what follows `#[cfg(test)]` at the end of a
+/// file.
+///
+/// # Errors
+/// Whatever reading the sources gives.
+pub(crate) fn test_sources(workspace: &Path) -> std::io::Result<Vec<(PathBuf, String)>> {
     let mut sources = Vec::new();
     for path in crate::files_below(&workspace.join("tests/it"), &["rs"])? {
-        // The one names every code without testing any; the other plays the parties and answers codes as they do.
-        if !path.ends_with("spec.rs") && !is_harness(path.strip_prefix(workspace).unwrap_or(&path)) {
-            sources.push(std::fs::read_to_string(path)?);
+        // The driver plays the parties and answers codes as they do.
+        if !is_harness(path.strip_prefix(workspace).unwrap_or(&path)) {
+            let text = std::fs::read_to_string(&path)?;
+            sources.push((path, text));
         }
     }
     for path in crate::files_below(&workspace.join("crates"), &["rs"])? {
         let text = std::fs::read_to_string(&path)?;
         if is_test_file(path.strip_prefix(workspace).unwrap_or(&path)) {
-            sources.push(text);
+            sources.push((path, text));
         } else if let Some((_, tests)) = text.split_once("#[cfg(test)]\nmod tests {") {
-            sources.push(tests.to_string());
+            sources.push((path, tests.to_string()));
         }
     }
     Ok(sources)

@@ -55,6 +55,26 @@ pub fn cited(workspace: &Path) -> std::io::Result<BTreeMap<String, String>> {
     Ok(cited)
 }
 
+/// Every clause id that a test cites in a comment, and those of the vectors that must be refused.
+///
+/// # Errors
+/// Whatever reading the sources gives.
+pub fn tested(workspace: &Path) -> std::io::Result<BTreeSet<String>> {
+    let mut tested = BTreeSet::new();
+    for (_, source) in crate::codes::test_sources(workspace)? {
+        tested.extend(comments(&source).flat_map(citations));
+    }
+    let vectors = crate::vectors::load("invalid.json");
+    let clause = |vector: &serde_json::Value| vector["clause"].as_str().map(str::to_string);
+    tested.extend(vectors.iter().filter_map(clause));
+    Ok(tested)
+}
+
+/// The lines that are comments.
+fn comments(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().filter(|line| line.trim_start().starts_with("//"))
+}
+
 /// Ids after the word that introduces them, up to the end of the sentence or line.
 fn citations(source: &str) -> BTreeSet<String> {
     let sentences = source.split("Spec: ").skip(1);
@@ -82,6 +102,12 @@ mod tests {
             clauses("**T-02** x\nT-03\n| W-01 | payer |\n**bold**"),
             ["T-02", "W-01"]
         );
+    }
+
+    #[test]
+    fn only_comments_cite() {
+        let source = "    /// Spec: T-02.\n    let text = \"Spec: T-03.\";";
+        assert_eq!(comments(source).collect::<Vec<_>>(), ["    /// Spec: T-02."]);
     }
 
     #[test]
