@@ -265,9 +265,18 @@ impl<'a> Work<'a> {
         Ok(Some((row, *account)))
     }
 
+    /// The row number of an account that is to be credited, if it has one: its row itself may be everybody's.
+    fn account_number(&self, account: &AccountKey) -> Result<Option<u64>, Stop> {
+        let row = self.view.find::<u64>(Key::account_id(account))?.copied();
+        if let Some(row) = row {
+            self.check_creditable(row)?;
+        }
+        Ok(row)
+    }
+
     /// The row of an account, made if it has none. Only after all reads.
-    fn ensure_account(&mut self, account: &AccountKey, found: Option<(u64, AccountRow)>) -> u64 {
-        if let Some((row, _)) = found {
+    fn ensure_account(&mut self, account: &AccountKey, found: Option<u64>) -> u64 {
+        if let Some(row) = found {
             return row;
         }
         let row = self.totals.next_account(self.config.writer);

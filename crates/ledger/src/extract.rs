@@ -161,8 +161,8 @@ impl Chain {
         if let Some(event) = &event {
             self.check(event.body.at >= self.at, height, Flaw::TimeBack);
             self.at = event.body.at;
-            let postings = event.body.postings.iter();
-            let sum = postings.fold(Some(0i128), |sum, posting| sum?.checked_add(posting.delta));
+            let mut postings = event.body.postings.iter();
+            let sum = postings.try_fold(0i128, |sum, posting| sum.checked_add(posting.delta));
             self.check(sum == Some(0), height, Flaw::Postings);
         }
         (height, self.head, event)

@@ -4,7 +4,7 @@ use crate::decide::Work;
 use crate::key::Key;
 use crate::ledger::{Command, LedgerFault, Outcome, settle};
 use crate::row::LogPlace;
-use crate::store::{Range, Reader};
+use crate::store::{Range, Reader, StoreFault};
 
 /// Credits that one event folds at most: 6 KiB of places in the log.
 const FOLD_CREDITS_MAX: usize = 512;
@@ -21,6 +21,35 @@ pub(crate) fn commands<'a>(credits: impl Iterator<Item = &'a Key>) -> Vec<Comman
     }
     let command = |(account, credits)| Command::Fold { account, credits };
     batch.into_iter().map(command).collect()
+}
+
+/// Credits that wait, but for those of some writers, at most `limit`; in the order of their accounts.
+///
+/// # Errors
+/// [`StoreFault`] if the reader fails.
+pub(crate) async fn credits_but_of<R: Reader>(
+    reader: &R,
+    others: &[u32],
+    limit: usize,
+) -> Result<Vec<Key>, StoreFault> {
+    let mut found: Vec<Key> = Vec::new();
+    let mut next = Some(Key::credit(0, LogPlace { writer: 0, height: 0 }));
+    while let Some(from) = next {
+        let range = Range { from, to: None, limit };
+        let page = reader.scan(&range).await?;
+        let last = page.last().filter(|_| page.len() >= limit);
+        next = last.and_then(|(key, _)| key.successor());
+        found.extend(
+            page.iter()
+                .map(|(key, _)| *key)
+                .filter(|key| !others.contains(&key.last_place().writer)),
+        );
+        if found.len() >= limit {
+            break;
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
 }
 
 /// How many credits an outcome folded.

@@ -8,7 +8,7 @@ use crate::row::{FORMAT, Header, HoldRow, LogPlace, MAGIC, Record, Row, Table, T
 use crate::store::{Change, Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
 use crate::view::Stop;
 use crate::{background, fold, prefetch, query};
-use tombola_core::amount::{Amount, Asset, Timestamp};
+use tombola_core::amount::{Amount, Asset, MINUTE_MS, Timestamp};
 use tombola_core::codec::List;
 use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::escrow::{EscrowConfig, Served, ledger_time};
@@ -147,6 +147,8 @@ pub struct Ledger<S: Store> {
     served: Served,
     phase: Phase,
     restored_at: Timestamp,
+    /// Since which time other writers take back what was lost.
+    others_recover: Option<Timestamp>,
     /// Row of the account whose payout policy is looked at next.
     next_policy: u64,
     health: Health,
@@ -193,6 +195,8 @@ impl<S: Store> Ledger<S> {
             return Err(LedgerFault::WriterRemoved { writer });
         }
         let time = ledger_time(totals.time, clock);
+        let writers = query::writers(&store).await?;
+        let last = writers.iter().map(|(_, totals)| totals.time).max();
         let mut ledger = Self {
             store,
             config,
@@ -201,10 +205,12 @@ impl<S: Store> Ledger<S> {
             time,
             served: Served::starting(time),
             phase: Phase::Open,
-            restored_at: totals.time,
+            restored_at: last.unwrap_or(totals.time),
+            others_recover: None,
             next_policy: 0,
             health: Health::Sound,
         };
+        ledger.learn(&writers);
         if ledger.store.sharing() == Sharing::Shared || totals_version == 0 {
             let totals = Totals {
                 incarnation: totals.incarnation.saturating_add(1),
@@ -280,16 +286,24 @@ impl<S: Store> Ledger<S> {
     ) -> Result<Vec<Outcome>, LedgerFault> {
         self.time = ledger_time(self.time, clock);
         self.served.observe(self.time);
+        let writers = match self.store.sharing() {
+            Sharing::Sole => Vec::new(),
+            Sharing::Shared => query::writers(reader).await?,
+        };
+        self.learn(&writers);
         let terms = Terms {
             sharing: self.store.sharing(),
             now: self.time,
-            served: self.served_by_all(reader, batch).await?,
-            phase: self.phase,
-            restored_at: self.restored_at,
+            served: self.served_by_all(&writers),
+            phase: self.standing().phase,
+            restored_at: self
+                .recovers_since()
+                .or(self.others_recover)
+                .unwrap_or(self.restored_at),
         };
         let config = self.config.clone();
         let mut work = Work::new(&config, self.totals, terms);
-        prefetch::prefetch(&mut work.view, reader, batch).await?;
+        prefetch::prefetch(&mut work.view, reader, self.store.sharing(), batch).await?;
         let mut decided = Vec::with_capacity(batch.len());
         for command in batch {
             decided.push(decide(&mut work, reader, command).await?);
@@ -311,11 +325,34 @@ impl<S: Store> Ledger<S> {
         Ok(outcomes)
     }
 
-    /// Tells other writers that this one serves.
+    /// Learns from other writers: a rollback concerns them all, and whoever notices it tells.
+    fn learn(&mut self, writers: &[(u32, Totals)]) {
+        let others = writers.iter().filter(|(writer, _)| *writer != self.config.writer);
+        let others: Vec<&Totals> = others
+            .map(|(_, totals)| totals)
+            .filter(|other| !other.is_removed)
+            .collect();
+        self.others_recover = others.iter().filter_map(|other| other.recovers_since).min();
+        for other in others {
+            self.config.epoch = self.config.epoch.max(other.epoch);
+        }
+    }
+
+    /// Since which time this writer takes back what was lost.
+    const fn recovers_since(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Recovering => Some(self.restored_at),
+            Phase::Open | Phase::Draining => None,
+        }
+    }
+
+    /// Tells other writers that this one serves, and whether it recovers.
     async fn show_life(&mut self) -> Result<(), LedgerFault> {
         let silent_for = self.time.0.saturating_sub(self.totals.alive_at.0);
+        let told = (self.totals.epoch, self.totals.recovers_since);
+        let is_news = told != (self.config.epoch, self.recovers_since());
         match self.store.sharing() {
-            Sharing::Shared if silent_for >= SERVED_GAP_MS / 4 => {
+            Sharing::Shared if is_news || silent_for >= SERVED_GAP_MS / 4 => {
                 self.commit(self.totals, Vec::new(), Vec::new()).await
             }
             Sharing::Sole | Sharing::Shared => Ok(()),
@@ -323,14 +360,10 @@ impl<S: Store> Ledger<S> {
     }
 
     /// Since when claims were served without a gap by this writer and all others. Spec: H-09.
-    async fn served_by_all<R: Reader>(&self, reader: &R, batch: &[Command]) -> Result<Served, LedgerFault> {
+    fn served_by_all(&self, writers: &[(u32, Totals)]) -> Served {
         let mut served = self.served;
-        let is_asked = batch.iter().any(|command| matches!(command, Command::Expire { .. }));
-        if !is_asked || self.store.sharing() == Sharing::Sole {
-            return Ok(served);
-        }
-        for (writer, other) in query::writers(reader).await? {
-            if writer != self.config.writer && !other.is_removed {
+        for (writer, other) in writers {
+            if *writer != self.config.writer && !other.is_removed {
                 let mut other = Served::recorded(other.served_since, other.alive_at);
                 other.observe(self.time);
                 if other.for_ms() < served.for_ms() {
@@ -338,7 +371,7 @@ impl<S: Store> Ledger<S> {
                 }
             }
         }
-        Ok(served)
+        served
     }
 
     async fn commit(
@@ -355,6 +388,8 @@ impl<S: Store> Ledger<S> {
         let totals = Totals {
             served_since: self.served.since(),
             alive_at: self.time,
+            epoch: self.config.epoch,
+            recovers_since: self.recovers_since(),
             ..totals
         };
         let version = self.totals_version.saturating_add(1);
@@ -371,7 +406,7 @@ impl<S: Store> Ledger<S> {
         let commit = Commit { changes, reads, mark };
         match self.store.commit(commit).await {
             Ok(()) => {}
-            Err(StoreFault::Conflict(Table::Totals)) => {
+            Err(StoreFault::Conflict(Table::Totals)) if self.is_fenced().await? => {
                 let writer = self.config.writer;
                 return Err(LedgerFault::Fenced { writer });
             }
@@ -380,6 +415,17 @@ impl<S: Store> Ledger<S> {
         self.totals = totals;
         self.totals_version = version;
         Ok(())
+    }
+
+    /// Whether another process is this writer now: nobody else changes its row, except to remove it.
+    async fn is_fenced(&self) -> Result<bool, StoreFault> {
+        let own = self
+            .store
+            .load(&[Key::totals(self.config.writer)])
+            .await?
+            .pop()
+            .flatten();
+        Ok(own.map_or(0, |own| own.version) != self.totals_version)
     }
 
     async fn query(&self, command: &Command) -> Result<Draft, LedgerFault> {
@@ -396,7 +442,7 @@ impl<S: Store> Ledger<S> {
     /// # Errors
     /// As [`Self::execute`].
     pub async fn expire_due(&mut self, limit: usize, clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
-        if self.phase == Phase::Recovering {
+        if self.standing().phase == Phase::Recovering {
             return Ok(Vec::new());
         }
         let now = ledger_time(self.time, clock);
@@ -423,7 +469,8 @@ impl<S: Store> Ledger<S> {
         self.execute(batch, clock).await
     }
 
-    /// Folds credits that this writer appended, at most `limit`; says how many. Spec: G-06.
+    /// Folds credits that this writer appended, and those of writers that show no sign of life, at most `limit`; says
+    /// how many. Spec: G-06.
     ///
     /// # Errors
     /// As [`Self::execute`].
@@ -431,16 +478,15 @@ impl<S: Store> Ledger<S> {
         if self.store.sharing() == Sharing::Sole {
             return Ok(0);
         }
-        let range = Range {
-            from: Key::credit(0, LogPlace { writer: 0, height: 0 }),
-            to: None,
-            limit,
-        };
-        let found = self.store.scan(&range).await?;
-        let own = found
+        let now = ledger_time(self.time, clock);
+        let is_alive = |totals: &Totals| !totals.is_removed && now.0.saturating_sub(totals.alive_at.0) <= SERVED_GAP_MS;
+        let writers = query::writers(&self.store).await?;
+        let others = writers
             .iter()
-            .filter(|(key, _)| key.last_place().writer == self.config.writer);
-        let batch = fold::commands(own.map(|(key, _)| key));
+            .filter(|(writer, totals)| *writer != self.config.writer && is_alive(totals));
+        let others: Vec<u32> = others.map(|(writer, _)| *writer).collect();
+        let found = fold::credits_but_of(&self.store, &others, limit).await?;
+        let batch = fold::commands(found.iter());
         let folded = self.execute(batch, clock).await?;
         Ok(folded.iter().map(fold::count).sum())
     }
@@ -450,7 +496,7 @@ impl<S: Store> Ledger<S> {
     /// # Errors
     /// As [`Self::execute`].
     pub async fn pay_out(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
-        if self.phase == Phase::Recovering {
+        if self.standing().phase == Phase::Recovering {
             return Ok(0);
         }
         let now = ledger_time(self.time, clock);
@@ -523,9 +569,17 @@ impl<S: Store> Ledger<S> {
     /// Begins to take back what was lost by a rollback; `restored_at` is the time of the last event that was not.
     ///
     /// A hold that is resubmitted counts only if it was opened no earlier. Spec.
-    pub const fn begin_recovery(&mut self, restored_at: Timestamp) {
+    pub fn begin_recovery(&mut self, restored_at: Timestamp) {
         self.phase = Phase::Recovering;
-        self.restored_at = restored_at;
+        self.restored_at = match self.store.sharing() {
+            Sharing::Sole => restored_at,
+            // The last event of any writer, as whoever recovered first found it; writers' clocks may differ a little,
+            // and a hold of another one is not to be too old by that.
+            Sharing::Shared => {
+                let last = restored_at.max(self.restored_at).minus_ms(MINUTE_MS);
+                self.others_recover.unwrap_or(last)
+            }
+        };
     }
 
     /// The upper part of the serials of new holds, one larger after each rollback. Spec: R-26.
@@ -556,7 +610,11 @@ impl<S: Store> Ledger<S> {
     pub const fn standing(&self) -> query::Standing {
         query::Standing {
             time: self.time,
-            phase: self.phase,
+            // One that recovers does so for all.
+            phase: match self.others_recover {
+                Some(_) => Phase::Recovering,
+                None => self.phase,
+            },
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::key::{HoldKey, Key};
 use crate::ledger::Command;
 use crate::request::{Proof, VerifiedRequest, hold_of};
 use crate::row::HoldRow;
-use crate::store::{Reader, StoreFault};
+use crate::store::{Reader, Sharing, StoreFault};
 use crate::view::View;
 use tombola_core::key::{AccountKey, BookId, HoldId};
 use tombola_core::message::EscrowCommand;
@@ -16,6 +16,8 @@ use tombola_core::message::EscrowCommand;
 struct Named {
     keys: Vec<Key>,
     accounts: Vec<AccountKey>,
+    /// Accounts to which something comes, of which the number is enough where credits go beside them.
+    credited: Vec<AccountKey>,
     holds: Vec<HoldId>,
     /// Holds that may end, of which the lists of open and due ones are read.
     ending: Vec<HoldId>,
@@ -23,18 +25,31 @@ struct Named {
 }
 
 /// Loads the rows of all commands.
-pub(crate) async fn prefetch<R: Reader>(view: &mut View, reader: &R, batch: &[Command]) -> Result<(), StoreFault> {
+///
+/// What is credited beside its account is not loaded with it: that row is everybody's, and loading it would tie the
+/// batch to what others do with it.
+pub(crate) async fn prefetch<R: Reader>(
+    view: &mut View,
+    reader: &R,
+    sharing: Sharing,
+    batch: &[Command],
+) -> Result<(), StoreFault> {
     let mut named = Named::default();
     for command in batch {
         named.command(command);
     }
     let mut keys = std::mem::take(&mut named.keys);
-    keys.extend(named.accounts.iter().map(Key::account_id));
+    let accounts = named.accounts.iter().chain(&named.credited);
+    keys.extend(accounts.map(Key::account_id));
     keys.extend(named.holds.iter().map(Key::hold_id));
     view.load(reader, &keys).await?;
 
     let mut keys = Vec::new();
-    for account in &named.accounts {
+    let credited: &[AccountKey] = match sharing {
+        Sharing::Sole => &named.credited,
+        Sharing::Shared => &[],
+    };
+    for account in named.accounts.iter().chain(credited) {
         keys.extend(view.peek::<u64>(Key::account_id(account)).copied().map(Key::account));
     }
     let place = |view: &View, hold: &HoldId| view.peek::<HoldKey>(Key::hold_id(hold)).copied();
@@ -51,10 +66,13 @@ pub(crate) async fn prefetch<R: Reader>(view: &mut View, reader: &R, batch: &[Co
     let mut keys = Vec::new();
     for hold in &named.holds {
         let row = place(view, hold).and_then(|hold| view.peek::<HoldRow>(Key::hold(hold)));
-        keys.extend(
-            row.into_iter()
-                .flat_map(|row| [Key::account(row.payee), Key::split(row.payee)]),
-        );
+        let Some(payee) = row.map(|row| row.payee) else {
+            continue;
+        };
+        keys.push(Key::split(payee));
+        if sharing == Sharing::Sole {
+            keys.push(Key::account(payee));
+        }
     }
     for id in &named.ending {
         if let Some(hold) = place(view, id)
@@ -70,7 +88,7 @@ impl Named {
     fn command(&mut self, command: &Command) {
         match command {
             Command::Deposit { account, reference, .. } => {
-                self.accounts.push(account.account());
+                self.credited.push(account.account());
                 self.keys.push(Key::deposit(reference));
             }
             Command::Expire { hold } => self.end(*hold),
@@ -79,7 +97,7 @@ impl Named {
                     .extend([Key::withdrawal(*withdrawal), Key::pending_withdrawal(*withdrawal)]);
             }
             Command::CollectFees { account, reference, .. } => {
-                self.accounts.push(account.account());
+                self.credited.push(account.account());
                 self.keys.push(Key::collection(reference));
             }
             Command::PayOut { account } => self.keys.extend([Key::account(*account), Key::payout(*account)]),
@@ -103,10 +121,16 @@ impl Named {
             self.keys.push(Key::answer(request.connection(), &header.id));
         }
         match &asked.command {
-            EscrowCommand::OpenHold { hold, .. } => self.accounts.extend([asked.account, hold.payee]),
+            EscrowCommand::OpenHold { hold, .. } => {
+                self.accounts.push(asked.account);
+                self.credited.push(hold.payee);
+            }
             EscrowCommand::TopUpHold { hold, .. } => self.holds.push(*hold),
             EscrowCommand::Release(release) => self.end(release.body.hold),
-            EscrowCommand::Transfer { to, .. } => self.accounts.extend([asked.account, *to]),
+            EscrowCommand::Transfer { to, .. } => {
+                self.accounts.push(asked.account);
+                self.credited.push(*to);
+            }
             EscrowCommand::Claim { batch, .. } => {
                 let Proof::Claims(proofs) = request.proof() else { return };
                 for (claim, proof) in batch.claims.as_slice().iter().zip(proofs) {

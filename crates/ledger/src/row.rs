@@ -187,6 +187,10 @@ pub struct Totals {
     pub served_since: Timestamp,
     /// When it last showed a sign of life, by its ledger time.
     pub alive_at: Timestamp,
+    /// The upper part of the serials that it gives out, one larger after each rollback of the store.
+    pub epoch: u32,
+    /// Since which time it takes back what a rollback lost; none while it does business.
+    pub recovers_since: Option<Timestamp>,
     /// Ledger time of the last event.
     pub time: Timestamp,
     /// Height of the last event; 0 if there is none.
@@ -226,6 +230,8 @@ impl Totals {
         is_removed: false,
         served_since: Timestamp(0),
         alive_at: Timestamp(0),
+        epoch: 0,
+        recovers_since: None,
         time: Timestamp(0),
         height: 0,
         head: Head([0; 32]),
@@ -331,10 +337,23 @@ fn add(sum: &mut i128, delta: i128) {
     *sum = after.unwrap_or(*sum);
 }
 
-/// The number of the withdrawal that an event asked for.
-pub(crate) fn withdrawal_number(place: LogPlace) -> u64 {
+/// The number of the withdrawal that an event asked for: heights come again after a rollback, in another epoch.
+pub(crate) fn withdrawal_number(epoch: u32, place: LogPlace) -> u64 {
+    (u64::from(epoch) << EPOCH_SHIFT) | withdrawal_place(place)
+}
+
+/// What a withdrawal's number says of its event, whatever the epoch.
+pub(crate) fn withdrawal_place(place: LogPlace) -> u64 {
     (u64::from(place.writer) << ACCOUNT_BITS) | place.height
 }
+
+/// The low bits of a withdrawal's number: the place of its event.
+pub(crate) const fn withdrawal_place_of(number: u64) -> u64 {
+    number & ((1 << EPOCH_SHIFT) - 1)
+}
+
+/// Six bits of writer lie between an epoch and a height.
+const EPOCH_SHIFT: u32 = ACCOUNT_BITS + WRITERS_MAX.ilog2();
 
 /// Low bits of an account's row number that count; the writer's number is above them.
 const ACCOUNT_BITS: u32 = 40;

@@ -11,7 +11,7 @@
 //! | table | key | row |
 //! | --- | --- | --- |
 //! | `header` | `00` (8) | magic `TOMBLEDG` (8), format u32 (= 2), escrow key (32), asset (16), decimals u8 |
-//! | `totals` | writer | incarnation u64, removed u8, served since u64, alive at u64, time u64, height u64, head (32), accounts u64, holds u64, deposits i128, balances i128, held i128, fees i128, pending i128, withdrawn i128, payout fees i128, collected i128, claims u64, winners u64 |
+//! | `totals` | writer | incarnation u64, removed u8, served since u64, alive at u64, epoch u32, recovers since (option) u64, time u64, height u64, head (32), accounts u64, holds u64, deposits i128, balances i128, held i128, fees i128, pending i128, withdrawn i128, payout fees i128, collected i128, claims u64, winners u64 |
 //! | `account_ids` | account key (32) | row u64 |
 //! | `accounts` | row | key (32), balance u64, held u64, pending u64, credits u128, debits u128, open holds u32, signers u32, next serial u64, entries u64 |
 //! | `hold_ids` | hold id (32) | payer row u64, serial u64 |

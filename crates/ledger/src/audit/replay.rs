@@ -480,6 +480,8 @@ impl<'a> Replay<'a> {
                 is_removed: totals.is_removed,
                 served_since: totals.served_since,
                 alive_at: totals.alive_at,
+                epoch: totals.epoch,
+                recovers_since: totals.recovers_since,
                 ..replayed
             };
             self.check(*totals == replayed && totals.is_conserved(), Finding::Totals);

@@ -22,7 +22,7 @@ impl Work<'_> {
         self.authorise(request, &Promise::of_request(asked))?;
         let unknown = Reject::of(Code::AccountUnknown);
         let (payer_row, payer) = self.account_row(&request.request().account)?.ok_or(Stop::No(unknown))?;
-        let found = self.account_row(&asked.payee)?;
+        let found = self.account_number(&asked.payee)?;
         let facts = PayerRecord {
             account: payer.account,
             balance: payer.balance,
@@ -47,7 +47,7 @@ impl Work<'_> {
     }
 
     /// Writes the rows of a hold that is opened; `payee` is the row of its payee's account, if it has one.
-    pub(super) fn add_hold(&mut self, row: HoldKey, hold: &Hold, payee: Option<(u64, AccountRow)>) {
+    pub(super) fn add_hold(&mut self, row: HoldKey, hold: &Hold, payee: Option<u64>) {
         let payee_row = self.ensure_account(&hold.terms.payee, payee);
         self.totals.holds = self.totals.holds.saturating_add(1);
         let id = hold.id();

@@ -24,7 +24,7 @@ impl Work<'_> {
     ) -> Result<Decided, Stop> {
         let key = Key::deposit(reference);
         let before = self.view.find::<DepositRow>(key)?.copied();
-        let found = self.account_row(&account)?;
+        let found = self.account_number(&account)?;
         if let Some(before) = before {
             if before.account != account || before.amount != amount {
                 return Err(Reject::compared(Code::ReferenceReused, before.amount.0, amount.0).into());
@@ -33,7 +33,7 @@ impl Work<'_> {
         }
         escrow::deposit(amount, self.supply())?;
         let read = match found {
-            Some((row, _)) => self.check_creditable(row)?,
+            Some(row) => self.check_creditable(row)?,
             None => None,
         };
         let reads = self.reads(read.as_slice());
@@ -79,10 +79,10 @@ impl Work<'_> {
     ) -> Result<EscrowAnswer, Stop> {
         let unknown = Reject::of(Code::AccountUnknown);
         let (from_row, sender) = self.account_row(from)?.ok_or(Stop::No(unknown))?;
-        let found = self.account_row(to)?;
+        let found = self.account_number(to)?;
         escrow::transfer(from, to, amount, sender.balance)?;
         let mut read = vec![ReadRow::Account(from_row)];
-        if let Some((row, _)) = found {
+        if let Some(row) = found {
             read.extend(self.check_creditable(row)?);
         }
         let reads = self.reads(&read);

@@ -94,7 +94,7 @@ impl Work<'_> {
             self.view
                 .edit::<PayoutRow>(Key::payout(row), |payout| payout.clock.paid_at = Some(now));
         }
-        let number = withdrawal_number(self.totals.next_place(self.config.writer));
+        let number = withdrawal_number(self.config.epoch, self.totals.next_place(self.config.writer));
         let fresh = WithdrawalRow {
             account: row,
             amount: leaving.amount,
@@ -232,7 +232,7 @@ impl Work<'_> {
     ) -> Result<Decided, Stop> {
         let key = Key::collection(reference);
         let before = self.view.find::<CollectionRow>(key)?.copied();
-        let found = self.account_row(&account)?;
+        let found = self.account_number(&account)?;
         if let Some(before) = before {
             if before.account != account || before.amount != amount {
                 return Err(Reject::compared(Code::ReferenceReused, before.amount.0, amount.0).into());
@@ -244,7 +244,7 @@ impl Work<'_> {
         }
         escrow::check_funds(amount, self.own_fees())?;
         let read = match found {
-            Some((row, _)) => self.check_creditable(row)?,
+            Some(row) => self.check_creditable(row)?,
             None => None,
         };
         let reads = self.reads(read.as_slice());

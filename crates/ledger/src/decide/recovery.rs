@@ -108,7 +108,7 @@ impl Work<'_> {
         if self.view.find::<HoldRow>(Key::hold(row))?.is_some() {
             return Err(Reject::of(Code::HoldMismatch).into());
         }
-        let payee = self.account_row(&hold.terms.payee)?;
+        let payee = self.account_number(&hold.terms.payee)?;
         let signer = self.signer_row(payer_row, &hold.terms)?;
         let mut read = vec![ReadRow::Account(payer_row)];
         read.extend(signer);

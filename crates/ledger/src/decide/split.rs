@@ -47,7 +47,7 @@ impl Work<'_> {
         let (row, _) = self.account_row(&request.request().account)?.ok_or(Stop::No(unknown))?;
         let mut found = Vec::with_capacity(shares.len());
         for share in shares {
-            found.push(self.account_row(&share.account)?);
+            found.push(self.account_number(&share.account)?);
         }
         self.view.find::<SplitRow>(Key::split(row))?;
         let reads = self.reads(&[ReadRow::Split(row)]);

@@ -5,6 +5,7 @@ use crate::key::Key;
 use crate::row::{AccountRow, Totals, WithdrawalRow};
 use crate::store::{Range, Reader, StoreFault};
 use tombola_core::amount::{Amount, Timestamp};
+use tombola_core::escrow::payout::WithdrawalState;
 use tombola_core::key::AccountKey;
 use tombola_core::message::Reference;
 
@@ -51,6 +52,9 @@ pub async fn pending_withdrawals<R: Reader>(
         let stored = reader.load(&[Key::withdrawal(number)]).await?.pop().flatten();
         let Some(stored) = stored else { continue };
         let row: WithdrawalRow = decode(Key::withdrawal(number), &stored)?;
+        if row.state != WithdrawalState::Pending {
+            continue;
+        }
         let owner = load_all::<R, AccountRow>(reader, &[Key::account(row.account)]).await?;
         let account = owner.first().ok_or(StoreFault::Damaged)?.account;
         pending.push(PendingWithdrawal {

@@ -16,7 +16,7 @@ use tombola_ledger::draft::Draft;
 use tombola_ledger::ledger::{Command, Outcome};
 use tombola_ledger::query;
 use tombola_ledger::request::{VerifiedRequest, holds_named};
-use tombola_ledger::store::StoreFault;
+use tombola_ledger::store::{Store, StoreFault};
 use tombola_net::{Connection, NetError, RecvHalf, SendHalf};
 use tombola_store::block_on::block_on;
 use tombola_store::escrow_store::EscrowStore;
@@ -139,7 +139,9 @@ pub(super) async fn read(
     let reader = Arc::clone(shared);
     let asking = async move {
         let standing = reader.state.standing();
-        let draft = query::answer(&reader.store, &reader.config, &standing, &peer, &request).await?;
+        // An account and what waits to be folded into it must be of one moment.
+        let snapshot = reader.store.snapshot().await?;
+        let draft = query::answer(&snapshot, &reader.config, &standing, &peer, &request).await?;
         Ok::<_, StoreFault>((draft, reader))
     };
     // A file answers at once, on any core; a database answers later, and no core waits for it.

@@ -51,8 +51,14 @@ fn serve(ledger: &mut Ledger<EscrowStore>, jobs: &Receiver<Job>, state: &State) 
         }
         if Instant::now() >= next_fold {
             let folded = block_on(ledger.fold(TICK_ROWS_MAX, clock::now()))?;
-            // Only its own commits bring more, so it rests after the last one until there is another.
-            next_fold = Instant::now() + if folded > 0 { FOLD_PAUSE } else { TICK };
+            // Its own commits bring more, and dead writers, so it rests after the last one until there is another.
+            next_fold = Instant::now()
+                + match folded {
+                    0 => TICK,
+                    // More wait: they come at once, and the parties in between.
+                    TICK_ROWS_MAX.. => Duration::ZERO,
+                    _ => FOLD_PAUSE,
+                };
         }
         if Instant::now() >= next_tick {
             let is_more = tick(ledger)?;

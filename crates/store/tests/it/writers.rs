@@ -41,6 +41,8 @@ on_each_shared_store! {
     no_hold_expires_while_another_writer_is_silent
     two_writers_that_make_the_same_account_agree_on_its_row
     a_deposit_reference_is_used_once_across_writers
+    credits_of_a_dead_writer_are_folded_by_another
+    when_one_writer_recovers_all_do_in_one_epoch
 }
 
 fn transfer<S: Store>(world: &mut World<S>, from: u8, to: u8, amount: u64) -> EscrowAnswer {
@@ -214,4 +216,53 @@ fn a_deposit_reference_is_used_once_across_writers<S: Store>(store: S) {
     assert_eq!(second.deposit(2, 5, "same"), Ok(height));
     assert_eq!(second.deposit(2, 6, "same"), Err(Code::ReferenceReused));
     assert_eq!(second.balance(2), 5);
+}
+
+fn credits_of_a_dead_writer_are_folded_by_another<S: Store>(store: S) {
+    let mut dead = World::funded(store.clone());
+    let mut alive = World::open_as(1, store).unwrap();
+    let hold = dead.open_hold(100_000);
+    for book in 0..5 {
+        dead.claim(TestBook::sure(&hold.body, book, 8).claim(1)).unwrap();
+    }
+    alive.claim(TestBook::sure(&hold.body, 9, 8).claim(1)).unwrap();
+    let fold = |world: &mut World<S>| block_on(world.ledger.fold(2, world.now)).unwrap();
+    assert_eq!(
+        (fold(&mut alive), fold(&mut alive)),
+        (1, 0),
+        "a living writer folds its own"
+    );
+    alive.now = alive.now.plus_ms(HOUR_MS);
+    assert_eq!((fold(&mut alive), fold(&mut alive)), (2, 2), "past a full page");
+    alive.fold();
+    assert_eq!(alive.balance(3), 6 * (FACE.0 - FEE.0));
+    let report = audited(&alive);
+    assert_eq!(report.findings, []);
+    let EscrowAnswer::Statement(page) = alive.ask(3, EscrowCommand::Statement { after: 0 }) else {
+        panic!()
+    };
+    assert_eq!(page.entries.as_slice().len(), 6);
+}
+
+fn when_one_writer_recovers_all_do_in_one_epoch<S: Store>(store: S) {
+    let mut first = World::funded(store.clone());
+    let mut second = World::open_as(1, store.clone()).unwrap();
+    let before = first.open_hold(1_000).body;
+    first.ledger.set_epoch(1);
+    first.ledger.begin_recovery(before.terms.opened_at);
+    first.run(Vec::new());
+    let refused = second.open_hold_as(second.hold_request(1_000));
+    assert_eq!(refused, Err(Code::Recovering));
+    let mut third = World::open_as(2, store).unwrap();
+    assert_eq!(third.open_hold_as(third.hold_request(1_000)), Err(Code::Recovering));
+    first.ledger.end_recovery(START);
+    first.run(Vec::new());
+    let after = second.open_hold(1_000).body;
+    assert_eq!(
+        after.terms.serial >> 40,
+        1,
+        "every writer gives out serials of the new epoch"
+    );
+    assert!(before.terms.serial >> 40 == 0);
+    assert_eq!(audited(&second).findings, []);
 }

@@ -5,7 +5,9 @@ use crate::audit::Finding;
 use crate::decide::{judged_signer, settled_postings};
 use crate::event::{Cause, Effect, Event, Place, Posting, ReadRow, moved};
 use crate::key::Key;
-use crate::row::{CollectionRow, PayoutRow, ShareRow, SignerRow, SplitRow, WithdrawalRow, withdrawal_number};
+use crate::row::{
+    CollectionRow, PayoutRow, ShareRow, SignerRow, SplitRow, WithdrawalRow, withdrawal_place, withdrawal_place_of,
+};
 use std::collections::HashMap;
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::escrow::delegation::{self, DelegationVerdict, Promise};
@@ -134,7 +136,7 @@ impl Replay<'_> {
             settled_by: Reference::default(),
             settled_at: Timestamp(0),
         };
-        let is_numbered = *withdrawal == withdrawal_number(event.place());
+        let is_numbered = withdrawal_place_of(*withdrawal) == withdrawal_place(event.place());
         let before = self.money.withdrawals.insert(*withdrawal, entry);
         self.versions.insert(ReadRow::Withdrawal(*withdrawal), 1);
         let pending = self.money.pending.entry(row).or_default();
