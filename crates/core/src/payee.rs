@@ -23,7 +23,7 @@ mod tests;
 pub use book::{Closing, PaidBy, PayeeBook, Room, Taken, WinnerRow};
 pub use exposure::HoldRow;
 pub use opening::{OpenCheck, OpenReady, Opened, PresentCheck, PresentReady};
-pub use redeeming::{Settled, Task};
+pub use redeeming::{Refused, Settled, Task};
 
 use crate::amount::{Amount, Asset, Timestamp};
 use crate::hold::{Fee, Hold};
@@ -132,7 +132,8 @@ impl Payee {
     /// Every book of an earlier process is closed, as its reveal died with the process: its winners are to be claimed.
     ///
     /// # Errors
-    /// `bad_key` if a stored hold names a signer that is no key; such a row was never written by this code.
+    /// `bad_key` if a stored hold names a signer that is no key; such a row was never written by this code. `hold_unknown`
+    /// for a winner without its hold: such a winner can be claimed no more, and the driver keeps it as evidence only.
     pub fn new(
         terms: PayeeTerms,
         secret: EpochSecret,

@@ -9,6 +9,7 @@ use crate::hold::{Hold, Release};
 use crate::key::{BookId, HoldId, Signed};
 use crate::limits::{CLAIMS_PER_BATCH_MAX, EXPIRE_GRACE_MS, EXPIRE_SERVED_MS, HOLD_IDLE_MS};
 use crate::reject::{Code, Reject};
+use std::collections::BTreeMap;
 
 /// The winners of a closed book that wait for a receipt.
 #[derive(Debug)]
@@ -56,6 +57,15 @@ pub enum Task {
     SendRelease(Signed<Release>),
     /// Delete the row of a hold that has ended.
     Forget(HoldId),
+}
+
+/// What a refusal means for its claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The claim is repeated after a pause.
+    Postponed,
+    /// The hold has ended: the winner is evidence from now on and is claimed no more, nor after a restart.
+    Ended,
 }
 
 /// What a receipt settles: to be written in one transaction. Spec: B-15.
@@ -178,29 +188,37 @@ impl Payee {
     ///
     /// # Errors
     /// `book_unknown`, `hold_unknown`, `bad_signature`.
-    pub fn refused(&mut self, refusal: &Signed<Refusal>, now: Timestamp) -> Result<(), Reject> {
+    pub fn refused(&mut self, refusal: &Signed<Refusal>, now: Timestamp) -> Result<Refused, Reject> {
         let now = self.advance(now);
+        let (unclaimed, account) = refused_claim(&mut self.unclaimed, &mut self.holds, refusal)?;
         let body = &refusal.body;
-        let unclaimed = self
-            .unclaimed
-            .get_mut(&body.book)
-            .ok_or(Reject::of(Code::BookUnknown))?;
-        let id = unclaimed.row.claim.book.body.hold;
-        let account = self.holds.get_mut(&id).ok_or(Reject::of(Code::HoldUnknown))?;
-        refusal.verify(&account.terms().escrow.check()?)?;
         match body.code {
             Code::HoldUnknown | Code::HoldReleased | Code::HoldExpired => {
                 account.settle(&body.book, Amount::ZERO, now);
                 account.ended = Some(body.code);
                 self.unclaimed.remove(&body.book);
+                return Ok(Refused::Ended);
             }
             Code::ClaimOverCap => {
                 unclaimed.postpone(now);
                 account.is_unchecked = true;
-                self.to_check.insert(id, account.row.hold);
+                let hold = account.row.hold;
+                self.to_check.insert(hold.body.id(), hold);
             }
             _ => unclaimed.postpone(now),
         }
+        Ok(Refused::Postponed)
+    }
+
+    /// A refusal by an escrow that recovers, or of which nobody knows whether it does: evidence all the same, but no last
+    /// word, whatever its code. Spec: B-15.
+    ///
+    /// # Errors
+    /// As [`Self::refused`].
+    pub fn refused_for_now(&mut self, refusal: &Signed<Refusal>, now: Timestamp) -> Result<(), Reject> {
+        let now = self.advance(now);
+        let (unclaimed, _) = refused_claim(&mut self.unclaimed, &mut self.holds, refusal)?;
+        unclaimed.postpone(now);
         Ok(())
     }
 
@@ -274,6 +292,22 @@ impl Payee {
         self.unclaimed.insert(book.id(), Unclaimed::new(row, deadline));
         Ok(())
     }
+}
+
+/// The claim that a refusal is about and its hold, if the hold's escrow has signed the refusal.
+fn refused_claim<'a>(
+    unclaimed: &'a mut BTreeMap<BookId, Unclaimed>,
+    holds: &'a mut BTreeMap<HoldId, HoldAccount>,
+    refusal: &Signed<Refusal>,
+) -> Result<(&'a mut Unclaimed, &'a mut HoldAccount), Reject> {
+    let unclaimed = unclaimed
+        .get_mut(&refusal.body.book)
+        .ok_or(Reject::of(Code::BookUnknown))?;
+    let account = holds
+        .get_mut(&unclaimed.row.claim.book.body.hold)
+        .ok_or(Reject::of(Code::HoldUnknown))?;
+    refusal.verify(&account.terms().escrow.check()?)?;
+    Ok((unclaimed, account))
 }
 
 /// First pause after a refused claim; doubles up to the last.
