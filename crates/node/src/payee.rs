@@ -33,6 +33,8 @@ mod redeemer;
 mod shared;
 mod store;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use backup::Backup;
 pub use catalog::{Catalog, Content, FileCatalog, MemoryCatalog, Source};
@@ -44,17 +46,18 @@ use crate::escrow_client::{EscrowClient, EscrowError};
 use crate::home::private_file;
 use redeemer::Redeemer;
 use shared::Shared;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use store::PayeeStore;
+use store::{Change, PayeeStore};
 use tokio::task::JoinHandle;
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::claim::Refusal;
-use tombola_core::key::{SecretKey, Signed};
-use tombola_core::payee::{self as rules, Exposure, Health};
+use tombola_core::key::{HoldId, SecretKey, Signed};
+use tombola_core::payee::{self as rules, Exposure, Health, HoldRow, WinnerRow};
 use tombola_core::quote::{EpochSecret, Escrows};
 use tombola_core::reject::{Code, Reject};
 use tombola_net::{Address, ClientKey, Endpoint, NetError};
@@ -295,8 +298,28 @@ fn open(
         store_since: loaded.since,
     };
     let secret = EpochSecret::new(clock::random());
-    let rules = rules::Payee::new(terms, secret, loaded.holds, loaded.winners, now)?;
+    let winners = claimable(&store, &loaded.holds, loaded.winners);
+    let rules = rules::Payee::new(terms, secret, loaded.holds, winners, now)?;
     Ok(Arc::new(Shared::new(rules, store, catalog)))
+}
+
+/// Winners that have their hold. One without can be claimed no more: an older program forgot the hold after a final
+/// refusal, and left the winner. It becomes evidence, and is no reason not to start.
+fn claimable(store: &PayeeStore, holds: &[HoldRow], winners: Vec<WinnerRow>) -> Vec<WinnerRow> {
+    let known: BTreeSet<HoldId> = holds.iter().map(|row| row.hold.body.id()).collect();
+    let has_hold = |row: &WinnerRow| known.contains(&row.claim.book.body.hold);
+    let (claimable, orphans): (Vec<_>, Vec<_>) = winners.into_iter().partition(has_hold);
+    let ends: Vec<Change> = orphans
+        .iter()
+        .map(|row| {
+            let (book, hold) = (row.claim.book.body.id(), row.claim.book.body.hold);
+            tracing::error!(%book, %hold, winners = row.winners, "a winner without its hold is kept, and not claimed");
+            Change::End(book)
+        })
+        .collect();
+    // If this is not written the next start does it.
+    let _ = (!ends.is_empty()).then(|| store.enqueue(ends));
+    claimable
 }
 
 fn status(shared: &Shared) -> Result<PayeeStatus, PayeeError> {

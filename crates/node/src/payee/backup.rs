@@ -4,12 +4,14 @@
 //! that nobody pays. So a backup is a file of its own kind, and restoring it makes a store that says when it was
 //! restored: about every hold from before then the escrow is asked first. Spec: B-06.
 
-use super::store::{PayeeStore, Totals};
+use super::store::{KeptReceipt, PayeeStore, Totals, VERSION};
 use super::{Payee, PayeeError, PayeeOptions};
 use crate::clock;
 use crate::disk::{META, Rows, StoreError};
 use crate::home::{Existing, private_file, write_file_by};
-use redb::{Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{
+    Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction,
+};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub(super) struct Contents {
     pub(super) totals: Totals,
     pub(super) winners: Vec<WinnerRow>,
     pub(super) refusals: Vec<Signed<Refusal>>,
+    pub(super) ended: Vec<WinnerRow>,
+    pub(super) receipts: Vec<KeptReceipt>,
     pub(super) holds: Vec<HoldRow>,
 }
 
@@ -91,44 +95,51 @@ impl Payee {
         let (contents, at) = read_backup(backup)?;
         let now = clock::now();
         let mut restored = Backup::of(&contents, at);
-        if store.exists() {
-            if existing == Existing::Keep {
-                let path = store.to_path_buf();
-                return Err(PayeeError::StoreExists { path, backup_at: at });
-            }
-            restored.replaced = Some(move_aside(store, now)?);
+        if store.exists() && existing == Existing::Keep {
+            let path = store.to_path_buf();
+            return Err(PayeeError::StoreExists { path, backup_at: at });
         }
         let marks = [("since", now.0), ("restored", now.0)];
-        write_store(store, Existing::Keep, &contents, &marks)?;
+        // What is there stays in its place until the new store is whole.
+        write_store(store, &contents, &marks, || {
+            restored.replaced = move_aside(store, now)?;
+            Ok(())
+        })?;
         Ok(restored)
     }
 }
 
-fn write_backup(store: &PayeeStore, file: &Path) -> Result<Backup, PayeeError> {
+pub(super) fn write_backup(store: &PayeeStore, file: &Path) -> Result<Backup, PayeeError> {
     let (contents, now) = (store.contents()?, clock::now());
-    write_store(file, Existing::Keep, &contents, &[(BACKUP, now.0)])?;
+    write_store(file, &contents, &[(BACKUP, now.0)], || Ok(()))?;
     Ok(Backup::of(&contents, now))
 }
 
-/// The store and the log beside it, if it has one.
-fn move_aside(store: &Path, now: Timestamp) -> Result<PathBuf, PayeeError> {
-    let aside = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".replaced-{}", now.0));
-        PathBuf::from(name)
-    };
-    for path in [store.with_extension("log"), store.to_path_buf()] {
-        match std::fs::rename(&path, aside(&path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(&path, error.kind())),
-            _ => {}
+/// Whatever there is of a store and the log beside it; a log without its store would be in the way of the next one.
+/// Returns where the store went.
+fn move_aside(store: &Path, now: Timestamp) -> io::Result<Option<PathBuf>> {
+    let moved = |path: &Path| {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".replaced-{}", now.0));
+        match std::fs::rename(path, &aside) {
+            Ok(()) => Ok(Some(PathBuf::from(aside))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-    }
-    Ok(aside(store))
+    };
+    moved(&store.with_extension("log"))?;
+    moved(store)
 }
 
-fn write_store(path: &Path, existing: Existing, contents: &Contents, marks: &[(&str, u64)]) -> Result<(), PayeeError> {
+/// Writes a file that nobody sees before it is whole; `before_placing` clears the place for it.
+fn write_store(
+    path: &Path,
+    contents: &Contents,
+    marks: &[(&str, u64)],
+    before_placing: impl FnOnce() -> io::Result<()>,
+) -> Result<(), PayeeError> {
     let mut fault = None;
-    let written = write_file_by(path, existing, |unfinished| {
+    let written = write_file_by(path, Existing::Keep, |unfinished| {
         // A part that a crash left is worth nothing.
         let file = match std::fs::remove_file(unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -138,7 +149,8 @@ fn write_store(path: &Path, existing: Existing, contents: &Contents, marks: &[(&
             fault = Some(error);
             return Err(io::ErrorKind::Other.into());
         }
-        File::open(unfinished)?.sync_all()
+        File::open(unfinished)?.sync_all()?;
+        before_placing()
     });
     match (fault, written) {
         (Some(error), _) => Err(error.into()),
@@ -163,21 +175,28 @@ fn fill(file: File, contents: &Contents, marks: &[(&str, u64)]) -> Result<(), St
         for (name, value) in totals.iter().chain(marks) {
             meta.insert(name, value)?;
         }
-        let [winners, refusals, holds] = PayeeStore::TABLES;
-        let mut table = write.open_table(winners)?;
-        for row in &contents.winners {
-            table.insert(row.claim.book.body.id().0.as_slice(), encode(row).as_slice())?;
-        }
-        let mut table = write.open_table(refusals)?;
-        for row in &contents.refusals {
-            table.insert(row.body.book.0.as_slice(), encode(row).as_slice())?;
-        }
-        let mut table = write.open_table(holds)?;
-        for row in &contents.holds {
-            table.insert(row.hold.body.id().0.as_slice(), encode(row).as_slice())?;
-        }
+        let [winners, refusals, ended, receipts, holds] = PayeeStore::TABLES;
+        let book = |row: &WinnerRow| row.claim.book.body.id().0.to_vec();
+        put_all(&write, winners, &contents.winners, book)?;
+        put_all(&write, refusals, &contents.refusals, |row| row.body.book.0.to_vec())?;
+        put_all(&write, ended, &contents.ended, book)?;
+        put_all(&write, receipts, &contents.receipts, KeptReceipt::key)?;
+        put_all(&write, holds, &contents.holds, |row| row.hold.body.id().0.to_vec())?;
     }
     write.commit()?;
+    Ok(())
+}
+
+fn put_all<T: bincode::Encode>(
+    write: &WriteTransaction,
+    table: Rows,
+    rows: &[T],
+    key: impl Fn(&T) -> Vec<u8>,
+) -> Result<(), StoreError> {
+    let mut table = write.open_table(table)?;
+    for row in rows {
+        table.insert(key(row).as_slice(), encode(row).as_slice())?;
+    }
     Ok(())
 }
 
@@ -196,15 +215,22 @@ fn read_backup(path: &Path) -> Result<(Contents, Timestamp), PayeeError> {
     };
     let read = database.begin_read().map_err(StoreError::from)?;
     let at = number(&read, BACKUP)?.ok_or_else(not_a_backup)?;
-    let [winners, refusals, holds] = PayeeStore::TABLES;
+    let version = number(&read, "version")?.ok_or_else(not_a_backup)?;
+    if version > VERSION {
+        let (found, known) = (version, VERSION);
+        return Err(StoreError::Version { found, known }.into());
+    }
+    let [winners, refusals, ended, receipts, holds] = PayeeStore::TABLES;
     let contents = Contents {
-        version: number(&read, "version")?.ok_or_else(not_a_backup)?,
+        version,
         totals: Totals {
             winners: number(&read, "winners")?.unwrap_or_default(),
             net: number(&read, "net")?.unwrap_or_default(),
         },
         winners: rows(&read, winners)?,
         refusals: rows(&read, refusals)?,
+        ended: rows(&read, ended)?,
+        receipts: rows(&read, receipts)?,
         holds: rows(&read, holds)?,
     };
     Ok((contents, Timestamp(at)))
@@ -214,8 +240,12 @@ fn number(read: &ReadTransaction, name: &str) -> Result<Option<u64>, StoreError>
     Ok(read.open_table(META)?.get(name)?.map(|row| row.value()))
 }
 
+/// All rows of a table; an older format lacks some tables, and then there is nothing to read.
 fn rows<T: bincode::Decode<()>>(read: &ReadTransaction, table: Rows) -> Result<Vec<T>, StoreError> {
-    let table = read.open_table(table)?;
+    let table = match read.open_table(table) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
+    };
     let mut rows = Vec::new();
     for row in table.iter()? {
         rows.push(decode(row?.1.value()).map_err(|_| StoreError::Corrupted { what: "backup" })?);

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
-use tombola_core::claim::{Claim, ClaimBatch};
+use tombola_core::claim::{Claim, ClaimBatch, Receipt, Refusal};
 use tombola_core::codec::List;
 use tombola_core::hold::{Hold, Release};
 use tombola_core::key::{BookId, SecretKey, Signed};
 use tombola_core::limits::CLAIMS_PER_BATCH_MAX;
 use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, Phase};
-use tombola_core::payee::Task;
+use tombola_core::payee::{Payee, Refused, Task};
 use tombola_core::reject::{Code, Reject};
 
 /// How often due work is looked for when nothing wakes the redeemer.
@@ -188,54 +188,61 @@ impl Redeemer {
         let EscrowAnswer::Claimed { answers } = answer else {
             return Err(EscrowError::Unintelligible);
         };
-        let phase = self.phase_of(&answers).await?;
+        let (receipts, refusals) = sorted(&answers, sent);
+        // What was paid is kept before anything else is asked.
         let queued = {
-            let mut changes = Vec::new();
             let mut rules = self.shared.rules();
-            for (answer, claim) in answers.as_slice().iter().zip(sent) {
-                match answer {
-                    ClaimAnswer::Receipt(receipt) => match rules.receive(receipt, clock::now()) {
-                        Ok(settled) => {
-                            self.shared.counters.receipts.fetch_add(1, Ordering::Relaxed);
-                            changes.push(Change::Settle(Box::new(settled)));
-                            let receipt = *receipt;
-                            changes.push(Change::Receipt(Box::new(KeptReceipt { claim, receipt })));
-                        }
-                        Err(reject) => {
-                            tracing::error!(%reject, book = %receipt.body.book, "a receipt that does not fit its claim");
-                            rules.postpone(&receipt.body.book, clock::now());
-                        }
-                    },
-                    // It signed this hold: either it recovers, or it has rejected what it was shown.
-                    ClaimAnswer::Refusal(refusal) if phase == Phase::Recovering => {
-                        tracing::warn!(code = %refusal.body.code, book = %refusal.body.book, "the escrow recovers: claimed again later");
-                        rules.postpone(&refusal.body.book, clock::now());
-                    }
-                    ClaimAnswer::Refusal(refusal) => {
-                        self.shared.counters.refusals.fetch_add(1, Ordering::Relaxed);
-                        tracing::error!(code = %refusal.body.code, book = %refusal.body.book, "a claim was refused");
-                        if rules.refused(refusal, clock::now()).is_ok() {
-                            changes.push(Change::Refusal(Box::new(*refusal)));
-                        }
-                    }
-                }
-            }
+            let changes = receipts
+                .into_iter()
+                .flat_map(|(claim, receipt)| self.settle(&mut rules, claim, receipt))
+                .collect();
             self.shared.store.enqueue(changes)
         };
         if let Err(error) = self.shared.durable(queued).await {
             // The escrow repeats each receipt, so what was not written is only asked for again.
             tracing::warn!(%error, "receipts could not be written");
         }
-        Ok(())
+        self.keep_refusals(&refusals).await
     }
 
-    /// What the escrow does, asked only where it refuses something: then it may have lost what it is asked about.
-    async fn phase_of(&self, answers: &List<ClaimAnswer, CLAIMS_PER_BATCH_MAX>) -> Result<Phase, EscrowError> {
-        let is_refused = |answer: &ClaimAnswer| matches!(answer, ClaimAnswer::Refusal(_));
-        match answers.as_slice().iter().any(is_refused) {
-            true => Ok(self.escrow.info().await?.phase),
-            false => Ok(Phase::Open),
+    fn settle(&self, rules: &mut Payee, claim: Claim, receipt: Signed<Receipt>) -> Vec<Change> {
+        match rules.receive(&receipt, clock::now()) {
+            Ok(settled) => {
+                self.shared.counters.receipts.fetch_add(1, Ordering::Relaxed);
+                vec![
+                    Change::Settle(Box::new(settled)),
+                    Change::Receipt(Box::new(KeptReceipt { claim, receipt })),
+                ]
+            }
+            Err(reject) => {
+                tracing::error!(%reject, book = %receipt.body.book, "a receipt that does not fit its claim");
+                rules.postpone(&receipt.body.book, clock::now());
+                Vec::new()
+            }
         }
+    }
+
+    /// Keeps each refusal, whatever becomes of its claim. What the escrow does is asked only where it refuses something:
+    /// then it may have lost what it is asked about.
+    async fn keep_refusals(&self, refusals: &[Signed<Refusal>]) -> Result<(), EscrowError> {
+        if refusals.is_empty() {
+            return Ok(());
+        }
+        let info = self.escrow.info().await;
+        let phase = info.as_ref().ok().map(|info| info.phase);
+        let queued = {
+            let mut rules = self.shared.rules();
+            let judged = refusals.iter().map(|refusal| judge(&mut rules, refusal, phase));
+            let changes: Vec<Change> = judged.flatten().collect();
+            self.shared.store.enqueue(changes)
+        };
+        let count = u64::try_from(refusals.len()).unwrap_or(u64::MAX);
+        self.shared.counters.refusals.fetch_add(count, Ordering::Relaxed);
+        if let Err(error) = self.shared.durable(queued).await {
+            // After a restart the claims are repeated and refused again.
+            tracing::warn!(%error, "refusals could not be written");
+        }
+        info.map(drop)
     }
 
     async fn check(&self, hold: &Signed<Hold>) -> Result<(), EscrowError> {
@@ -308,6 +315,47 @@ impl Redeemer {
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// Receipts with their claims, and refusals.
+fn sorted(
+    answers: &List<ClaimAnswer, CLAIMS_PER_BATCH_MAX>,
+    sent: Vec<Claim>,
+) -> (Vec<(Claim, Signed<Receipt>)>, Vec<Signed<Refusal>>) {
+    let (mut receipts, mut refusals) = (Vec::new(), Vec::new());
+    for (answer, claim) in answers.as_slice().iter().zip(sent) {
+        match answer {
+            ClaimAnswer::Receipt(receipt) => receipts.push((claim, *receipt)),
+            ClaimAnswer::Refusal(refusal) => refusals.push(*refusal),
+        }
+    }
+    (receipts, refusals)
+}
+
+/// What is to be written of a refusal. Only an escrow that is known to be open has the last word on a hold that it
+/// signed: one that recovers may be shown the hold again. Spec: B-15.
+pub(super) fn judge(rules: &mut Payee, refusal: &Signed<Refusal>, phase: Option<Phase>) -> Vec<Change> {
+    let (book, code, now) = (refusal.body.book, refusal.body.code, clock::now());
+    let kept = Change::Refusal(Box::new(*refusal));
+    let refused = match phase {
+        Some(Phase::Open) => rules.refused(refusal, now),
+        Some(_) | None => rules.refused_for_now(refusal, now).map(|()| Refused::Postponed),
+    };
+    match refused {
+        Ok(Refused::Ended) => {
+            tracing::error!(%code, %book, "a claim was refused for good: its winner and the refusal are kept");
+            vec![kept, Change::End(book)]
+        }
+        Ok(Refused::Postponed) => {
+            tracing::warn!(%code, %book, ?phase, "a claim was refused: claimed again later");
+            vec![kept]
+        }
+        Err(reject) => {
+            tracing::error!(%reject, %book, "a refusal that fits no claim");
+            rules.postpone(&book, now);
+            Vec::new()
         }
     }
 }

@@ -4,10 +4,11 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | u64: `version` of this format (3), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed |
+//! | `meta` | name | u64: `version` of this format (4), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed |
 //! | `hold` | hold id, 32 bytes | [`HoldRow`], encoded as in the spec |
 //! | `winner` | book id, 32 bytes | [`WinnerRow`], one a book |
 //! | `refusal` | book id, 32 bytes | the last signed refusal of a claim on it |
+//! | `ended` | book id, 32 bytes | [`WinnerRow`] of a claim that was refused for good: evidence, claimed no more |
 //! | `receipt` | hold id and book id, 64 bytes | [`KeptReceipt`], the book's last; gone with the hold's row |
 
 use crate::disk::{Commits, Disk, Rows, StoreError, add};
@@ -18,16 +19,17 @@ use tokio::sync::oneshot;
 use tombola_core::amount::Timestamp;
 use tombola_core::claim::{Claim, Receipt, Refusal};
 use tombola_core::codec::encode;
-use tombola_core::key::{HoldId, Signed};
+use tombola_core::key::{BookId, HoldId, Signed};
 use tombola_core::message::Evidence;
 use tombola_core::payee::{HoldRow, Settled, WinnerRow};
 
-/// Version 1 had no log, version 2 no receipts: a program that knows only those would miss what is in it.
-const VERSION: u64 = 3;
+/// Version 1 had no log, 2 no receipts, 3 no ended winners: a program that knows only those would miss what is in it.
+pub(super) const VERSION: u64 = 4;
 const HOLD: Rows = TableDefinition::new("hold");
 const WINNER: Rows = TableDefinition::new("winner");
 const REFUSAL: Rows = TableDefinition::new("refusal");
 const RECEIPT: Rows = TableDefinition::new("receipt");
+const ENDED: Rows = TableDefinition::new("ended");
 
 /// A receipt with its claim: what an escrow that lost both takes back. Spec: R-25.
 #[derive(Debug, Clone, Copy, bincode::Encode, bincode::Decode)]
@@ -36,6 +38,14 @@ pub(crate) struct KeptReceipt {
     pub(crate) claim: Claim,
     /// What was answered.
     pub(crate) receipt: Signed<Receipt>,
+}
+
+impl KeptReceipt {
+    /// Receipts of one hold are neighbours: they go with it.
+    pub(super) fn key(&self) -> Vec<u8> {
+        let book = &self.claim.book.body;
+        [book.hold.0, book.id().0].concat()
+    }
 }
 
 /// One change to the store.
@@ -55,6 +65,8 @@ pub(crate) enum Change {
     Probe,
     /// A receipt is kept for an escrow that may lose it.
     Receipt(Box<KeptReceipt>),
+    /// The claim for a book was refused for good, or its hold is gone: its winner is evidence from now on. Spec: B-15.
+    End(BookId),
 }
 
 /// Changes on their way to the disk.
@@ -89,7 +101,7 @@ impl PayeeStore {
         let disk = Disk::open(
             path,
             VERSION,
-            &[HOLD, WINNER, REFUSAL, RECEIPT],
+            &[HOLD, WINNER, REFUSAL, RECEIPT, ENDED],
             apply,
             Commits::Logged,
             now,
@@ -132,6 +144,11 @@ impl PayeeStore {
         Ok(shown.chain(receipts.into_iter().map(receipt)).chain(released).collect())
     }
 
+    /// Winners that were refused for good, kept as evidence.
+    pub(crate) fn ended(&self) -> Result<Vec<WinnerRow>, StoreError> {
+        self.0.read_all(ENDED, "ended")
+    }
+
     pub(crate) fn refusals(&self) -> Result<Vec<Signed<Refusal>>, StoreError> {
         self.0.read_all(REFUSAL, "refusal")
     }
@@ -144,11 +161,13 @@ impl PayeeStore {
             totals: self.totals()?,
             winners: self.0.read_all(WINNER, "winner")?,
             refusals: self.refusals()?,
+            ended: self.ended()?,
+            receipts: self.0.read_all(RECEIPT, "receipt")?,
             holds: self.0.read_all(HOLD, "hold")?,
         })
     }
 
-    pub(super) const TABLES: [Rows; 3] = [WINNER, REFUSAL, HOLD];
+    pub(super) const TABLES: [Rows; 5] = [WINNER, REFUSAL, ENDED, RECEIPT, HOLD];
 }
 
 fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -> Result<(), StoreError> {
@@ -158,6 +177,7 @@ fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -
         let mut winners = write.open_table(WINNER)?;
         let mut refusals = write.open_table(REFUSAL)?;
         let mut receipts = write.open_table(RECEIPT)?;
+        let mut ended = write.open_table(ENDED)?;
         for change in changes {
             match change {
                 Change::Hold(row) => put(&mut holds, &row.hold.body.id().0, row.as_ref())?,
@@ -168,10 +188,7 @@ fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -
                         |_, _| false,
                     )?;
                 }
-                Change::Receipt(kept) => {
-                    let key = [kept.claim.book.body.hold.0, kept.claim.book.body.id().0].concat();
-                    put(&mut receipts, &key, kept.as_ref())?;
-                }
+                Change::Receipt(kept) => put(&mut receipts, &kept.key(), kept.as_ref())?,
                 Change::Winner(row) => put(&mut winners, &row.claim.book.body.id().0, row.as_ref())?,
                 Change::Settle(settled) => {
                     remove(&mut winners, &settled.book.0)?;
@@ -179,6 +196,11 @@ fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -
                     put(&mut holds, &settled.hold.hold.body.id().0, &settled.hold)?;
                     totals.winners = totals.winners.saturating_add(u64::from(settled.winners));
                     totals.net = totals.net.saturating_add(settled.net.0);
+                }
+                Change::End(book) => {
+                    if let Some(row) = winners.remove(&book.0[..])? {
+                        ended.insert(&book.0[..], row.value())?;
+                    }
                 }
                 Change::Refusal(refusal) => put(&mut refusals, &refusal.body.book.0, refusal.as_ref())?,
                 Change::Probe => probes += 1,

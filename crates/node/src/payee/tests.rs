@@ -1,0 +1,256 @@
+//! What becomes of refused winners, and what a backup brings back.
+
+use super::redeemer::judge;
+use super::shared::Shared;
+use super::store::{Change, KeptReceipt, PayeeStore};
+use super::{MemoryCatalog, Payee, PayeeError, open};
+use crate::config::PayeeConfig;
+use crate::disk::StoreError;
+use crate::home::Existing;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tombola_core::amount::{Amount, Asset, DAY_MS, Timestamp};
+use tombola_core::book::{Anchor, Book};
+use tombola_core::chain::Preimage;
+use tombola_core::claim::{Claim, Head, Receipt, Refusal};
+use tombola_core::draw::{Commitment, Reveal};
+use tombola_core::hold::{Fee, Hold, HoldTerms};
+use tombola_core::key::{SecretKey, Signed};
+use tombola_core::message::{Evidence, Phase};
+use tombola_core::odds::Threshold;
+use tombola_core::payee::{HoldRow, WinnerRow};
+use tombola_core::reject::Code;
+use tombola_net::Address;
+
+const FACE: Amount = Amount(1_000);
+
+fn key(n: u8) -> SecretKey {
+    SecretKey::from_seed(&[n; 32])
+}
+
+fn hold() -> HoldRow {
+    let now = crate::clock::now();
+    let terms = HoldTerms {
+        escrow: key(1).account(),
+        asset: Asset::USD,
+        payer: key(2).account(),
+        signer: key(2).account(),
+        payee: key(3).account(),
+        serial: 1,
+        fee: Fee::default(),
+        face_value_min: Amount(10),
+        face_value_max: Amount(100_000),
+        book_length_max: 4_096,
+        opened_at: now,
+        expires_at: now.plus_ms(DAY_MS),
+        redeem_by: now.plus_ms(8 * DAY_MS),
+    };
+    let hold = Hold {
+        terms,
+        revision: 0,
+        cap: Amount(100 * FACE.0),
+    };
+    HoldRow {
+        hold: Signed::new(hold, &key(1)),
+        paid: Amount(0),
+        checked_at: now,
+        release: None,
+    }
+}
+
+fn winner(hold: &HoldRow, n: u8) -> WinnerRow {
+    let book = Book {
+        hold: hold.hold.body.id(),
+        commitment: Commitment([n; 32]),
+        anchor: Anchor([n; 32]),
+        length: 10,
+        face_value: FACE,
+        threshold: Threshold::ALWAYS,
+    };
+    let claim = Claim {
+        book: Signed::new(book, &key(2)),
+        reveal: Reveal([n; 32]),
+        through: 3,
+        preimage: Preimage([n; 32]),
+    };
+    WinnerRow { claim, winners: 3 }
+}
+
+fn refusal(row: &WinnerRow, code: Code) -> Signed<Refusal> {
+    let body = Refusal {
+        escrow: key(1).account(),
+        writer: 0,
+        book: row.claim.book.body.id(),
+        claim_hash: row.claim.hash(),
+        code,
+        revision: 0,
+        cap: Amount(0),
+        paid: Amount(0),
+        at: crate::clock::now(),
+    };
+    Signed::new(body, &key(1))
+}
+
+fn receipt(row: &WinnerRow) -> KeptReceipt {
+    let body = Receipt {
+        escrow: key(1).account(),
+        writer: 0,
+        book: row.claim.book.body.id(),
+        through: row.claim.through,
+        winners: row.winners,
+        gross: row.gross(),
+        fee: Amount(0),
+        hold_paid_after: row.gross(),
+        at: crate::clock::now(),
+        height: 1,
+        head: Head([0; 32]),
+    };
+    KeptReceipt {
+        claim: row.claim,
+        receipt: Signed::new(body, &key(1)),
+    }
+}
+
+fn start(path: &Path) -> Result<Arc<Shared>, PayeeError> {
+    let escrow = Address::new(key(1).account(), "127.0.0.1", 7_400);
+    let terms = PayeeConfig::default().terms().unwrap();
+    open(&key(3), &escrow, &terms, path, Arc::new(MemoryCatalog::default()))
+}
+
+fn write(shared: &Shared, changes: Vec<Change>) {
+    shared.store.enqueue(changes).unwrap().blocking_recv().unwrap().unwrap();
+}
+
+fn store_with(rows: Vec<Change>) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("payee.redb");
+    write(&start(&path).unwrap(), rows);
+    (directory, path)
+}
+
+fn unclaimed(shared: &Shared) -> (u64, Amount) {
+    let exposure = shared.rules().exposure();
+    (exposure.unclaimed_books, exposure.liabilities)
+}
+
+/// Spec: B-15.
+#[test]
+fn a_winner_that_was_refused_for_good_is_evidence_and_is_claimed_no_more_after_any_restart() {
+    let hold = hold();
+    let row = winner(&hold, 1);
+    let (_directory, path) = store_with(vec![Change::Hold(Box::new(hold)), Change::Winner(Box::new(row))]);
+    let shared = start(&path).unwrap();
+    assert_eq!(unclaimed(&shared), (1, row.gross()));
+    let refused = refusal(&row, Code::HoldExpired);
+    let changes = judge(&mut shared.rules(), &refused, Some(Phase::Open));
+    write(&shared, changes);
+    drop(shared);
+
+    let shared = start(&path).unwrap();
+    assert_eq!(unclaimed(&shared), (0, Amount(0)));
+    write(&shared, vec![Change::Forget(hold.hold.body.id())]);
+    drop(shared);
+
+    let shared = start(&path).unwrap();
+    assert_eq!(shared.store.ended(), Ok(vec![row]));
+    assert_eq!(shared.store.refusals(), Ok(vec![refused]));
+}
+
+#[test]
+fn a_winner_whose_hold_was_forgotten_by_an_older_program_is_no_reason_not_to_start() {
+    let hold = hold();
+    let (row, other) = (winner(&hold, 1), winner(&hold, 2));
+    let (_directory, path) = store_with(vec![Change::Winner(Box::new(row)), Change::Winner(Box::new(other))]);
+    for _ in 0..2 {
+        let shared = start(&path).unwrap();
+        assert_eq!(unclaimed(&shared), (0, Amount(0)));
+        assert_eq!(shared.store.ended().unwrap().len(), 2);
+    }
+}
+
+/// Spec: B-15.
+#[test]
+fn a_refusal_by_an_escrow_that_is_not_known_to_be_open_is_kept_and_ends_nothing() {
+    for phase in [Some(Phase::Recovering), None] {
+        let hold = hold();
+        let row = winner(&hold, 1);
+        let (_directory, path) = store_with(vec![Change::Hold(Box::new(hold)), Change::Winner(Box::new(row))]);
+        let shared = start(&path).unwrap();
+        let refused = refusal(&row, Code::HoldUnknown);
+        let changes = judge(&mut shared.rules(), &refused, phase);
+        write(&shared, changes);
+        assert_eq!(unclaimed(&shared), (1, row.gross()));
+        assert_eq!(shared.store.refusals(), Ok(vec![refused]));
+        assert_eq!(shared.store.ended(), Ok(vec![]));
+
+        let mut forged = refused;
+        forged.signature.0[0] ^= 1;
+        assert!(judge(&mut shared.rules(), &forged, phase).is_empty());
+    }
+}
+
+/// Spec: R-25.
+#[test]
+fn a_backup_brings_back_receipts_and_ended_winners() {
+    let hold = hold();
+    let (paid, refused) = (winner(&hold, 1), winner(&hold, 2));
+    let kept = receipt(&paid);
+    let (directory, path) = store_with(vec![
+        Change::Hold(Box::new(hold)),
+        Change::Winner(Box::new(refused)),
+        Change::Receipt(Box::new(kept)),
+        Change::End(refused.claim.book.body.id()),
+    ]);
+    let backup = directory.path().join("backup");
+    let shared = start(&path).unwrap();
+    super::backup::write_backup(&shared.store, &backup).unwrap();
+    drop(shared);
+
+    let restored = Payee::restore(&backup, &path, Existing::Replace).unwrap();
+    assert!(restored.replaced.unwrap().exists());
+    let shared = start(&path).unwrap();
+    let evidence = shared.store.evidence().unwrap();
+    let expected = Evidence::Receipt {
+        claim: kept.claim,
+        receipt: kept.receipt,
+    };
+    assert!(evidence.contains(&expected), "{evidence:?}");
+    assert_eq!(shared.store.ended(), Ok(vec![refused]));
+}
+
+#[test]
+fn a_backup_that_cannot_be_read_or_is_newer_replaces_nothing() {
+    let (directory, path) = store_with(vec![Change::Hold(Box::new(hold()))]);
+    let backup = directory.path().join("backup");
+    super::backup::write_backup(&start(&path).unwrap().store, &backup).unwrap();
+    let newer = redb::Database::open(&backup).unwrap();
+    let write = newer.begin_write().unwrap();
+    write
+        .open_table(crate::disk::META)
+        .unwrap()
+        .insert("version", 99)
+        .unwrap();
+    write.commit().unwrap();
+    drop(newer);
+    let error = Payee::restore(&backup, &path, Existing::Replace).unwrap_err();
+    assert!(
+        matches!(error, PayeeError::Store(StoreError::Version { found: 99, .. })),
+        "{error:?}"
+    );
+    assert_eq!(start(&path).unwrap().rules().exposure().holds, 1);
+}
+
+#[test]
+fn a_log_that_lost_its_store_is_moved_out_of_the_way_of_a_restored_one() {
+    let (directory, path) = store_with(vec![Change::Hold(Box::new(hold()))]);
+    let backup = directory.path().join("backup");
+    super::backup::write_backup(&start(&path).unwrap().store, &backup).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let log = path.with_extension("log");
+    let orphan = std::fs::read(&log).unwrap();
+    let restored = Payee::restore(&backup, &path, Existing::Keep).unwrap();
+    assert_eq!(restored.replaced, None);
+    let since = PayeeStore::open(&path, Timestamp(0)).unwrap().1.since;
+    let aside = directory.path().join(format!("payee.log.replaced-{}", since.0));
+    assert!(std::fs::read(aside).unwrap() == orphan);
+}
