@@ -114,7 +114,10 @@ fn dice() -> Dice {
 /// Waits for more answers than there were.
 fn await_answers(load: &Load, more: u64) {
     let wanted = load.answers() + more;
-    wait_until("more answers", || load.answers() >= wanted);
+    wait_until("more answers", || {
+        assert!(!load.has_ended(), "a client failed, as it says above");
+        load.answers() >= wanted
+    });
 }
 
 /// Does something to the escrow while its clients work; they end when it is done.
@@ -181,7 +184,7 @@ fn an_escrow_outlives_the_server_of_its_database() {
         cluster.kill_primary();
         let (at_kill, killed) = (load.answers(), Instant::now());
         cluster.promote();
-        wait_until("work to go on", || load.answers() > at_kill + 50);
+        await_answers(&load, (at_kill + 50).saturating_sub(load.answers()));
         println!("50 more answers {:?} after the kill", killed.elapsed());
         await_answers(&load, 200);
     });

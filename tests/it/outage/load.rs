@@ -120,6 +120,8 @@ pub(crate) struct Load {
     /// Tries that ended without an answer.
     lost: AtomicU64,
     is_over: AtomicBool,
+    /// All clients have ended, or one of them has failed.
+    has_ended: AtomicBool,
     outcome: Mutex<Outcome>,
 }
 
@@ -131,6 +133,7 @@ impl Load {
             answers: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             outcome: Mutex::default(),
         })
     }
@@ -150,12 +153,18 @@ impl Load {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
+    /// Whether nobody works any more, which is a failure before [`Self::end`].
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
     fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Relaxed)
     }
 
     /// Works until it is told to end.
     pub(crate) async fn work(self: &Arc<Self>) -> Outcome {
+        let _ending = Ending(self);
         for n in 0..PAYERS {
             self.deposit(&payer_key(n), 1_000, &format!("payer {n}")).await;
         }
@@ -409,6 +418,15 @@ impl Load {
             ended.unwrap();
         }
         count
+    }
+}
+
+/// Says that the work has ended, by a failure as well.
+struct Ending<'a>(&'a Load);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.has_ended.store(true, Ordering::Relaxed);
     }
 }
 
