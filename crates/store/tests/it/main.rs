@@ -11,6 +11,7 @@
 mod conformance;
 mod contention;
 mod durability;
+mod extracts;
 mod machine;
 mod money;
 mod postgres;
