@@ -12,6 +12,7 @@ mod tests;
 use log::{Appended, Log};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -52,6 +53,7 @@ pub(crate) struct Disk<C> {
     writer: Option<JoinHandle<()>>,
     database: Arc<Database>,
     since: Timestamp,
+    has_failed: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
                 next: Instant::now(),
             },
         };
+        let has_failed = Arc::new(AtomicBool::new(false));
         let (queue, messages) = mpsc::sync_channel(QUEUE_MAX);
         let writer = Writer {
             database: Arc::clone(&database),
@@ -96,7 +99,7 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
             keeping,
             pending: Vec::new(),
             due: Instant::now(),
-            fault: None,
+            has_failed: Arc::clone(&has_failed),
         };
         let writer = std::thread::Builder::new()
             .name("store".into())
@@ -107,6 +110,7 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
             writer: Some(writer),
             database,
             since,
+            has_failed,
         })
     }
 
@@ -136,12 +140,21 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
         Ok(written)
     }
 
-    /// Waits until the file has all that is durable.
+    /// Waits until the file has all that is durable, for whoever is about to read. After a fault the file is read as it
+    /// is: what only the log has is missing until a restart, and only writing is unsafe.
     fn fold(&self) -> Result<(), StoreError> {
         let (done, folded) = mpsc::sync_channel(1);
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
         queue.send(Message::Fold(done)).map_err(|_| StoreError::Stopped)?;
-        folded.recv().unwrap_or(Err(StoreError::Stopped))
+        match folded.recv().unwrap_or(Err(StoreError::Stopped)) {
+            Err(_) if self.has_failed() => Ok(()),
+            folded => folded,
+        }
+    }
+
+    /// Whether a write has failed in a way that only a restart mends.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
     }
 
     /// Every row of a table, in the order of its keys.
@@ -274,7 +287,7 @@ struct Writer<C> {
     pending: Vec<C>,
     due: Instant,
     /// After an error nobody knows what the disk has, until a restart reads it.
-    fault: Option<StoreError>,
+    has_failed: Arc<AtomicBool>,
 }
 
 enum Keeping {
@@ -337,12 +350,12 @@ impl<C: bincode::Encode> Writer<C> {
 
     /// Makes changes durable.
     fn keep(&mut self, changes: Vec<C>) -> Result<(), StoreError> {
-        if self.fault.is_some() {
+        if self.has_failed.load(Ordering::Acquire) {
             return Err(StoreError::AfterFault);
         }
         let result = self.keep_all(changes);
-        if let (Err(error), Keeping::Logged(_)) = (&result, &self.keeping) {
-            self.fault = Some(error.clone());
+        if let (Err(_), Keeping::Logged(_)) = (&result, &self.keeping) {
+            self.has_failed.store(true, Ordering::Release);
         }
         result
     }
@@ -376,7 +389,7 @@ impl<C: bincode::Encode> Writer<C> {
 
     /// Puts what the log has into the file, after which the log may begin at its front again.
     fn fold(&mut self) -> Result<(), StoreError> {
-        if self.fault.is_some() {
+        if self.has_failed.load(Ordering::Acquire) {
             return Err(StoreError::AfterFault);
         }
         let Keeping::Logged(log) = &mut self.keeping else {
@@ -390,7 +403,7 @@ impl<C: bincode::Encode> Writer<C> {
                 Some(log.sequence()),
             );
             if let Err(error) = folded {
-                self.fault = Some(error.clone());
+                self.has_failed.store(true, Ordering::Release);
                 return Err(error);
             }
             self.pending.clear();

@@ -184,7 +184,7 @@ impl Payee {
         &self.address
     }
 
-    /// How it stands.
+    /// How it stands. May block on the disk.
     ///
     /// # Errors
     /// [`PayeeError::Store`] if the store cannot be read.
@@ -323,12 +323,15 @@ fn claimable(store: &PayeeStore, holds: &[HoldRow], winners: Vec<WinnerRow>) -> 
 }
 
 fn status(shared: &Shared) -> Result<PayeeStatus, PayeeError> {
-    let totals = shared.store.totals()?;
+    // Reading may wait for the disk, and nothing may wait for the rules meanwhile.
+    let (totals, refusals) = (shared.store.totals()?, shared.store.refusals()?);
+    let has_failed = shared.store.has_failed();
     let rules = shared.rules();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &shared.counters;
     Ok(PayeeStatus {
         health: match rules.health() {
+            _ if has_failed => "store failed: no ticket is taken until a restart; mend the disk first",
             Health::Selling => "selling",
             Health::Overdue => "overdue: winners could not be redeemed in time",
             Health::StoreFailed => "store failed: no ticket is taken",
@@ -343,7 +346,7 @@ fn status(shared: &Shared) -> Result<PayeeStatus, PayeeError> {
         units: count(&counters.units),
         winners_redeemed: totals.winners,
         redeemed: Amount(totals.net),
-        refusals: u64::try_from(shared.store.refusals()?.len()).unwrap_or(u64::MAX),
+        refusals: u64::try_from(refusals.len()).unwrap_or(u64::MAX),
     })
 }
 

@@ -163,3 +163,30 @@ fn nobody_else_may_read_the_log() {
         .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[test]
+fn after_a_fault_reading_gives_what_the_file_has_writing_fails_and_a_restart_loses_nothing() {
+    const UNLUCKY: u64 = 13;
+    fn fails_at_one(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Row>) -> Result<(), StoreError> {
+        let mut changes = changes.peekable();
+        match changes.peek() {
+            Some((UNLUCKY, _)) => Err(StoreError::Io(std::io::ErrorKind::StorageFull)),
+            _ => apply(write, &mut changes),
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.redb");
+    let disk = Disk::open(&path, 2, &[ROWS], fails_at_one, Commits::Logged, NOW).unwrap();
+    assert_eq!(written(&disk, 1..2, 100), Ok(()));
+    assert_eq!(keys(&disk), [1]);
+    assert!(!disk.has_failed());
+    assert_eq!(written(&disk, UNLUCKY..UNLUCKY + 1, 100), Ok(()), "durable in the log");
+    for _ in 0..2 {
+        assert_eq!(keys(&disk), [1]);
+        assert_eq!(disk.number("changes"), Ok(1));
+        assert!(disk.has_failed());
+    }
+    assert_eq!(written(&disk, 2..3, 100), Err(StoreError::AfterFault));
+    drop(disk);
+    assert_eq!(keys(&open(&path).unwrap()), [1, UNLUCKY]);
+}

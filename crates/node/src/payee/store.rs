@@ -124,6 +124,11 @@ impl PayeeStore {
         self.0.enqueue(changes)
     }
 
+    /// Whether only a restart makes it good.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.has_failed()
+    }
+
     pub(crate) fn totals(&self) -> Result<Totals, StoreError> {
         Ok(Totals {
             winners: self.0.number("winners")?,
