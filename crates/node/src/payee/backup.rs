@@ -71,7 +71,7 @@ impl Payee {
     pub async fn backup(&self, file: &Path) -> Result<Backup, PayeeError> {
         let (shared, file) = (Arc::clone(&self.shared), file.to_path_buf());
         let written = tokio::task::spawn_blocking(move || write_backup(&shared.store, &file));
-        written.await.unwrap_or(Err(StoreError::Stopped.into()))
+        written.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
     }
 
     /// Writes a backup of the store of a stopped payee.

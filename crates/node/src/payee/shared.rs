@@ -349,6 +349,23 @@ impl Shared {
         }
     }
 
+    /// Waits until the row of a new hold is durable, and writes it again, as it is then, until it is: winners without
+    /// their hold cannot be claimed after a restart.
+    pub(crate) async fn keep_hold(&self, mut queued: Queued, hold: &HoldId) {
+        while let Err(error) = self.durable(queued).await {
+            tracing::error!(%error, %hold, "a hold cannot be kept: no ticket is taken until the disk works again");
+            if self.store.has_failed() {
+                return;
+            }
+            tokio::time::sleep(WRITE_RETRY).await;
+            let rules = self.rules();
+            let Some(row) = rules.hold(hold).copied() else {
+                return;
+            };
+            queued = self.store.enqueue(vec![Change::Hold(Box::new(row))]);
+        }
+    }
+
     /// Waits until queued changes are durable; a failed or late write stops the payee from taking tickets.
     ///
     /// Rows are snapshots, so whoever takes one under a lock queues it under that lock: then no older row can come after

@@ -185,6 +185,7 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
             .map(|row| shared.store.enqueue(vec![Change::Hold(Box::new(row))]));
         (opened, queued)
     };
+    let hold = opened.book.book().hold;
     let book = Arc::new(OpenedBook {
         machine: std::sync::Mutex::new(opened.book),
         number: shared.next_number(),
@@ -198,9 +199,13 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
     });
     shared.add_book(Arc::clone(&book));
     if let Some(queued) = queued {
-        // Nobody waits for this row: it is ahead of the first winner in the queue, and nothing else depends on it.
+        // Nobody waits for this row: it is ahead of the first winner in the queue, and nothing else depends on it. If it
+        // did not get into the queue, the book must not win.
+        if queued.is_err() {
+            shared.close(&book, Reject::of(Code::Unavailable));
+        }
         let shared = Arc::clone(shared);
-        tokio::spawn(async move { shared.durable(queued).await });
+        tokio::spawn(async move { shared.keep_hold(queued, &hold).await });
     }
     Ok(book)
 }

@@ -18,7 +18,7 @@ use tombola_core::hold::{Fee, Hold, HoldTerms};
 use tombola_core::key::{SecretKey, Signed};
 use tombola_core::message::{Evidence, Phase};
 use tombola_core::odds::Threshold;
-use tombola_core::payee::{HoldRow, WinnerRow};
+use tombola_core::payee::{Health, HoldRow, WinnerRow};
 use tombola_core::reject::Code;
 use tombola_net::Address;
 
@@ -253,4 +253,21 @@ fn a_log_that_lost_its_store_is_moved_out_of_the_way_of_a_restored_one() {
     let since = PayeeStore::open(&path, Timestamp(0)).unwrap().1.since;
     let aside = directory.path().join(format!("payee.log.replaced-{}", since.0));
     assert!(std::fs::read(aside).unwrap() == orphan);
+}
+
+#[tokio::test]
+async fn a_new_hold_whose_row_found_no_room_in_the_queue_is_written_later() {
+    let hold = hold();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("payee.redb");
+    let rows = vec![Change::Hold(Box::new(hold))];
+    start(&path).unwrap().store.write(rows).await.unwrap();
+    let shared = start(&path).unwrap();
+    let id = hold.hold.body.id();
+    // The rules know it and the disk does not, as when the queue was full.
+    shared.store.write(vec![Change::Forget(id)]).await.unwrap();
+    shared.keep_hold(Err(StoreError::Busy), &id).await;
+    assert_eq!(shared.rules().health(), Health::StoreFailed);
+    drop(shared);
+    assert_eq!(start(&path).unwrap().rules().exposure().holds, 1);
 }
