@@ -265,7 +265,7 @@ mod tests {
         let home = Home::create(&path).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o700);
         assert_eq!(Home::create(&path), Ok(home));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o770)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o770)).unwrap();
         assert_eq!(Home::open(&path), Err(HomeError::Exposed { path, mode: 0o770 }));
     }
 

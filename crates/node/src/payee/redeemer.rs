@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
-use tombola_core::claim::{Claim, ClaimBatch, Receipt, Refusal};
+use tombola_core::claim::{Claim, ClaimBatch, Refusal};
 use tombola_core::codec::List;
 use tombola_core::hold::{Hold, Release};
 use tombola_core::key::{BookId, SecretKey, Signed};
@@ -194,7 +194,7 @@ impl Redeemer {
             let mut rules = self.shared.rules();
             let changes = receipts
                 .into_iter()
-                .flat_map(|(claim, receipt)| self.settle(&mut rules, claim, receipt))
+                .flat_map(|answer| self.settle(&mut rules, answer))
                 .collect();
             self.shared.store.enqueue(changes)
         };
@@ -205,18 +205,16 @@ impl Redeemer {
         self.keep_refusals(&refusals).await
     }
 
-    fn settle(&self, rules: &mut Payee, claim: Claim, receipt: Signed<Receipt>) -> Vec<Change> {
-        match rules.receive(&receipt, clock::now()) {
+    fn settle(&self, rules: &mut Payee, answer: KeptReceipt) -> Vec<Change> {
+        match rules.receive(&answer.receipt, clock::now()) {
             Ok(settled) => {
                 self.shared.counters.receipts.fetch_add(1, Ordering::Relaxed);
-                vec![
-                    Change::Settle(Box::new(settled)),
-                    Change::Receipt(Box::new(KeptReceipt { claim, receipt })),
-                ]
+                vec![Change::Settle(Box::new(settled)), Change::Receipt(Box::new(answer))]
             }
             Err(reject) => {
-                tracing::error!(%reject, book = %receipt.body.book, "a receipt that does not fit its claim");
-                rules.postpone(&receipt.body.book, clock::now());
+                let book = answer.receipt.body.book;
+                tracing::error!(%reject, %book, "a receipt that does not fit its claim");
+                rules.postpone(&book, clock::now());
                 Vec::new()
             }
         }
@@ -323,11 +321,14 @@ impl Redeemer {
 fn sorted(
     answers: &List<ClaimAnswer, CLAIMS_PER_BATCH_MAX>,
     sent: Vec<Claim>,
-) -> (Vec<(Claim, Signed<Receipt>)>, Vec<Signed<Refusal>>) {
+) -> (Vec<KeptReceipt>, Vec<Signed<Refusal>>) {
     let (mut receipts, mut refusals) = (Vec::new(), Vec::new());
     for (answer, claim) in answers.as_slice().iter().zip(sent) {
         match answer {
-            ClaimAnswer::Receipt(receipt) => receipts.push((claim, *receipt)),
+            ClaimAnswer::Receipt(receipt) => receipts.push(KeptReceipt {
+                claim,
+                receipt: *receipt,
+            }),
             ClaimAnswer::Refusal(refusal) => refusals.push(*refusal),
         }
     }
