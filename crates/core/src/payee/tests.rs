@@ -346,7 +346,7 @@ fn without_room_nothing_is_drawn_and_a_top_up_goes_on_by_itself() {
 fn a_hold_released_while_its_top_up_is_verified_is_not_raised() {
     let mut w = World::new();
     let hold = w.hold(10 * FACE.0, |_| ());
-    drop(w.open(&hold, FACE.0, 3).1.close(Reject::of(Code::BookFinished)));
+    let _ = w.open(&hold, FACE.0, 3).1.close(Reject::of(Code::BookFinished));
     let (raised, id) = (Amount(20 * FACE.0), hold.body.id());
     let raised = Hold {
         revision: 1,
