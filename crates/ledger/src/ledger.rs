@@ -1,19 +1,26 @@
 //! The writer: takes batches of commands, commits each batch once, and answers when it is durable.
 
+mod fault;
+mod header;
+mod upkeep;
+
+pub use fault::LedgerFault;
+
 use crate::decide::{Decided, Terms, Work, resubmit};
 use crate::draft::Draft;
-use crate::key::{HoldKey, Key};
+use crate::key::Key;
 use crate::request::VerifiedRequest;
-use crate::row::{FORMAT, Header, HoldRow, LogPlace, MAGIC, Record, Row, Table, Totals, WRITERS_MAX};
-use crate::store::{Change, Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
+use crate::row::{LogPlace, Record, Row, Table, Totals, WRITERS_MAX};
+use crate::store::{Change, Commit, Reader, Sharing, Store, StoreFault, Stored};
 use crate::view::Stop;
-use crate::{background, fold, prefetch, query};
-use tombola_core::amount::{Amount, Asset, MINUTE_MS, Timestamp};
+use crate::{fold, prefetch, query};
+use header::{check_header, write_header};
+use tombola_core::amount::{Amount, MINUTE_MS, Timestamp};
 use tombola_core::codec::List;
 use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::escrow::{EscrowConfig, Served, ledger_time};
 use tombola_core::key::{AccountKey, HoldId, PublicKey};
-use tombola_core::limits::{EXPIRE_GRACE_MS, SERVED_GAP_MS};
+use tombola_core::limits::SERVED_GAP_MS;
 use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, Phase, Reference};
 use tombola_core::reject::{Code, Reject};
 
@@ -437,130 +444,6 @@ impl<S: Store> Ledger<S> {
         Ok(query::answer(&self.store, &self.config, &standing, connection, request).await?)
     }
 
-    /// Expires holds that are due, at most `limit`. Spec: H-09.
-    ///
-    /// # Errors
-    /// As [`Self::execute`].
-    pub async fn expire_due(&mut self, limit: usize, clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
-        if self.standing().phase == Phase::Recovering {
-            return Ok(Vec::new());
-        }
-        let now = ledger_time(self.time, clock);
-        let first = HoldKey { payer: 0, serial: 0 };
-        let last = HoldKey {
-            payer: u64::MAX,
-            serial: u64::MAX,
-        };
-        let range = Range {
-            from: Key::due(Timestamp(0), first),
-            to: Some(Key::due(now.minus_ms(EXPIRE_GRACE_MS), last)),
-            limit,
-        };
-        let due = self.store.scan(&range).await?;
-        let keys: Vec<Key> = due.iter().map(|(key, _)| Key::hold(key.last_hold())).collect();
-        let mut batch = Vec::with_capacity(keys.len());
-        // A hold that another writer ended meanwhile is gone from the list or refused.
-        for (key, stored) in keys.iter().zip(self.store.load(&keys).await?) {
-            if let Some(stored) = stored {
-                let hold = query::decode::<HoldRow>(*key, &stored)?.hold.id();
-                batch.push(Command::Expire { hold });
-            }
-        }
-        self.execute(batch, clock).await
-    }
-
-    /// Folds credits that this writer appended, and those of writers that show no sign of life, at most `limit`; says
-    /// how many. Spec: G-06.
-    ///
-    /// # Errors
-    /// As [`Self::execute`].
-    pub async fn fold(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
-        if self.store.sharing() == Sharing::Sole {
-            return Ok(0);
-        }
-        let now = ledger_time(self.time, clock);
-        let is_alive = |totals: &Totals| !totals.is_removed && now.0.saturating_sub(totals.alive_at.0) <= SERVED_GAP_MS;
-        let writers = query::writers(&self.store).await?;
-        let others = writers
-            .iter()
-            .filter(|(writer, totals)| *writer != self.config.writer && is_alive(totals));
-        let others: Vec<u32> = others.map(|(writer, _)| *writer).collect();
-        let found = fold::credits_but_of(&self.store, &others, limit).await?;
-        let batch = fold::commands(found.iter());
-        let folded = self.execute(batch, clock).await?;
-        Ok(folded.iter().map(fold::count).sum())
-    }
-
-    /// Withdraws for payout policies that are due; looks at `limit` of them, in turn, and says how many were. Spec: R-21.
-    ///
-    /// # Errors
-    /// As [`Self::execute`].
-    pub async fn pay_out(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
-        if self.standing().phase == Phase::Recovering {
-            return Ok(0);
-        }
-        let now = ledger_time(self.time, clock);
-        let turn = background::due_policies(&self.store, &self.config, self.next_policy, limit, now).await?;
-        self.next_policy = turn.next;
-        let outcomes = self.execute(turn.batch, clock).await?;
-        let is_made = |outcome: &&Outcome| matches!(outcome, Outcome::PaidOut { withdrawal: Some(_) });
-        Ok(outcomes.iter().filter(is_made).count())
-    }
-
-    /// Forgets at most `limit` rows that nobody needs any more: kept answers after 48 h, and ended holds with their
-    /// books and settled withdrawals after 30 days. Says how many. Spec: R-02, G-08.
-    ///
-    /// # Errors
-    /// As [`Self::execute`].
-    pub async fn prune(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
-        if self.health == Health::Stopped {
-            return Err(LedgerFault::Stopped);
-        }
-        self.time = ledger_time(self.time, clock);
-        let old = background::old_rows(&self.store, limit, self.time).await?;
-        if old.changes.is_empty() {
-            return Ok(0);
-        }
-        match self.commit(self.totals, old.changes, Vec::new()).await {
-            Ok(()) => Ok(old.count),
-            // Another writer forgot them.
-            Err(LedgerFault::Store(StoreFault::Conflict(_))) => Ok(0),
-            Err(fault) => {
-                self.health = Health::Stopped;
-                Err(fault)
-            }
-        }
-    }
-
-    /// Declares another writer dead, so that nobody waits for it any more. It cannot be started again. Spec: H-09.
-    ///
-    /// # Errors
-    /// [`LedgerFault::WriterAlive`] while it shows signs of life, [`LedgerFault::WriterUnknown`]; as [`Self::execute`].
-    pub async fn remove_writer(&mut self, writer: u32, clock: Timestamp) -> Result<(), LedgerFault> {
-        let key = Key::totals(writer);
-        let stored = self.store.load(&[key]).await?.pop().flatten();
-        let stored = stored.ok_or(LedgerFault::WriterUnknown { writer })?;
-        let totals = decode_as::<Totals>(Table::Totals, &stored)?;
-        self.time = ledger_time(self.time, clock);
-        let silent_ms = self.time.0.saturating_sub(totals.alive_at.0);
-        if writer == self.config.writer || silent_ms <= SERVED_GAP_MS {
-            return Err(LedgerFault::WriterAlive { writer, silent_ms });
-        }
-        let removed = Totals {
-            is_removed: true,
-            ..totals
-        };
-        let change = Change {
-            key,
-            before: stored.version,
-            after: Some(Stored {
-                version: stored.version.saturating_add(1),
-                bytes: Row::Totals(removed).encode(),
-            }),
-        };
-        self.commit(self.totals, vec![change], Vec::new()).await
-    }
-
     /// What the ledger does at present; shown by `Info`, and no hold is opened or raised unless it is open.
     pub const fn set_phase(&mut self, phase: Phase) {
         self.phase = phase;
@@ -681,132 +564,7 @@ pub(crate) async fn settle<R: Reader, T>(
     }
 }
 
-fn check_header(stored: &Stored, config: &EscrowConfig) -> Result<(), LedgerFault> {
-    // Magic and format are read first: a newer header may well be longer.
-    let (magic, rest) = stored.bytes.split_first_chunk::<8>().ok_or(StoreFault::Foreign)?;
-    if *magic != MAGIC {
-        return Err(StoreFault::Foreign.into());
-    }
-    let (format, _) = rest.split_first_chunk::<4>().ok_or(StoreFault::Foreign)?;
-    let stored_format = u32::from_le_bytes(*format);
-    if stored_format != FORMAT {
-        return Err(LedgerFault::AnotherFormat { stored: stored_format });
-    }
-    let header = decode_as::<Header>(Table::Header, stored)?;
-    if header.escrow != config.escrow {
-        let stored = header.escrow;
-        return Err(LedgerFault::AnotherEscrow { stored });
-    }
-    if header.asset != config.asset {
-        let stored = header.asset;
-        return Err(LedgerFault::AnotherAsset { stored });
-    }
-    Ok(())
-}
-
-async fn write_header<S: Store>(store: &S, config: &EscrowConfig) -> Result<(), LedgerFault> {
-    let header = Header {
-        magic: MAGIC,
-        format: FORMAT,
-        escrow: config.escrow,
-        asset: config.asset,
-    };
-    let change = Change {
-        key: Key::header(),
-        before: 0,
-        after: Some(Stored {
-            version: 1,
-            bytes: Row::Header(header).encode(),
-        }),
-    };
-    let commit = Commit {
-        changes: vec![change],
-        reads: Vec::new(),
-        mark: Key::header(),
-    };
-    match store.commit(commit).await {
-        // Another writer of the same ledger was faster.
-        Err(StoreFault::Conflict(_)) => {
-            let header = store.load(&[Key::header()]).await?.pop().flatten();
-            check_header(&header.ok_or(StoreFault::Foreign)?, config)
-        }
-        other => Ok(other?),
-    }
-}
-
 pub(crate) fn decode_as<T: Record + Clone>(table: Table, stored: &Stored) -> Result<T, StoreFault> {
     let row = Row::decode(table, &stored.bytes).map_err(|_| StoreFault::DamagedRow(table))?;
     T::of(&row).cloned().ok_or(StoreFault::DamagedRow(table))
-}
-
-/// Why a ledger cannot be opened or cannot go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LedgerFault {
-    /// The store is of another escrow key, and a key is a network.
-    #[error("the store belongs to escrow {stored}")]
-    AnotherEscrow {
-        /// Whose it is.
-        stored: AccountKey,
-    },
-    /// The store counts another asset.
-    #[error("the store counts {stored:?}")]
-    AnotherAsset {
-        /// What it counts.
-        stored: Asset,
-    },
-    /// The store has a format that this version does not know.
-    #[error("the store has format {stored}, this version reads {FORMAT}: use the version that wrote it")]
-    AnotherFormat {
-        /// Its format.
-        stored: u32,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreFault),
-    /// No such writer can be.
-    #[error("writer {writer}: this store has writers 0 to {}", limit.saturating_sub(1))]
-    WriterOutOfRange {
-        /// The number given.
-        writer: u32,
-        /// Numbers are below this.
-        limit: u32,
-    },
-    /// The operator declared this writer dead.
-    #[error("writer {writer} was removed; start under another writer number")]
-    WriterRemoved {
-        /// Which.
-        writer: u32,
-    },
-    /// A writer that shows signs of life is not dead.
-    #[error("writer {writer} showed a sign of life {silent_ms} ms ago; stop it first and wait a minute")]
-    WriterAlive {
-        /// Which.
-        writer: u32,
-        /// How long ago, in ms.
-        silent_ms: u64,
-    },
-    /// There is no such writer.
-    #[error("there is no writer {writer}")]
-    WriterUnknown {
-        /// Which.
-        writer: u32,
-    },
-    /// This machine's clock and the store's do not agree, so no deadline could be judged.
-    #[error("this machine's clock and the database's are {apart_ms} ms apart, more than {limit_ms}; set the clock")]
-    ClockApart {
-        /// By how much, at least, in ms.
-        apart_ms: u64,
-        /// At most this, in ms.
-        limit_ms: u64,
-    },
-    /// Another process is this writer now.
-    #[error("another process was started as writer {writer}; this one stops")]
-    Fenced {
-        /// Which.
-        writer: u32,
-    },
-    /// The store failed before.
-    #[error("the ledger stopped after a fault; open it again")]
-    Stopped,
 }

@@ -1,0 +1,137 @@
+//! What a writer does by itself from time to time: expiring, folding, paying out, forgetting, and removing dead writers.
+
+use super::{Command, Health, Ledger, LedgerFault, Outcome, decode_as};
+use crate::key::{HoldKey, Key};
+use crate::row::{HoldRow, Row, Table, Totals};
+use crate::store::{Change, Range, Sharing, Store, StoreFault, Stored};
+use crate::{background, fold, query};
+use tombola_core::amount::Timestamp;
+use tombola_core::escrow::ledger_time;
+use tombola_core::limits::{EXPIRE_GRACE_MS, SERVED_GAP_MS};
+use tombola_core::message::Phase;
+
+impl<S: Store> Ledger<S> {
+    /// Expires holds that are due, at most `limit`. Spec: H-09.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub async fn expire_due(&mut self, limit: usize, clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
+        if self.standing().phase == Phase::Recovering {
+            return Ok(Vec::new());
+        }
+        let now = ledger_time(self.time, clock);
+        let first = HoldKey { payer: 0, serial: 0 };
+        let last = HoldKey {
+            payer: u64::MAX,
+            serial: u64::MAX,
+        };
+        let range = Range {
+            from: Key::due(Timestamp(0), first),
+            to: Some(Key::due(now.minus_ms(EXPIRE_GRACE_MS), last)),
+            limit,
+        };
+        let due = self.store.scan(&range).await?;
+        let keys: Vec<Key> = due.iter().map(|(key, _)| Key::hold(key.last_hold())).collect();
+        let mut batch = Vec::with_capacity(keys.len());
+        // A hold that another writer ended meanwhile is gone from the list or refused.
+        for (key, stored) in keys.iter().zip(self.store.load(&keys).await?) {
+            if let Some(stored) = stored {
+                let hold = query::decode::<HoldRow>(*key, &stored)?.hold.id();
+                batch.push(Command::Expire { hold });
+            }
+        }
+        self.execute(batch, clock).await
+    }
+
+    /// Folds credits that this writer appended, and those of writers that show no sign of life, at most `limit`; says
+    /// how many. Spec: G-06.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub async fn fold(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
+        if self.store.sharing() == Sharing::Sole {
+            return Ok(0);
+        }
+        let now = ledger_time(self.time, clock);
+        let is_alive = |totals: &Totals| !totals.is_removed && now.0.saturating_sub(totals.alive_at.0) <= SERVED_GAP_MS;
+        let writers = query::writers(&self.store).await?;
+        let others = writers
+            .iter()
+            .filter(|(writer, totals)| *writer != self.config.writer && is_alive(totals));
+        let others: Vec<u32> = others.map(|(writer, _)| *writer).collect();
+        let found = fold::credits_but_of(&self.store, &others, limit).await?;
+        let batch = fold::commands(found.iter());
+        let folded = self.execute(batch, clock).await?;
+        Ok(folded.iter().map(fold::count).sum())
+    }
+
+    /// Withdraws for payout policies that are due; looks at `limit` of them, in turn, and says how many were. Spec: R-21.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub async fn pay_out(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
+        if self.standing().phase == Phase::Recovering {
+            return Ok(0);
+        }
+        let now = ledger_time(self.time, clock);
+        let turn = background::due_policies(&self.store, &self.config, self.next_policy, limit, now).await?;
+        self.next_policy = turn.next;
+        let outcomes = self.execute(turn.batch, clock).await?;
+        let is_made = |outcome: &&Outcome| matches!(outcome, Outcome::PaidOut { withdrawal: Some(_) });
+        Ok(outcomes.iter().filter(is_made).count())
+    }
+
+    /// Forgets at most `limit` rows that nobody needs any more: kept answers after 48 h, and ended holds with their
+    /// books and settled withdrawals after 30 days. Says how many. Spec: R-02, G-08.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub async fn prune(&mut self, limit: usize, clock: Timestamp) -> Result<usize, LedgerFault> {
+        if self.health == Health::Stopped {
+            return Err(LedgerFault::Stopped);
+        }
+        self.time = ledger_time(self.time, clock);
+        let old = background::old_rows(&self.store, limit, self.time).await?;
+        if old.changes.is_empty() {
+            return Ok(0);
+        }
+        match self.commit(self.totals, old.changes, Vec::new()).await {
+            Ok(()) => Ok(old.count),
+            // Another writer forgot them.
+            Err(LedgerFault::Store(StoreFault::Conflict(_))) => Ok(0),
+            Err(fault) => {
+                self.health = Health::Stopped;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Declares another writer dead, so that nobody waits for it any more. It cannot be started again. Spec: H-09.
+    ///
+    /// # Errors
+    /// [`LedgerFault::WriterAlive`] while it shows signs of life, [`LedgerFault::WriterUnknown`]; as [`Self::execute`].
+    pub async fn remove_writer(&mut self, writer: u32, clock: Timestamp) -> Result<(), LedgerFault> {
+        let key = Key::totals(writer);
+        let stored = self.store.load(&[key]).await?.pop().flatten();
+        let stored = stored.ok_or(LedgerFault::WriterUnknown { writer })?;
+        let totals = decode_as::<Totals>(Table::Totals, &stored)?;
+        self.time = ledger_time(self.time, clock);
+        let silent_ms = self.time.0.saturating_sub(totals.alive_at.0);
+        if writer == self.config.writer || silent_ms <= SERVED_GAP_MS {
+            return Err(LedgerFault::WriterAlive { writer, silent_ms });
+        }
+        let removed = Totals {
+            is_removed: true,
+            ..totals
+        };
+        let change = Change {
+            key,
+            before: stored.version,
+            after: Some(Stored {
+                version: stored.version.saturating_add(1),
+                bytes: Row::Totals(removed).encode(),
+            }),
+        };
+        self.commit(self.totals, vec![change], Vec::new()).await
+    }
+}
