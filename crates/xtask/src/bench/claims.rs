@@ -30,7 +30,8 @@ pub(super) fn run(kind: StoreKind, accounts: u64) -> Result<Vec<Figure>, String>
         .map_err(|error| error.to_string())?;
     let home = Home::new(kind)?;
     let store = home.open(runtime.handle())?;
-    let mut ledger = block_on(Ledger::open(store, config("bench", 0)?, clock::now())).map_err(|error| error.to_string())?;
+    let mut ledger =
+        block_on(Ledger::open(store, config("bench", 0)?, clock::now())).map_err(|error| error.to_string())?;
     eprintln!("  {accounts} accounts with a hold each ...");
     let holds = fill(&mut ledger, accounts, accounts.div_ceil(HOLDS_CLAIMED), clock::now())?;
     drop(ledger);
@@ -45,8 +46,14 @@ pub(super) fn run(kind: StoreKind, accounts: u64) -> Result<Vec<Figure>, String>
     let (rates, floors) = measured?;
     let name = format!("claims-{kind}-{accounts}");
     let rate = Figure::new(&name, "claims/s", Better::More, rates, floors).with_note(home.floor_note());
-    let start = Figure::new(&format!("start-{kind}-{accounts}"), "s", Better::Less, vec![start_seconds], vec![5.0])
-        .with_note("from the first read to serving; floor: what is allowed");
+    let start = Figure::new(
+        &format!("start-{kind}-{accounts}"),
+        "s",
+        Better::Less,
+        vec![start_seconds],
+        vec![5.0],
+    )
+    .with_note("from the first read to serving; floor: what is allowed");
     Ok(vec![rate, start])
 }
 
@@ -56,7 +63,8 @@ pub(super) type Prepared = (u64, Hold, Claim);
 async fn measure(escrow: &Escrow, mut prepared: Vec<Prepared>, home: &Home) -> Result<(Vec<f64>, Vec<f64>), String> {
     let mut clients = Vec::new();
     for number in 0..PAYEES {
-        let client = EscrowClient::new(escrow.address().clone(), &payee_key(number)).map_err(|error| error.to_string())?;
+        let client =
+            EscrowClient::new(escrow.address().clone(), &payee_key(number)).map_err(|error| error.to_string())?;
         clients.push(Arc::new(client));
     }
     let (mut rates, mut floors) = (Vec::new(), Vec::new());

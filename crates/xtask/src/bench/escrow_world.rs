@@ -9,9 +9,7 @@ use tombola_core::draw::{Draw, Reveal};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::hold::{Fee, Hold};
 use tombola_core::key::{AccountKey, RequestId, SecretKey, Signed};
-use tombola_core::message::{
-    EscrowAnswer, EscrowCommand, EscrowRequest, HoldRequest, Reference, RequestHeader,
-};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowRequest, HoldRequest, Reference, RequestHeader};
 use tombola_core::odds::Threshold;
 use tombola_ledger::ledger::{Command, Ledger, Outcome};
 use tombola_ledger::request::{KnownHolds, VerifiedRequest};
@@ -125,7 +123,11 @@ pub(super) fn fill<S: Store>(
         }
         first += BATCH;
         if first.is_multiple_of(BATCH * 16) {
-            eprintln!("  {} of {accounts} holds, {:.0} s", first.min(accounts), start.elapsed().as_secs_f64());
+            eprintln!(
+                "  {} of {accounts} holds, {:.0} s",
+                first.min(accounts),
+                start.elapsed().as_secs_f64()
+            );
         }
     }
     Ok(kept)

@@ -44,7 +44,9 @@ pub(super) fn run(kind: StoreKind) -> Result<Vec<Figure>, String> {
     let measured = runtime.block_on(async {
         let mut clients = Vec::new();
         for key in &keys {
-            clients.push(Arc::new(EscrowClient::new(escrow.address().clone(), key).map_err(text)?));
+            clients.push(Arc::new(
+                EscrowClient::new(escrow.address().clone(), key).map_err(text)?,
+            ));
         }
         let (mut rates, mut floors) = (Vec::new(), Vec::new());
         for run in 0..RUNS {

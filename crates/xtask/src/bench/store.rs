@@ -103,7 +103,9 @@ impl Home {
         };
         let report = server.program("pgbench", &["-c", "8", "-j", "2", "-T", "5", "postgres"]);
         let tps = report.lines().find_map(|line| line.strip_prefix("tps = "));
-        let tps = tps.and_then(|rest| rest.split(' ').next()).and_then(|number| number.parse().ok());
+        let tps = tps
+            .and_then(|rest| rest.split(' ').next())
+            .and_then(|number| number.parse().ok());
         tps.ok_or_else(|| format!("pgbench did not say its rate: {report}"))
     }
 
