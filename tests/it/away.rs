@@ -241,7 +241,9 @@ async fn w_03_request_times_come_from_the_escrow() {
     key_file::create(&home.join(key_file::KEY_FILE)).unwrap();
     let payer = tombola_core::key::SecretKey::from_seed(&[7; 32]);
     let ahead = tombola_node::clock::now().plus_ms(30 * DAY_MS);
-    let options = escrow_options(home, ([127, 0, 0, 1], 0).into());
+    let mut options = escrow_options(home, ([127, 0, 0, 1], 0).into());
+    // The ledger below was filled without a witness.
+    options.witness.consent = tombola_node::escrow::Consent::NewWitness;
     {
         let config = tombola_core::escrow::EscrowConfig {
             escrow: options.key.account(),
