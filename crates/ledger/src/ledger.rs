@@ -159,6 +159,14 @@ pub struct Ledger<S: Store> {
     /// Row of the account whose payout policy is looked at next.
     next_policy: u64,
     health: Health,
+    progress: Progress,
+}
+
+/// How far a batch is: what was not sent to be kept can be decided anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Reading,
+    Committing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,6 +224,7 @@ impl<S: Store> Ledger<S> {
             others_recover: None,
             next_policy: 0,
             health: Health::Sound,
+            progress: Progress::Reading,
         };
         ledger.learn(&writers);
         if ledger.store.sharing() == Sharing::Shared || totals_version == 0 {
@@ -279,6 +288,9 @@ impl<S: Store> Ledger<S> {
             match outcome {
                 Ok(outcomes) => return Ok(Some(outcomes)),
                 Err(LedgerFault::Store(StoreFault::Conflict(_))) => {}
+                // A server that is lost takes its snapshots with it; nothing was sent to be kept, and the next
+                // snapshot waits for the server that takes its place.
+                Err(LedgerFault::Store(StoreFault::Unreachable)) if self.progress == Progress::Reading => {}
                 Err(fault) => return Err(fault),
             }
         }
@@ -291,6 +303,7 @@ impl<S: Store> Ledger<S> {
         batch: &[Command],
         clock: Timestamp,
     ) -> Result<Vec<Outcome>, LedgerFault> {
+        self.progress = Progress::Reading;
         self.time = ledger_time(self.time, clock);
         self.served.observe(self.time);
         let writers = match self.store.sharing() {
@@ -411,6 +424,7 @@ impl<S: Store> Ledger<S> {
         });
         changes.sort_unstable_by_key(|change| change.key);
         let commit = Commit { changes, reads, mark };
+        self.progress = Progress::Committing;
         match self.store.commit(commit).await {
             Ok(()) => {}
             Err(StoreFault::Conflict(Table::Totals)) if self.is_fenced().await? => {
