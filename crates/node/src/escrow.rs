@@ -391,29 +391,34 @@ fn deposit_command(account: &AccountKey, amount: Amount, reference: &Reference) 
 }
 
 fn deposited(outcomes: Vec<Outcome>, reference: &Reference) -> Result<Deposited, EscrowNodeError> {
-    match outcomes.into_iter().next() {
-        Some(Outcome::Deposited {
+    expect_one(outcomes, |outcome| {
+        let Outcome::Deposited {
             account,
             amount,
             at,
             place,
-        }) => Ok(Deposited {
+        } = outcome
+        else {
+            return None;
+        };
+        Some(Deposited {
             account,
             amount,
             reference: reference.clone(),
             at,
             height: place.height,
-        }),
+        })
+    })
+}
+
+/// What became of the only command of a batch, where it is of the kind that the command has; `unavailable` where the
+/// ledger stopped before it said anything.
+fn expect_one<T>(outcomes: Vec<Outcome>, expected: impl FnOnce(Outcome) -> Option<T>) -> Result<T, EscrowNodeError> {
+    match outcomes.into_iter().next() {
         Some(Outcome::Rejected(reject)) => Err(reject.into()),
-        Some(
-            Outcome::Expired { .. }
-            | Outcome::Settled { .. }
-            | Outcome::FeesCollected { .. }
-            | Outcome::PaidOut { .. }
-            | Outcome::Folded { .. }
-            | Outcome::Answer(_),
-        )
-        | None => Err(Reject::of(Code::Unavailable).into()),
+        outcome => outcome
+            .and_then(expected)
+            .ok_or_else(|| Reject::of(Code::Unavailable).into()),
     }
 }
 

@@ -71,7 +71,19 @@ pub(super) fn hashes_of(request: &EscrowRequest) -> u64 {
                 Evidence::Hold(_) | Evidence::Release(_) => 0,
             })
             .sum(),
-        _ => 0,
+        EscrowCommand::Info
+        | EscrowCommand::Account { .. }
+        | EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Transfer { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::Statement { .. }
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. } => 0,
     };
     tickets.saturating_mul(HASHES_PER_TICKET)
 }

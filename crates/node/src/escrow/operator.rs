@@ -1,12 +1,12 @@
 //! What an operator does about payouts and fees, beside a running node or in the books of a stopped one.
 
-use super::{Escrow, EscrowBooks, EscrowNodeError, blocking};
+use super::{Escrow, EscrowBooks, EscrowNodeError, blocking, expect_one};
 use crate::clock;
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::key::AccountKey;
 use tombola_core::message::Reference;
-use tombola_core::reject::{Code, Reject};
+use tombola_core::reject::Reject;
 use tombola_ledger::ledger::{Command, Outcome};
 use tombola_ledger::query::{self, FeeReport, PendingWithdrawal};
 use tombola_store::block_on::block_on;
@@ -160,23 +160,25 @@ fn settle_command(withdrawal: u64, outcome: PayoutOutcome, reference: &Reference
 }
 
 fn settled(outcomes: Vec<Outcome>) -> Result<Settled, EscrowNodeError> {
-    match outcomes.into_iter().next() {
-        Some(Outcome::Settled {
+    expect_one(outcomes, |outcome| {
+        let Outcome::Settled {
             withdrawal,
             outcome,
             amount,
             fee,
             at,
-        }) => Ok(Settled {
+        } = outcome
+        else {
+            return None;
+        };
+        Some(Settled {
             withdrawal,
             outcome,
             amount,
             fee,
             at,
-        }),
-        Some(Outcome::Rejected(reject)) => Err(reject.into()),
-        _ => Err(Reject::of(Code::Unavailable).into()),
-    }
+        })
+    })
 }
 
 fn collect_command(account: &AccountKey, amount: Amount, reference: &Reference) -> Result<Command, Reject> {
@@ -188,20 +190,22 @@ fn collect_command(account: &AccountKey, amount: Amount, reference: &Reference) 
 }
 
 fn collected(outcomes: Vec<Outcome>, reference: &Reference) -> Result<FeesCollected, EscrowNodeError> {
-    match outcomes.into_iter().next() {
-        Some(Outcome::FeesCollected {
+    expect_one(outcomes, |outcome| {
+        let Outcome::FeesCollected {
             account,
             amount,
             at,
             place,
-        }) => Ok(FeesCollected {
+        } = outcome
+        else {
+            return None;
+        };
+        Some(FeesCollected {
             account,
             amount,
             reference: reference.clone(),
             at,
             height: place.height,
-        }),
-        Some(Outcome::Rejected(reject)) => Err(reject.into()),
-        _ => Err(Reject::of(Code::Unavailable).into()),
-    }
+        })
+    })
 }
