@@ -1,7 +1,7 @@
 //! Many writers at once on one store: nobody waits for another, and nothing is lost, doubled or made on the way.
 
-use crate::postgres::empty_store;
 use crate::rules::audited;
+use crate::stores::on_each_shared_store;
 use crate::world::{FACE, FEE, START, TestBook, World, config, key, reference};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,26 +14,8 @@ use tombola_core::reject::Code;
 use tombola_ledger::audit::audit;
 use tombola_ledger::query::writers;
 use tombola_ledger::row::Totals;
-use tombola_ledger::store::{Sharing, Store};
+use tombola_ledger::store::Store;
 use tombola_store::block_on::block_on;
-use tombola_store::model::ModelStore;
-
-/// Makes one test for each store that several writers share.
-macro_rules! on_each_shared_store {
-    ($($rule:ident)*) => {
-        mod on_the_model {
-            use super::*;
-            $(#[test] fn $rule() { super::$rule(ModelStore::new(Sharing::Shared)); })*
-        }
-        mod on_postgres {
-            use super::*;
-            $(#[test] fn $rule() {
-                let Some(store) = empty_store() else { return };
-                super::$rule(store);
-            })*
-        }
-    };
-}
 
 on_each_shared_store! {
     the_bank_keeps_its_total_while_everybody_moves_money

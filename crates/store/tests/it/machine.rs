@@ -3,8 +3,8 @@
 //! `conformance.rs` compares stores with each other, byte by byte; here every store is compared with what the spec says
 //! in the simplest words: what each command answers, and what everybody has afterwards.
 
-use crate::postgres::empty_store;
 use crate::rules::audited;
+use crate::stores::{Empty, Kind, Postgres, Redb, SharedModel};
 use crate::world::{FACE, FEE, TestBook, World, key, reference};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -17,9 +17,6 @@ use tombola_core::hold::Hold;
 use tombola_core::message::{EscrowAnswer, EscrowCommand};
 use tombola_core::reject::Code;
 use tombola_ledger::store::{Sharing, Store};
-use tombola_store::model::ModelStore;
-use tombola_store::postgres_store::PostgresStore;
-use tombola_store::redb_store::RedbStore;
 
 /// What can be asked. Every command says by which writer, where there are two.
 #[derive(Debug, Clone)]
@@ -198,31 +195,6 @@ impl ReferenceStateMachine for Bank {
     }
 }
 
-/// A store of its own for each sequence.
-trait Fresh: Store {
-    /// None where its tests are left out, which they say.
-    fn fresh() -> Option<(Self, Option<TempDir>)>;
-}
-
-impl Fresh for RedbStore {
-    fn fresh() -> Option<(Self, Option<TempDir>)> {
-        let home = tempfile::tempdir().unwrap();
-        Some((Self::open(home.path().join("ledger.redb")).unwrap(), Some(home)))
-    }
-}
-
-impl Fresh for ModelStore {
-    fn fresh() -> Option<(Self, Option<TempDir>)> {
-        Some((Self::new(Sharing::Shared), None))
-    }
-}
-
-impl Fresh for PostgresStore {
-    fn fresh() -> Option<(Self, Option<TempDir>)> {
-        Some((empty_store()?, None))
-    }
-}
-
 /// Ledgers over one store: one, or two where writers share it.
 struct Ledgers<S: Store> {
     worlds: Vec<World<S>>,
@@ -284,14 +256,14 @@ impl<S: Store> Ledgers<S> {
 }
 
 /// The ledger over one kind of store, as the machine drives it.
-struct Over<S>(PhantomData<S>);
+struct Over<K>(PhantomData<K>);
 
-impl<S: Fresh> StateMachineTest for Over<S> {
-    type SystemUnderTest = Option<Ledgers<S>>;
+impl<K: Kind> StateMachineTest for Over<K> {
+    type SystemUnderTest = Option<Ledgers<K::Store>>;
     type Reference = Bank;
 
-    fn init_test(_: &Bank) -> Option<Ledgers<S>> {
-        let (store, home) = S::fresh()?;
+    fn init_test(_: &Bank) -> Option<Ledgers<K::Store>> {
+        let Empty { store, home } = K::empty()?;
         let writers = match store.sharing() {
             Sharing::Sole => 1,
             Sharing::Shared => 2,
@@ -305,14 +277,14 @@ impl<S: Fresh> StateMachineTest for Over<S> {
         })
     }
 
-    fn apply(mut ledgers: Option<Ledgers<S>>, bank: &Bank, step: Step) -> Option<Ledgers<S>> {
+    fn apply(mut ledgers: Option<Ledgers<K::Store>>, bank: &Bank, step: Step) -> Option<Ledgers<K::Store>> {
         if let Some(ledgers) = &mut ledgers {
             assert_eq!(ledgers.ask(&step, bank).err(), bank.answer, "{step:?}");
         }
         ledgers
     }
 
-    fn teardown(ledgers: Option<Ledgers<S>>, bank: Bank) {
+    fn teardown(ledgers: Option<Ledgers<K::Store>>, bank: Bank) {
         let Some(mut ledgers) = ledgers else { return };
         for (account, balance) in &bank.balances {
             for world in &mut ledgers.worlds {
@@ -333,15 +305,15 @@ prop_state_machine! {
     #![proptest_config(Config { cases: 24, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn redb_does_what_the_simplest_words_say(sequential 1..60 => Over<RedbStore>);
+    fn redb_does_what_the_simplest_words_say(sequential 1..60 => Over<Redb>);
 
     #[test]
-    fn two_writers_do_what_the_simplest_words_say(sequential 1..60 => Over<ModelStore>);
+    fn two_writers_do_what_the_simplest_words_say(sequential 1..60 => Over<SharedModel>);
 }
 
 prop_state_machine! {
     #![proptest_config(Config { cases: 6, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn two_writers_on_postgres_do_what_the_simplest_words_say(sequential 1..40 => Over<PostgresStore>);
+    fn two_writers_on_postgres_do_what_the_simplest_words_say(sequential 1..40 => Over<Postgres>);
 }

@@ -21,5 +21,6 @@ mod requests;
 mod rules;
 mod signers;
 mod splits;
+mod stores;
 mod world;
 mod writers;

@@ -1,7 +1,8 @@
 //! Money out: withdrawals, payout policies, fees. Over each store.
 
 use crate::conformance::all_rows;
-use crate::rules::{audited, on_each_store};
+use crate::rules::audited;
+use crate::stores::on_each_store;
 use crate::world::{FEE, TestBook, World, code, key, reference, tamper};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS};
 use tombola_core::codec::encode;

@@ -5,7 +5,6 @@ mod failover;
 mod opening;
 mod proxy;
 mod races;
-mod speed;
 mod statements;
 
 use std::sync::OnceLock;

@@ -1,7 +1,8 @@
 //! What is forgotten after a month, a few rows at a time. Over each store.
 
 use crate::conformance::all_rows;
-use crate::rules::{audited, on_each_store};
+use crate::rules::audited;
+use crate::stores::on_each_store;
 use crate::world::{TestBook, World, code, reference, tamper};
 use tombola_core::amount::{Amount, DAY_MS};
 use tombola_core::escrow::payout::PayoutOutcome;

@@ -1,5 +1,6 @@
-//! What must hold over every store. Each rule is a function that is generic over it and runs on each.
+//! What must hold over every store.
 
+use crate::stores::on_each_store;
 use crate::world::{FACE, FEE, START, TestBook, World, code, config, key, secret};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS};
 use tombola_core::codec::encode;
@@ -12,32 +13,6 @@ use tombola_ledger::audit::{AuditReport, audit};
 use tombola_ledger::ledger::{Command, Outcome};
 use tombola_ledger::store::{Sharing, Store};
 use tombola_store::block_on::block_on;
-
-/// Makes one test for each store out of each rule.
-macro_rules! on_each_store {
-    ($($rule:ident)*) => {
-        mod on_the_model {
-            $(#[test] fn $rule() { super::$rule(tombola_store::model::ModelStore::default()); })*
-        }
-        mod on_the_model_with_several_writers {
-            $(#[test] fn $rule() { super::$rule(tombola_store::model::ModelStore::new(tombola_ledger::store::Sharing::Shared)); })*
-        }
-        mod on_redb {
-            $(#[test] fn $rule() {
-                let home = tempfile::tempdir().unwrap();
-                super::$rule(tombola_store::redb_store::RedbStore::open(home.path().join("ledger.redb")).unwrap());
-            })*
-        }
-        mod on_postgres {
-            $(#[test] fn $rule() {
-                let Some(store) = crate::postgres::empty_store() else { return };
-                super::$rule(store);
-            })*
-        }
-    };
-}
-
-pub(crate) use on_each_store;
 
 on_each_store! {
     redeeming_twice_pays_once_with_identical_bytes

@@ -1,7 +1,8 @@
 //! Delegated signers: what they may promise and see. Over each store.
 
 use crate::conformance::all_rows;
-use crate::rules::{audited, on_each_store};
+use crate::rules::audited;
+use crate::stores::on_each_store;
 use crate::world::{FACE, World, code, key, secret, tamper};
 use tombola_core::amount::{Amount, DAY_MS};
 use tombola_core::codec::List;

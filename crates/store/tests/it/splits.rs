@@ -1,7 +1,8 @@
 //! Splits: a payee's credits divided among accounts. Over each store.
 
 use crate::conformance::all_rows;
-use crate::rules::{audited, on_each_store};
+use crate::rules::audited;
+use crate::stores::on_each_store;
 use crate::world::{TestBook, World, code, key, tamper};
 use tombola_core::codec::List;
 use tombola_core::message::{EscrowAnswer, EscrowCommand, Share, StatementKind};

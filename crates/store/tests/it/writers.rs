@@ -1,37 +1,15 @@
 //! Several writers on one store: what each may do while the others work, and that one audit covers all their logs.
 
-use crate::postgres::empty_store;
 use crate::rules::audited;
+use crate::stores::on_each_shared_store;
 use crate::world::{FACE, FEE, START, TestBook, World, reference};
 use tombola_core::amount::{Amount, HOUR_MS, MINUTE_MS};
 use tombola_core::hold::Hold;
 use tombola_core::message::{EscrowAnswer, EscrowCommand, StatementKind};
 use tombola_core::reject::Code;
 use tombola_ledger::ledger::{Command, LedgerFault, Outcome};
-use tombola_ledger::store::{Sharing, Store};
+use tombola_ledger::store::Store;
 use tombola_store::block_on::block_on;
-use tombola_store::model::ModelStore;
-
-fn shared() -> ModelStore {
-    ModelStore::new(Sharing::Shared)
-}
-
-/// Makes one test for each store that several writers share.
-macro_rules! on_each_shared_store {
-    ($($rule:ident)*) => {
-        mod on_the_model {
-            use super::*;
-            $(#[test] fn $rule() { super::$rule(shared()); })*
-        }
-        mod on_postgres {
-            use super::*;
-            $(#[test] fn $rule() {
-                let Some(store) = empty_store() else { return };
-                super::$rule(store);
-            })*
-        }
-    };
-}
 
 on_each_shared_store! {
     claims_through_two_writers_are_paid_once_and_add_up
