@@ -156,9 +156,11 @@ impl Payee {
         };
         for row in holds {
             let signer = row.hold.body.terms.signer.check()?;
-            payee
-                .holds
-                .insert(row.hold.body.id(), HoldAccount::new(row, signer, now));
+            let (id, account) = (row.hold.body.id(), HoldAccount::new(row, signer, now));
+            if account.is_unchecked() && row.release.is_none() {
+                payee.to_check.insert(id, row.hold);
+            }
+            payee.holds.insert(id, account);
         }
         for row in winners {
             payee.restore_winner(row)?;
@@ -256,13 +258,11 @@ impl Payee {
         let account = self.holds.get_mut(&id)?;
         account.raise(&status.hold);
         account.row.paid = account.row.paid.max(status.paid);
-        account.row.checked_at = now;
-        account.is_unchecked = false;
-        // A hold that the escrow has ended takes no more books, whoever ended it.
-        account.ended = match status.state {
-            HoldState::Open => None,
-            HoldState::Released => Some(Code::HoldReleased),
-            HoldState::Expired => Some(Code::HoldExpired),
+        // A hold that the escrow has ended takes no more books, whoever ended it, and after a restart it is asked again.
+        (account.row.checked_at, account.ended) = match status.state {
+            HoldState::Open => (now, None),
+            HoldState::Released => (HoldRow::MUST_ASK, Some(Code::HoldReleased)),
+            HoldState::Expired => (HoldRow::MUST_ASK, Some(Code::HoldExpired)),
         };
         self.granted.extend(account.grant());
         Some(account.row)

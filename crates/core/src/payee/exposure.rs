@@ -13,10 +13,17 @@ pub struct HoldRow {
     pub hold: Signed<Hold>,
     /// The most that any receipt or status said it has paid, gross.
     pub paid: Amount,
-    /// When the escrow was last asked about it, by the payee's clock; 0 if never.
+    /// When the escrow was last asked about it, by the payee's clock; 0 if never; [`HoldRow::MUST_ASK`] while it takes no
+    /// book before the escrow has said that it is open. Spec: B-06.
     pub checked_at: Timestamp,
     /// The payee's signed last word, once given.
     pub release: Option<Signed<Release>>,
+}
+
+impl HoldRow {
+    /// In place of a time: the hold has ended at the escrow, or has paid what this payee does not know of. It is kept, so
+    /// a restart opens nothing on it again.
+    pub const MUST_ASK: Timestamp = Timestamp(u64::MAX);
 }
 
 /// One hold at its payee: `cap - paid - liabilities - reservations >= 0`, always. Spec: B-10.
@@ -28,8 +35,6 @@ pub(crate) struct HoldAccount {
     reservations: Amount,
     books: BTreeMap<BookId, BookAccount>,
     waiting: VecDeque<BookId>,
-    /// The escrow must be asked before another book is opened.
-    pub(crate) is_unchecked: bool,
     pub(crate) idle_since: Timestamp,
     /// The release is durable, so it may be sent.
     pub(crate) is_release_kept: bool,
@@ -54,12 +59,16 @@ impl HoldAccount {
             reservations: Amount::ZERO,
             books: BTreeMap::new(),
             waiting: VecDeque::new(),
-            is_unchecked: false,
             idle_since: now,
             // A row that was read from the store is durable; a fresh one has no release.
             is_release_kept: row.release.is_some(),
             ended: None,
         }
+    }
+
+    /// Whether the escrow must be asked before another book is opened.
+    pub(crate) fn is_unchecked(&self) -> bool {
+        self.row.checked_at == HoldRow::MUST_ASK
     }
 
     pub(crate) fn terms(&self) -> &HoldTerms {

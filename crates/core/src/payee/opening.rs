@@ -207,7 +207,7 @@ impl Payee {
             .holds
             .get(&id)
             .map_or(Timestamp(0), |account| account.row.checked_at);
-        let is_unchecked = self.holds.get(&id).is_some_and(|account| account.is_unchecked);
+        let is_unchecked = self.holds.get(&id).is_some_and(HoldAccount::is_unchecked);
         if self.holds.get(&id).is_some_and(|account| account.row.release.is_some()) {
             return Err(Reject::of(Code::HoldReleased));
         }

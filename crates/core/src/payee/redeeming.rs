@@ -59,13 +59,15 @@ pub enum Task {
     Forget(HoldId),
 }
 
-/// What a refusal means for its claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a refusal means for its claim. Rows are to be written, as what they say must outlive a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// The claim is repeated after a pause.
     Postponed,
-    /// The hold has ended: the winner is evidence from now on and is claimed no more, nor after a restart.
-    Ended,
+    /// As [`Refused::Postponed`]; and the hold takes no book before the escrow was asked about it.
+    Unchecked(Box<HoldRow>),
+    /// The hold has ended: the winner is evidence from now on and is claimed no more, and the hold takes no book.
+    Ended(Box<HoldRow>),
 }
 
 /// What a receipt settles: to be written in one transaction. Spec: B-15.
@@ -196,18 +198,23 @@ impl Payee {
             Code::HoldUnknown | Code::HoldReleased | Code::HoldExpired => {
                 account.settle(&body.book, Amount::ZERO, now);
                 account.ended = Some(body.code);
+                account.row.checked_at = HoldRow::MUST_ASK;
+                let row = account.row;
                 self.unclaimed.remove(&body.book);
-                return Ok(Refused::Ended);
+                Ok(Refused::Ended(Box::new(row)))
             }
             Code::ClaimOverCap => {
                 unclaimed.postpone(now);
-                account.is_unchecked = true;
-                let hold = account.row.hold;
-                self.to_check.insert(hold.body.id(), hold);
+                account.row.checked_at = HoldRow::MUST_ASK;
+                let row = account.row;
+                self.to_check.insert(row.hold.body.id(), row.hold);
+                Ok(Refused::Unchecked(Box::new(row)))
             }
-            _ => unclaimed.postpone(now),
+            _ => {
+                unclaimed.postpone(now);
+                Ok(Refused::Postponed)
+            }
         }
-        Ok(Refused::Postponed)
     }
 
     /// A refusal by an escrow that recovers, or of which nobody knows whether it does: evidence all the same, but no last
@@ -260,7 +267,7 @@ impl Payee {
     pub fn release_failed(&mut self, hold: &HoldId) -> Option<HoldRow> {
         let account = self.holds.get_mut(hold)?;
         account.row.release = None;
-        account.is_unchecked = true;
+        account.row.checked_at = HoldRow::MUST_ASK;
         self.to_check.insert(*hold, account.row.hold);
         Some(account.row)
     }
@@ -334,7 +341,7 @@ fn task_of_hold(id: HoldId, account: &HoldAccount, now: Timestamp) -> Option<Tas
         _ if account.ended.is_some() => None,
         Some(release) if account.is_release_kept => Some(Task::SendRelease(release)),
         Some(_) => None,
-        None if !account.is_unchecked && now >= account.idle_since.plus_ms(HOLD_IDLE_MS) => {
+        None if !account.is_unchecked() && now >= account.idle_since.plus_ms(HOLD_IDLE_MS) => {
             Some(Task::Release(Release {
                 hold: id,
                 paid: account.row.paid,

@@ -345,9 +345,13 @@ pub(super) fn judge(rules: &mut Payee, refusal: &Signed<Refusal>, phase: Option<
         Some(_) | None => rules.refused_for_now(refusal, now).map(|()| Refused::Postponed),
     };
     match refused {
-        Ok(Refused::Ended) => {
+        Ok(Refused::Ended(hold)) => {
             tracing::error!(%code, %book, "a claim was refused for good: its winner and the refusal are kept");
-            vec![kept, Change::End(book)]
+            vec![kept, Change::End(book), Change::Hold(hold)]
+        }
+        Ok(Refused::Unchecked(hold)) => {
+            tracing::warn!(%code, %book, "a claim was refused: the escrow is asked about its hold, and it is claimed again");
+            vec![kept, Change::Hold(hold)]
         }
         Ok(Refused::Postponed) => {
             tracing::warn!(%code, %book, ?phase, "a claim was refused: claimed again later");

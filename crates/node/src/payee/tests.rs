@@ -133,6 +133,12 @@ fn unclaimed(shared: &Shared) -> (u64, Amount) {
     (exposure.unclaimed_books, exposure.liabilities)
 }
 
+fn asks_first(shared: &Shared, hold: &HoldRow) -> bool {
+    let rules = shared.rules();
+    let row = rules.hold(&hold.hold.body.id()).unwrap();
+    row.checked_at == HoldRow::MUST_ASK
+}
+
 /// Spec: B-15.
 #[test]
 fn a_winner_that_was_refused_for_good_is_evidence_and_is_claimed_no_more_after_any_restart() {
@@ -148,12 +154,31 @@ fn a_winner_that_was_refused_for_good_is_evidence_and_is_claimed_no_more_after_a
 
     let shared = start(&path).unwrap();
     assert_eq!(unclaimed(&shared), (0, Amount(0)));
+    assert!(asks_first(&shared, &hold), "and its hold opens no book");
     write(&shared, vec![Change::Forget(hold.hold.body.id())]);
     drop(shared);
 
     let shared = start(&path).unwrap();
     assert_eq!(shared.store.ended(), Ok(vec![row]));
     assert_eq!(shared.store.refusals(), Ok(vec![refused]));
+}
+
+/// Spec: B-06.
+#[test]
+fn a_refusal_for_the_cap_is_asked_about_after_a_restart() {
+    let hold = hold();
+    let row = winner(&hold, 1);
+    let (_directory, path) = store_with(vec![Change::Hold(Box::new(hold)), Change::Winner(Box::new(row))]);
+    let shared = start(&path).unwrap();
+    assert!(!asks_first(&shared, &hold));
+    let refused = refusal(&row, Code::ClaimOverCap);
+    let changes = judge(&mut shared.rules(), &refused, Some(Phase::Open));
+    write(&shared, changes);
+    drop(shared);
+
+    let shared = start(&path).unwrap();
+    assert_eq!(unclaimed(&shared), (1, row.gross()));
+    assert!(asks_first(&shared, &hold));
 }
 
 #[test]

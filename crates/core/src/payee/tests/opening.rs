@@ -193,6 +193,42 @@ fn a_hold_that_ended_at_the_escrow_opens_nothing() {
     assert_eq!(w.code(open), Code::HoldReleased);
 }
 
+/// Spec: B-05, B-06. A restored store does not know that its hold was released in the life that it lost.
+#[test]
+fn a_hold_that_ended_at_the_escrow_opens_nothing_after_a_restart_either() {
+    let mut w = World::with(|terms| terms.store_since = NOW);
+    let hold = w.hold(1_000_000, |_| ());
+    let (_, open) = w.issue(&hold, 10, 5);
+    assert_eq!(w.code(open), Code::HoldUnchecked);
+    let status = |state| HoldStatus {
+        hold,
+        paid: Amount(5),
+        state,
+    };
+    w.payee.checked(&status(HoldState::Released), NOW);
+    w.restart();
+    let (_, open) = w.issue(&hold, 10, 5);
+    assert_eq!(w.code(open), Code::HoldUnchecked);
+
+    w.restart();
+    assert_eq!(
+        w.payee.tick(NOW),
+        [Task::Check(Box::new(hold))],
+        "asked about before any payer comes"
+    );
+    let (_, open) = w.issue(&hold, 10, 5);
+    w.payee.checked(&status(HoldState::Released), NOW);
+    assert_eq!(w.code(open.clone()), Code::HoldReleased);
+    w.payee.checked(&status(HoldState::Open), NOW);
+    assert!(w.payee.open_book(open, NOW).is_ok());
+    w.restart();
+    let (_, open) = w.issue(&hold, 10, 5);
+    assert!(
+        w.payee.open_book(open, NOW).is_ok(),
+        "what was answered outlives a restart as well"
+    );
+}
+
 /// Spec: C-02.
 #[test]
 fn time_that_steps_back_opens_nothing_again() {

@@ -176,6 +176,31 @@ fn a_refusal_by_a_hold_that_has_ended_is_final_and_selling_goes_on() {
     }
 }
 
+/// Spec: B-06, B-15.
+#[test]
+fn after_a_refusal_by_the_hold_a_restart_asks_the_escrow_before_it_opens_a_book() {
+    let codes = [
+        Code::HoldUnknown,
+        Code::HoldReleased,
+        Code::HoldExpired,
+        Code::ClaimOverCap,
+    ];
+    for code in codes {
+        let mut w = World::new();
+        let hold = w.hold(100 * FACE.0, |_| ());
+        let row = closed_winner(&mut w, &hold);
+        let kept = match w.payee.refused(&refusal(&w, &row, code), NOW).unwrap() {
+            Refused::Ended(kept) | Refused::Unchecked(kept) => *kept,
+            Refused::Postponed => panic!("{code} says something about the hold"),
+        };
+        assert_eq!(Some(&kept), w.payee.hold(&hold.body.id()));
+        w.restart();
+        let (_, open) = w.issue(&hold, 10, 5);
+        assert_eq!(w.code(open), Code::HoldUnchecked);
+        assert_eq!(w.payee.tick(NOW), [Task::Check(Box::new(hold))]);
+    }
+}
+
 fn receipt(w: &World, row: &WinnerRow, paid_after: u64) -> Signed<Receipt> {
     let body = Receipt {
         escrow: w.escrow.account(),
