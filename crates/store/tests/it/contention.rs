@@ -2,10 +2,9 @@
 
 use crate::rules::audited;
 use crate::stores::on_each_shared_store;
-use crate::world::{FACE, FEE, START, TestBook, World, config, key, reference};
+use crate::world::{FACE, FEE, START, TestBook, World, config};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use tombola_core::amount::Amount;
 use tombola_core::claim::{Claim, Receipt};
 use tombola_core::hold::Release;
 use tombola_core::key::Signed;
@@ -37,21 +36,6 @@ impl Dice {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % limit
-    }
-}
-
-fn transfer<S: Store>(world: &mut World<S>, from: u8, to: u8, amount: u64) -> Result<(), Code> {
-    let command = EscrowCommand::Transfer {
-        request: world.header(),
-        to: key(to),
-        amount: Amount(amount),
-        reference: reference("t"),
-        book: None,
-    };
-    match world.ask(from, command) {
-        EscrowAnswer::Transferred(_) => Ok(()),
-        EscrowAnswer::Rejected(reject) => Err(reject.code),
-        other => panic!("{other:?}"),
     }
 }
 
@@ -130,7 +114,7 @@ fn bank<S: Store>(writer: u32, store: S, seed: u64) {
     for round in 0..40u16 {
         let from = 2 + u8::try_from(dice.below(ACCOUNTS.into())).unwrap();
         let to = 2 + u8::try_from(dice.below(ACCOUNTS.into())).unwrap();
-        match transfer(&mut world, from, to, 1 + dice.below(MONEY / 4)) {
+        match world.transfer(from, to, 1 + dice.below(MONEY / 4)) {
             Ok(()) | Err(Code::InsufficientFunds | Code::BadTerms | Code::Busy) => {}
             Err(other) => panic!("{other:?}"),
         }
@@ -198,7 +182,7 @@ fn writers_that_fight_for_one_account_all_get_through<S: Store>(store: S) {
                 let mut moved = 0;
                 // Each changes the same row, so all but one of any moment begin anew.
                 while moved < 30 {
-                    match transfer(&mut world, 2, 4, 10) {
+                    match world.transfer(2, 4, 10) {
                         Ok(()) => moved += 1,
                         Err(code) => assert_eq!(code, Code::Busy),
                     }

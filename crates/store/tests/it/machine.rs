@@ -5,16 +5,15 @@
 
 use crate::rules::audited;
 use crate::stores::{Empty, Kind, Postgres, Redb, SharedModel};
-use crate::world::{FACE, FEE, TestBook, World, key, reference};
+use crate::world::{FACE, FEE, TestBook, World};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use tempfile::TempDir;
-use tombola_core::amount::Amount;
 use tombola_core::hold::Hold;
-use tombola_core::message::{EscrowAnswer, EscrowCommand};
+use tombola_core::message::EscrowAnswer;
 use tombola_core::reject::Code;
 use tombola_ledger::store::{Sharing, Store};
 
@@ -234,19 +233,7 @@ impl<S: Store> Ledgers<S> {
                 EscrowAnswer::Released { .. } => Ok(()),
                 other => Err(crate::world::code(&other)),
             },
-            Ask::Transfer { from, to, amount } => {
-                let transfer = EscrowCommand::Transfer {
-                    request: world.header(),
-                    to: key(*to),
-                    amount: Amount(*amount),
-                    reference: reference("t"),
-                    book: None,
-                };
-                match world.ask(*from, transfer) {
-                    EscrowAnswer::Transferred(_) => Ok(()),
-                    other => Err(crate::world::code(&other)),
-                }
-            }
+            Ask::Transfer { from, to, amount } => world.transfer(*from, *to, *amount),
             Ask::Fold => {
                 world.fold();
                 Ok(())

@@ -8,11 +8,13 @@
     reason = "tests stop where something is not as expected"
 )]
 
+mod between;
 mod conformance;
 mod contention;
 mod durability;
 mod extracts;
 mod machine;
+mod meddled;
 mod money;
 mod postgres;
 mod pruning;

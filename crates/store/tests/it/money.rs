@@ -28,7 +28,7 @@ on_each_store! {
     an_audit_finds_what_was_tampered_with
 }
 
-fn withdraw<S: Store>(world: &mut World<S>, account: u8, amount: u64, to: &str) -> EscrowAnswer {
+pub(crate) fn withdraw<S: Store>(world: &mut World<S>, account: u8, amount: u64, to: &str) -> EscrowAnswer {
     let command = EscrowCommand::Withdraw {
         request: world.header(),
         amount: Amount(amount),
@@ -38,14 +38,14 @@ fn withdraw<S: Store>(world: &mut World<S>, account: u8, amount: u64, to: &str) 
     world.ask(account, command)
 }
 
-fn number(answer: &EscrowAnswer) -> u64 {
+pub(crate) fn number(answer: &EscrowAnswer) -> u64 {
     match answer {
         EscrowAnswer::WithdrawalPending { withdrawal, .. } => *withdrawal,
         other => panic!("{other:?}"),
     }
 }
 
-fn settle<S: Store>(
+pub(crate) fn settle<S: Store>(
     world: &mut World<S>,
     withdrawal: u64,
     outcome: PayoutOutcome,
@@ -148,7 +148,13 @@ fn an_unknown_or_settled_withdrawal_is_not_settled_again<S: Store>(store: S) {
     assert_eq!(all_rows(world.ledger.store()), before);
 }
 
-fn set_payout<S: Store>(world: &mut World<S>, account: u8, threshold: u64, every_ms: u64, to: &str) -> EscrowAnswer {
+pub(crate) fn set_payout<S: Store>(
+    world: &mut World<S>,
+    account: u8,
+    threshold: u64,
+    every_ms: u64,
+    to: &str,
+) -> EscrowAnswer {
     let policy = PayoutPolicy {
         threshold: Amount(threshold),
         every_ms,
@@ -161,7 +167,7 @@ fn set_payout<S: Store>(world: &mut World<S>, account: u8, threshold: u64, every
     world.ask(account, command)
 }
 
-fn pay_out<S: Store>(world: &mut World<S>) -> usize {
+pub(crate) fn pay_out<S: Store>(world: &mut World<S>) -> usize {
     block_on(world.ledger.pay_out(10, world.now)).unwrap()
 }
 
@@ -222,7 +228,7 @@ fn a_bad_policy_changes_nothing<S: Store>(store: S) {
     assert_eq!(all_rows(world.ledger.store()), before);
 }
 
-fn collect<S: Store>(world: &mut World<S>, account: u8, amount: u64, text: &str) -> Result<Vec<u8>, Code> {
+pub(crate) fn collect<S: Store>(world: &mut World<S>, account: u8, amount: u64, text: &str) -> Result<Vec<u8>, Code> {
     match world.run_one(Command::CollectFees {
         account: key(account).check().unwrap(),
         amount: Amount(amount),

@@ -14,10 +14,9 @@ use tombola_ledger::audit::Finding;
 use tombola_ledger::key::Key;
 use tombola_ledger::row::Row;
 use tombola_ledger::store::Store;
-use tombola_store::model::ModelStore;
 
 /// The signer of these tests; 2 is the account.
-const SIGNER: u8 = 4;
+pub(crate) const SIGNER: u8 = 4;
 
 on_each_store! {
     a_signer_promises_within_its_delegation_and_no_more
@@ -43,7 +42,11 @@ fn delegation<S: Store>(world: &World<S>, serial: u64, change: impl FnOnce(&mut 
     delegation
 }
 
-fn delegate<S: Store>(world: &mut World<S>, serial: u64, change: impl FnOnce(&mut Delegation)) -> EscrowAnswer {
+pub(crate) fn delegate<S: Store>(
+    world: &mut World<S>,
+    serial: u64,
+    change: impl FnOnce(&mut Delegation),
+) -> EscrowAnswer {
     let body = delegation(world, serial, change);
     let delegation = Signed::new(body, &secret(2));
     let request = world.header();
@@ -51,7 +54,7 @@ fn delegate<S: Store>(world: &mut World<S>, serial: u64, change: impl FnOnce(&mu
     world.ask_as(SIGNER, 2, EscrowCommand::Delegate { request, delegation })
 }
 
-fn open<S: Store>(world: &mut World<S>, connection: u8, signer: u8, cap: u64) -> Result<Hold, Code> {
+pub(crate) fn open<S: Store>(world: &mut World<S>, connection: u8, signer: u8, cap: u64) -> Result<Hold, Code> {
     let mut hold = world.hold_request(cap);
     hold.signer = key(signer);
     let request = world.header();
@@ -61,7 +64,7 @@ fn open<S: Store>(world: &mut World<S>, connection: u8, signer: u8, cap: u64) ->
     }
 }
 
-fn top_up<S: Store>(world: &mut World<S>, hold: &Hold, cap: u64) -> Result<Hold, Code> {
+pub(crate) fn top_up<S: Store>(world: &mut World<S>, hold: &Hold, cap: u64) -> Result<Hold, Code> {
     let command = EscrowCommand::TopUpHold {
         request: world.header(),
         hold: hold.id(),
@@ -225,18 +228,4 @@ fn an_audit_finds_another_sum<S: Store>(store: S) {
         Some(Row::Signers(row))
     });
     assert_eq!(audited(&world).findings, [Finding::Signer { account: 0 }]);
-}
-
-/// Spec: A-03, G-07.
-#[test]
-fn two_writers_never_let_a_signer_promise_more_than_its_limit() {
-    let store = ModelStore::new(tombola_ledger::store::Sharing::Shared);
-    let mut first = World::funded(store.clone());
-    let mut second = World::open_as(1, store).unwrap();
-    delegate(&mut first, 1, |_| {});
-    open(&mut second, SIGNER, SIGNER, 6_000).unwrap();
-    assert_eq!(open(&mut first, SIGNER, SIGNER, 6_000), Err(Code::OverSpendMax));
-    open(&mut first, SIGNER, SIGNER, 4_000).unwrap();
-    assert_eq!(open(&mut second, SIGNER, SIGNER, 100), Err(Code::OverSpendMax));
-    assert_eq!(audited(&first).findings, []);
 }

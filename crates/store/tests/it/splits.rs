@@ -10,8 +10,7 @@ use tombola_core::reject::Code;
 use tombola_ledger::audit::Finding;
 use tombola_ledger::key::Key;
 use tombola_ledger::row::Row;
-use tombola_ledger::store::{Sharing, Store};
-use tombola_store::model::ModelStore;
+use tombola_ledger::store::Store;
 
 on_each_store! {
     a_credit_is_divided_to_the_last_unit_and_shown_to_each
@@ -20,7 +19,7 @@ on_each_store! {
     an_audit_finds_another_split
 }
 
-fn set_split<S: Store>(world: &mut World<S>, account: u8, shares: &[(u8, u32)]) -> EscrowAnswer {
+pub(crate) fn set_split<S: Store>(world: &mut World<S>, account: u8, shares: &[(u8, u32)]) -> EscrowAnswer {
     let share = |(n, ppm): &(u8, u32)| Share {
         account: key(*n),
         ppm: *ppm,
@@ -122,23 +121,4 @@ fn an_audit_finds_another_split<S: Store>(store: S) {
         Some(Row::Splits(row))
     });
     assert_eq!(audited(&world).findings, [Finding::Split { account: 0 }]);
-}
-
-/// Spec: G-07, R-22.
-#[test]
-fn a_claim_through_one_writer_is_divided_by_the_split_that_another_set() {
-    let store = ModelStore::new(Sharing::Shared);
-    let mut first = World::funded(store.clone());
-    let mut second = World::open_as(1, store).unwrap();
-    let hold = first.open_hold(100_000);
-    let mut book = TestBook::sure(&hold.body, 1, 8);
-    // They have accounts before: only the split itself can make the claims wait in the replay.
-    first.deposit(5, 1, "five").unwrap();
-    first.deposit(6, 1, "six").unwrap();
-    set_split(&mut second, 3, &[(5, 500_000)]);
-    first.claim(book.claim(1)).unwrap();
-    set_split(&mut second, 3, &[(6, 500_000)]);
-    first.claim(book.claim(2)).unwrap();
-    assert_eq!([3, 5, 6].map(|account| second.balance(account)), [988, 495, 495]);
-    assert_eq!(audited(&first).findings, []);
 }

@@ -10,7 +10,7 @@ use tombola_core::codec::List;
 use tombola_core::draw::{Draw, Reveal};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::hold::{Fee, Hold, Release};
-use tombola_core::key::{AccountKey, HoldId, RequestId, SecretKey, Signed};
+use tombola_core::key::{AccountKey, BookId, HoldId, RequestId, SecretKey, Signed};
 use tombola_core::message::{
     AccountState, ClaimAnswer, EscrowAnswer, EscrowCommand, EscrowRequest, HoldRequest, HoldStatus, Reference,
     RequestHeader,
@@ -235,6 +235,36 @@ impl<S: Store> World<S> {
 
     pub(crate) fn balance(&mut self, account: u8) -> u64 {
         self.account(account).balance.0
+    }
+
+    /// What an account has, if there is one.
+    pub(crate) fn balance_if_any(&mut self, account: u8) -> Option<u64> {
+        match self.ask(account, EscrowCommand::Account { holds_after: 0 }) {
+            EscrowAnswer::Account(state) => Some(state.balance.0),
+            other => {
+                assert_eq!(code(&other), Code::AccountUnknown);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn transfer(&mut self, from: u8, to: u8, amount: u64) -> Result<(), Code> {
+        self.refund(from, to, amount, None)
+    }
+
+    /// A transfer that may name a book.
+    pub(crate) fn refund(&mut self, from: u8, to: u8, amount: u64, book: Option<BookId>) -> Result<(), Code> {
+        let command = EscrowCommand::Transfer {
+            request: self.header(),
+            to: key(to),
+            amount: Amount(amount),
+            reference: reference("t"),
+            book,
+        };
+        match self.ask(from, command) {
+            EscrowAnswer::Transferred(_) => Ok(()),
+            other => Err(code(&other)),
+        }
     }
 
     /// Folds all that this writer appended, as its node does in the background.

@@ -2,8 +2,8 @@
 
 use crate::rules::audited;
 use crate::stores::on_each_shared_store;
-use crate::world::{FACE, FEE, START, TestBook, World, reference};
-use tombola_core::amount::{Amount, HOUR_MS, MINUTE_MS};
+use crate::world::{FACE, FEE, START, TestBook, World};
+use tombola_core::amount::{HOUR_MS, MINUTE_MS};
 use tombola_core::hold::Hold;
 use tombola_core::message::{EscrowAnswer, EscrowCommand, StatementKind};
 use tombola_core::reject::Code;
@@ -21,17 +21,6 @@ on_each_shared_store! {
     a_deposit_reference_is_used_once_across_writers
     credits_of_a_dead_writer_are_folded_by_another
     when_one_writer_recovers_all_do_in_one_epoch
-}
-
-fn transfer<S: Store>(world: &mut World<S>, from: u8, to: u8, amount: u64) -> EscrowAnswer {
-    let command = EscrowCommand::Transfer {
-        request: world.header(),
-        to: crate::world::key(to),
-        amount: Amount(amount),
-        reference: reference("t"),
-        book: None,
-    };
-    world.ask(from, command)
 }
 
 /// Spec: G-05, G-06.
@@ -99,13 +88,8 @@ fn a_payee_spends_what_two_writers_credited<S: Store>(store: S) {
     first.claim(TestBook::sure(&hold.body, 1, 8).claim(3)).unwrap();
     second.claim(TestBook::sure(&hold.body, 2, 8).claim(3)).unwrap();
     let all = 6 * (FACE.0 - FEE.0);
-    let EscrowAnswer::Transferred(_) = transfer(&mut first, 3, 4, all) else {
-        panic!("what is not folded can be spent")
-    };
-    assert_eq!(
-        crate::world::code(&transfer(&mut second, 3, 4, 1)),
-        Code::InsufficientFunds
-    );
+    assert_eq!(first.transfer(3, 4, all), Ok(()), "what is not folded can be spent");
+    assert_eq!(second.transfer(3, 4, 1), Err(Code::InsufficientFunds));
     assert_eq!((second.balance(3), second.balance(4)), (0, all));
     assert_eq!(audited(&second).findings, []);
     first.fold();
