@@ -5,11 +5,15 @@
 //! waits for each write it goes to a log first, which is durable in a third of the time, and into the file later with
 //! many others.
 
+mod error;
 mod log;
 #[cfg(test)]
 mod tests;
+mod writer;
 
-use log::{Appended, Log};
+pub use error::StoreError;
+
+use log::Log;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,13 +23,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tombola_core::amount::Timestamp;
 use tombola_core::codec::{decode, encode};
+use writer::{Keeping, Writer};
 
 /// Writes that may wait; more mean that the disk is far behind.
 const QUEUE_MAX: usize = 65_536;
-/// Changes of one transaction: more would make the first of them wait too long.
-const GROUP_MAX: usize = 4_096;
-/// What is durable in the log goes into the file within this.
-const FOLD_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Numbers by name: `version` of the format, `since` when the file was made or restored, and counters.
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -51,7 +52,6 @@ pub(crate) struct Disk<C> {
     /// Taken when it is closed.
     queue: Option<mpsc::SyncSender<Message<C>>>,
     writer: Option<JoinHandle<()>>,
-    database: Arc<Database>,
     since: Timestamp,
     has_failed: Arc<AtomicBool>,
 }
@@ -59,8 +59,8 @@ pub(crate) struct Disk<C> {
 #[derive(Debug)]
 enum Message<C> {
     Write(Write<C>),
-    /// Puts all that is durable into the file, so that reading it finds all.
-    Fold(mpsc::SyncSender<Result<(), StoreError>>),
+    /// Asks for a database that has all that is durable.
+    Read(mpsc::SyncSender<Result<Arc<Database>, StoreError>>),
 }
 
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
         commits: Commits,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let database = Arc::new(Database::create(path).map_err(|error| StoreError::open(error, version))?);
+        let database = Database::create(path).map_err(|error| StoreError::open(error, version))?;
         let since = prepare(&database, version, tables, now)?;
         let keeping = match commits {
             Commits::Logged => Keeping::Logged(open_log(&database, path, apply)?),
@@ -91,16 +91,13 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
                 next: Instant::now(),
             },
         };
-        let has_failed = Arc::new(AtomicBool::new(false));
+        Self::start(Writer::new(database, path, apply, keeping), since)
+    }
+
+    /// Starts the thread of a writer.
+    fn start(writer: Writer<C>, since: Timestamp) -> Result<Self, StoreError> {
+        let has_failed = writer.has_failed();
         let (queue, messages) = mpsc::sync_channel(QUEUE_MAX);
-        let writer = Writer {
-            database: Arc::clone(&database),
-            apply,
-            keeping,
-            pending: Vec::new(),
-            due: Instant::now(),
-            has_failed: Arc::clone(&has_failed),
-        };
         let writer = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run(&messages))
@@ -108,7 +105,6 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
         Ok(Self {
             queue: Some(queue),
             writer: Some(writer),
-            database,
             since,
             has_failed,
         })
@@ -140,16 +136,12 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
         Ok(written)
     }
 
-    /// Waits until the file has all that is durable, for whoever is about to read. After a fault the file is read as it
-    /// is: what only the log has is missing until a restart, and only writing is unsafe.
-    fn fold(&self) -> Result<(), StoreError> {
-        let (done, folded) = mpsc::sync_channel(1);
+    /// A database that has all that is durable, for whoever is about to read. After a fault it may be a copy in memory.
+    fn readable(&self) -> Result<Arc<Database>, StoreError> {
+        let (done, database) = mpsc::sync_channel(1);
         let queue = self.queue.as_ref().ok_or(StoreError::Stopped)?;
-        queue.send(Message::Fold(done)).map_err(|_| StoreError::Stopped)?;
-        match folded.recv().unwrap_or(Err(StoreError::Stopped)) {
-            Err(_) if self.has_failed() => Ok(()),
-            folded => folded,
-        }
+        queue.send(Message::Read(done)).map_err(|_| StoreError::Stopped)?;
+        database.recv().unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Whether a write has failed in a way that only a restart mends.
@@ -166,8 +158,8 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
         table: Rows,
         what: &'static str,
     ) -> Result<Vec<T>, StoreError> {
-        self.fold()?;
-        let read = self.database.begin_read()?;
+        let database = self.readable()?;
+        let read = database.begin_read()?;
         let table = read.open_table(table)?;
         let mut rows = Vec::new();
         for row in table.iter()? {
@@ -181,8 +173,7 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub(crate) fn number(&self, name: &str) -> Result<u64, StoreError> {
-        self.fold()?;
-        number(&self.database, name)
+        number(&*self.readable()?, name)
     }
 }
 
@@ -278,150 +269,6 @@ fn parse<C: bincode::Decode<()>>(mut body: &[u8], changes: &mut Vec<C>) -> Optio
     body.is_empty().then_some(())
 }
 
-/// The writer thread.
-struct Writer<C> {
-    database: Arc<Database>,
-    apply: Apply<C>,
-    keeping: Keeping,
-    /// Durable in the log and not yet in the file; they go there when it is `due`.
-    pending: Vec<C>,
-    due: Instant,
-    /// After an error nobody knows what the disk has, until a restart reads it.
-    has_failed: Arc<AtomicBool>,
-}
-
-enum Keeping {
-    Logged(Log),
-    Apart { interval: Duration, next: Instant },
-}
-
-impl<C: bincode::Encode> Writer<C> {
-    fn run(mut self, messages: &mpsc::Receiver<Message<C>>) {
-        loop {
-            let message = if self.pending.is_empty() {
-                messages.recv().map_err(mpsc::RecvTimeoutError::from)
-            } else {
-                messages.recv_timeout(self.due.saturating_duration_since(Instant::now()))
-            };
-            match message {
-                Ok(Message::Write(first)) => self.write(first, messages),
-                Ok(Message::Fold(done)) => {
-                    // Who no longer waits has been cancelled.
-                    let _ = done.send(self.fold());
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => self.fold_by_itself(),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return self.fold_by_itself(),
-            }
-            if !self.pending.is_empty() && Instant::now() >= self.due {
-                self.fold_by_itself();
-            }
-        }
-    }
-
-    /// Writes one message with all that wait, and answers them.
-    fn write(&mut self, first: Write<C>, messages: &mpsc::Receiver<Message<C>>) {
-        if let Keeping::Apart { interval, next } = &mut self.keeping {
-            // A lone write goes at once; in a rush, what comes within the interval shares one commit.
-            std::thread::sleep(next.saturating_duration_since(Instant::now()));
-            *next = Instant::now() + *interval;
-        }
-        let mut changes = first.changes;
-        let mut waiting = vec![first.done];
-        let mut folding = None;
-        while changes.len() < GROUP_MAX && folding.is_none() {
-            match messages.try_recv() {
-                Ok(Message::Write(more)) => {
-                    changes.extend(more.changes);
-                    waiting.push(more.done);
-                }
-                Ok(Message::Fold(done)) => folding = Some(done),
-                Err(_) => break,
-            }
-        }
-        let result = self.keep(changes);
-        for done in waiting {
-            // Who no longer waits has been cancelled; its change is durable all the same.
-            let _ = done.send(result.clone());
-        }
-        if let Some(done) = folding {
-            let _ = done.send(self.fold());
-        }
-    }
-
-    /// Makes changes durable.
-    fn keep(&mut self, changes: Vec<C>) -> Result<(), StoreError> {
-        if self.has_failed.load(Ordering::Acquire) {
-            return Err(StoreError::AfterFault);
-        }
-        let result = self.keep_all(changes);
-        if let (Err(_), Keeping::Logged(_)) = (&result, &self.keeping) {
-            self.has_failed.store(true, Ordering::Release);
-        }
-        result
-    }
-
-    fn keep_all(&mut self, changes: Vec<C>) -> Result<(), StoreError> {
-        let Keeping::Logged(log) = &mut self.keeping else {
-            return commit(&self.database, &mut changes.iter(), self.apply, None);
-        };
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let body = spell(changes.iter());
-        let mut appended = log.append(&body)?;
-        if appended == Appended::Full {
-            self.fold()?;
-            let Keeping::Logged(log) = &mut self.keeping else {
-                return Ok(());
-            };
-            appended = log.append(&body)?;
-        }
-        if self.pending.is_empty() {
-            self.due = Instant::now() + FOLD_INTERVAL;
-        }
-        self.pending.extend(changes);
-        match appended {
-            Appended::Durable => Ok(()),
-            // Too much for the whole log: it goes where the log would have brought it.
-            Appended::Full => self.fold(),
-        }
-    }
-
-    /// Puts what the log has into the file, after which the log may begin at its front again.
-    fn fold(&mut self) -> Result<(), StoreError> {
-        if self.has_failed.load(Ordering::Acquire) {
-            return Err(StoreError::AfterFault);
-        }
-        let Keeping::Logged(log) = &mut self.keeping else {
-            return Ok(());
-        };
-        if !self.pending.is_empty() {
-            let folded = commit(
-                &self.database,
-                &mut self.pending.iter(),
-                self.apply,
-                Some(log.sequence()),
-            );
-            if let Err(error) = folded {
-                self.has_failed.store(true, Ordering::Release);
-                return Err(error);
-            }
-            self.pending.clear();
-        }
-        log.rewind();
-        Ok(())
-    }
-
-    /// As [`Self::fold`], when nobody asked.
-    fn fold_by_itself(&mut self) {
-        if let Err(error) = self.fold() {
-            tracing::error!(%error, "the log cannot be put into the store; both are kept and read at the next start");
-            // What is durable in the log stays there; nothing more is taken, and nothing is tried again.
-            self.pending.clear();
-        }
-    }
-}
-
 fn commit<C>(
     database: &Database,
     changes: &mut dyn Iterator<Item = &C>,
@@ -443,103 +290,4 @@ pub(crate) fn add(write: &WriteTransaction, name: &'static str, value: u64) -> R
     let before = meta.get(name)?.map_or(0, |row| row.value());
     meta.insert(name, before.saturating_add(value))?;
     Ok(())
-}
-
-/// Why the store cannot keep or give what it should.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// Another process has the file.
-    #[error("the store is in use by another process")]
-    Locked,
-    /// The file was written by a newer version.
-    #[error("the store has format {found}, this program knows {known}: use the newer program")]
-    Version {
-        /// Format of the file.
-        found: u64,
-        /// Newest format known here.
-        known: u64,
-    },
-    /// The file is not a store, or a row does not decode.
-    #[error("the store is corrupted: {what}")]
-    Corrupted {
-        /// Where.
-        what: &'static str,
-    },
-    /// The disk said no.
-    #[error("the disk failed: {0}")]
-    Io(std::io::ErrorKind),
-    /// An earlier error makes everything after it unsafe until a restart.
-    #[error("the disk failed before; restart when it is mended")]
-    AfterFault,
-    /// Too many writes wait.
-    #[error("the disk is far behind")]
-    Busy,
-    /// The writer has stopped.
-    #[error("the store is closed")]
-    Stopped,
-}
-
-impl StoreError {
-    fn open(error: redb::DatabaseError, known: u64) -> Self {
-        match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => Self::Locked,
-            redb::DatabaseError::UpgradeRequired(found) => Self::Version {
-                found: u64::from(found),
-                known,
-            },
-            redb::DatabaseError::Storage(storage) => storage.into(),
-            _ => Self::Corrupted { what: "file header" },
-        }
-    }
-}
-
-impl From<std::io::Error> for StoreError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error.kind())
-    }
-}
-
-impl From<redb::StorageError> for StoreError {
-    fn from(error: redb::StorageError) -> Self {
-        match error {
-            redb::StorageError::Io(error) => Self::Io(error.kind()),
-            redb::StorageError::PreviousIo => Self::AfterFault,
-            redb::StorageError::Corrupted(_) => Self::Corrupted { what: "redb page" },
-            _ => Self::Io(std::io::ErrorKind::Other),
-        }
-    }
-}
-
-impl From<redb::TransactionError> for StoreError {
-    fn from(error: redb::TransactionError) -> Self {
-        match error {
-            redb::TransactionError::Storage(storage) => storage.into(),
-            _ => Self::Stopped,
-        }
-    }
-}
-
-impl From<redb::TableError> for StoreError {
-    fn from(error: redb::TableError) -> Self {
-        match error {
-            redb::TableError::Storage(storage) => storage.into(),
-            _ => Self::Corrupted { what: "table" },
-        }
-    }
-}
-
-impl From<redb::CommitError> for StoreError {
-    fn from(error: redb::CommitError) -> Self {
-        match error {
-            redb::CommitError::Storage(storage) => storage.into(),
-            _ => Self::Stopped,
-        }
-    }
-}
-
-impl From<redb::SetDurabilityError> for StoreError {
-    fn from(_: redb::SetDurabilityError) -> Self {
-        Self::Stopped
-    }
 }

@@ -18,9 +18,10 @@
 
 use super::StoreError;
 use crate::clock;
-use crate::home::private_file;
+use crate::home::{Existing, private_file, write_file_by};
 use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -31,10 +32,28 @@ const LOG_BYTES: usize = 1_024 * PAGE;
 const SALT_END: usize = MAGIC.len() + 32;
 const ENTRY_HEADER: usize = 32 + 8 + 4;
 
+/// What a log asks of its file: the place for a disk that fails.
+pub(super) trait LogFile: std::fmt::Debug + Send {
+    fn write_all_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()>;
+
+    /// On return all that was written is durable.
+    fn sync_data(&mut self) -> io::Result<()>;
+}
+
+impl LogFile for File {
+    fn write_all_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, at)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        Self::sync_data(self)
+    }
+}
+
 /// The log of one store file.
 #[derive(Debug)]
 pub(super) struct Log {
-    file: File,
+    file: Box<dyn LogFile>,
     salt: [u8; 32],
     /// Where the next entry begins.
     at: usize,
@@ -51,26 +70,37 @@ pub(super) enum Appended {
 }
 
 impl Log {
-    /// Makes an empty log, durable, in place of any there. `sequence` is that of the last entry of the store's life.
+    /// A log whose file is made and read: its next entry goes to `at`.
+    pub(super) fn new(file: Box<dyn LogFile>, salt: [u8; 32], at: usize, sequence: u64) -> Self {
+        Self {
+            file,
+            salt,
+            at,
+            sequence,
+        }
+    }
+
+    /// Makes an empty log, durable. `sequence` is that of the last entry of the store's life. What is there stays, and is
+    /// an error, unless nothing is lost with it: it may have the winners of a store that somebody moved or lost.
     pub(super) fn create(path: &Path, sequence: u64) -> Result<Self, StoreError> {
+        if !is_free(path)? {
+            let path = path.to_path_buf();
+            return Err(StoreError::ForeignLog { path });
+        }
         let salt: [u8; 32] = clock::random();
         let mut bytes = vec![0u8; LOG_BYTES];
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
         bytes[MAGIC.len()..SALT_END].copy_from_slice(&salt);
-        // It has reveals of open books, and the salt.
-        let file = private_file(path)?;
-        file.set_len(0)?;
-        file.write_all_at(&bytes, 0)?;
-        file.sync_all()?;
-        // The name must be durable as well, or a crash leaves a store file that asks for a log that is not there.
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
-        Ok(Self {
-            file,
-            salt,
-            at: PAGE,
-            sequence,
-        })
+        // A crash leaves it whole or not at all, and its name durable: a store file may ask for it from now on.
+        write_file_by(path, Existing::Replace, |unfinished| {
+            // It has reveals of open books, and the salt.
+            let file = private_file(unfinished)?;
+            file.set_len(0)?;
+            FileExt::write_all_at(&file, &bytes, 0)?;
+            file.sync_all()
+        })?;
+        let file = File::options().write(true).open(path)?;
+        Ok(Self::new(Box::new(file), salt, PAGE, sequence))
     }
 
     /// Opens the log of a store file that knows it by `id` and has everything up to the sequence `applied`. Returns what
@@ -81,18 +111,14 @@ impl Log {
         };
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(foreign),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(foreign),
             Err(error) => return Err(error.into()),
         };
         let Some(salt) = bytes.get(MAGIC.len()..SALT_END) else {
             return Err(foreign);
         };
-        let mut log = Self {
-            file: File::options().write(true).open(path)?,
-            salt: salt.try_into().unwrap_or_default(),
-            at: PAGE,
-            sequence: applied,
-        };
+        let file = File::options().write(true).open(path)?;
+        let mut log = Self::new(Box::new(file), salt.try_into().unwrap_or_default(), PAGE, applied);
         if !bytes.starts_with(MAGIC) || bytes.len() != LOG_BYTES || log.id() != id {
             return Err(foreign);
         }
@@ -177,6 +203,21 @@ impl Log {
             .chain_update(body);
         hash.finalize().into()
     }
+}
+
+/// Whether a log may be made at a path: nothing is there, or a log without entries, which a crash left before its store
+/// file knew of it.
+fn is_free(path: &Path) -> io::Result<bool> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(bytes.is_empty() || (bytes.starts_with(MAGIC) && is_blank(&bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether nothing was ever written behind the first page of a whole log.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.len() == LOG_BYTES && bytes.get(SALT_END..).is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
 }
 
 /// Bytes of the whole pages that so many bytes take.

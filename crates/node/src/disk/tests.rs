@@ -1,5 +1,7 @@
 //! What is durable in the log outlives the process, and goes into the file once.
 
+mod faults;
+
 use super::log::{Appended, Log};
 use super::{Commits, Disk, Rows, StoreError, add};
 use redb::{TableDefinition, WriteTransaction};
@@ -165,28 +167,28 @@ fn nobody_else_may_read_the_log() {
 }
 
 #[test]
-fn after_a_fault_reading_gives_what_the_file_has_writing_fails_and_a_restart_loses_nothing() {
-    const UNLUCKY: u64 = 13;
-    fn fails_at_one(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Row>) -> Result<(), StoreError> {
-        let mut changes = changes.peekable();
-        match changes.peek() {
-            Some((UNLUCKY, _)) => Err(StoreError::Io(std::io::ErrorKind::StorageFull)),
-            _ => apply(write, &mut changes),
-        }
-    }
+fn a_log_is_made_in_place_of_no_file_that_may_be_worth_something() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.redb");
-    let disk = Disk::open(&path, 2, &[ROWS], fails_at_one, Commits::Logged, NOW).unwrap();
-    assert_eq!(written(&disk, 1..2, 100), Ok(()));
-    assert_eq!(keys(&disk), [1]);
-    assert!(!disk.has_failed());
-    assert_eq!(written(&disk, UNLUCKY..UNLUCKY + 1, 100), Ok(()), "durable in the log");
-    for _ in 0..2 {
-        assert_eq!(keys(&disk), [1]);
-        assert_eq!(disk.number("changes"), Ok(1));
-        assert!(disk.has_failed());
-    }
-    assert_eq!(written(&disk, 2..3, 100), Err(StoreError::AfterFault));
+    let log = path.with_extension("log");
+    drop(open(&path).unwrap());
+    let unused = std::fs::read(&log).unwrap();
+    let disk = open(&path).unwrap();
+    assert_eq!(written(&disk, 1..2, 1), Ok(()));
     drop(disk);
-    assert_eq!(keys(&open(&path).unwrap()), [1, UNLUCKY]);
+    let used = std::fs::read(&log).unwrap();
+
+    let foreign = StoreError::ForeignLog { path: log.clone() };
+    for bytes in [used.as_slice(), b"Dear diary,", &used[..48]] {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&log, bytes).unwrap();
+        assert_eq!(open(&path).unwrap_err(), foreign);
+        assert!(std::fs::read(&log).unwrap() == bytes, "it is as it was");
+    }
+    // A crash leaves these between making the log and telling the store of it.
+    for bytes in [unused.as_slice(), b""] {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&log, bytes).unwrap();
+        drop(open(&path).unwrap());
+    }
 }
