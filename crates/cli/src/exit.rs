@@ -244,9 +244,16 @@ impl Failure {
                 "make sure that only one process runs as writer {writer}; give the other one a number of its own \
                  (writer in [store] of its config.toml), then start this one again"
             )),
-            LedgerFault::ClockApart { apart_ms, limit_ms } => failure("clock_apart")
+            LedgerFault::ClockApart {
+                here,
+                there,
+                apart_ms,
+                limit_ms,
+            } => failure("clock_apart")
                 .with("need", limit_ms)
                 .with("has", apart_ms)
+                .with("here_ms", here.0)
+                .with("there_ms", there.0)
                 .next("let NTP set the clocks of this machine and of the database server, then start again"),
             LedgerFault::AnotherEscrow { stored } => failure("another_escrow")
                 .with("stored", json!(stored))

@@ -1,18 +1,15 @@
 //! The audit: replays the log from zero, draws every ticket of every claim again, and compares what that gives with
-//! every row. It reads a snapshot, so it runs beside a live writer and disturbs nothing.
+//! every row of every table. It reads a snapshot, so it runs beside a live writer and disturbs nothing.
 
+mod compare;
+mod log;
 mod replay;
 
-use crate::event::Event;
-use crate::key::{HoldKey, Key};
-use crate::query::{decode, writers};
-use crate::row::{
-    AccountRow, BookRow, CollectionRow, CreditRow, HoldRow, LogPlace, PayoutRow, Record, SignerRow, SplitRow, Table,
-    Totals, WithdrawalRow,
-};
-use crate::store::{Range, Reader, StoreFault};
+use crate::key::Key;
+use crate::query::writers;
+use crate::row::Table;
+use crate::store::{Reader, StoreFault};
 use replay::Replay;
-use std::collections::VecDeque;
 use tombola_core::amount::Timestamp;
 use tombola_core::escrow::EscrowConfig;
 
@@ -21,6 +18,8 @@ use tombola_core::escrow::EscrowConfig;
 pub struct AuditReport {
     /// Events replayed.
     pub events: u64,
+    /// Rows compared, of all tables but the log itself.
+    pub rows: u64,
     /// Accounts compared.
     pub accounts: u64,
     /// Holds compared.
@@ -57,7 +56,8 @@ pub const FINDINGS_MAX: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    /// The log is broken before this height: a gap, another writer's event, or a wrong previous head.
+    /// The log is broken before this height: a gap, another writer's event, a wrong previous head, or an event after
+    /// its writer was removed.
     LogBroken {
         /// Height of the event.
         height: u64,
@@ -92,58 +92,49 @@ pub enum Finding {
         /// Height of the event.
         height: u64,
     },
+    /// A hold expired before `redeem_by + 5 min`. Spec: H-09.
+    EarlyExpiry {
+        /// Height of the event.
+        height: u64,
+    },
+    /// A hold or a withdrawal has a number that was given out before, that is out of turn, or that is of another
+    /// epoch. Spec: R-26.
+    Number {
+        /// Height of the event.
+        height: u64,
+    },
     /// A claim does not prove what it was paid.
     Claim {
         /// Height of the event.
         height: u64,
     },
-    /// An account's row is not what the log says.
-    Account {
-        /// Its row.
-        row: u64,
-    },
-    /// A hold's row is not what the log says.
-    Hold {
-        /// Where it is.
-        hold: HoldKey,
-    },
-    /// A book's row is not what the log says.
-    Book {
-        /// Its hold.
-        hold: HoldKey,
-    },
-    /// A credit that waits to be folded is not what the log says.
-    Credit {
-        /// Row of its account.
-        account: u64,
-    },
-    /// A withdrawal's row, or its place among pending and settled ones, is not what the log says.
-    Withdrawal {
-        /// Its number.
-        withdrawal: u64,
-    },
-    /// A payout policy is not what the log says.
-    Payout {
-        /// Row of its account.
-        account: u64,
-    },
-    /// A split is not what the log says.
-    Split {
-        /// Row of its payee's account.
-        account: u64,
-    },
-    /// A signer's row is not what the log says.
-    Signer {
-        /// Row of its account.
-        account: u64,
-    },
-    /// A collection of fees is not what the log says.
-    Collection {
-        /// Height of its event.
-        height: u64,
+    /// A row is not what the log says: it is another one, it is missing, or there should be none.
+    Row {
+        /// In which table.
+        table: Table,
+        /// Its key there.
+        key: Key,
     },
     /// The sums are not what the log says.
     Totals,
+}
+
+impl Finding {
+    /// About the row of a key.
+    #[must_use]
+    pub const fn row(key: Key) -> Self {
+        let table = key.table();
+        Self::Row { table, key }
+    }
+}
+
+/// How far an audit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Progress {
+    /// Events replayed so far.
+    pub events: u64,
+    /// Of how many.
+    pub of: u64,
 }
 
 /// Audits everything that a reader sees; give it a snapshot.
@@ -151,189 +142,24 @@ pub enum Finding {
 /// # Errors
 /// [`StoreFault`] if the reader fails; what is merely wrong is a finding.
 pub async fn audit<R: Reader>(reader: &R, config: &EscrowConfig) -> Result<AuditReport, StoreFault> {
+    audit_with(reader, config, |_| ()).await
+}
+
+/// As [`audit`], and tells from time to time how far it is.
+///
+/// # Errors
+/// As [`audit`].
+pub async fn audit_with<R: Reader>(
+    reader: &R,
+    config: &EscrowConfig,
+    mut progress: impl FnMut(Progress) + Send,
+) -> Result<AuditReport, StoreFault> {
     let writers = writers(reader).await?;
-    let mut replay = Replay::new(config, writers.iter().map(|(writer, _)| *writer));
-    replay_all(reader, &mut replay, &writers).await?;
-    let counts = Counts {
-        accounts: each(reader, Table::Accounts, |key, row: &AccountRow| {
-            replay.compare_account(key.last_number(), row);
-        })
-        .await?,
-        holds: each(reader, Table::Holds, |key, row: &HoldRow| {
-            replay.compare_hold(key.last_hold(), row)
-        })
-        .await?,
-        books: each(reader, Table::Books, |key, row: &BookRow| {
-            replay.compare_book(key.first_hold(), row)
-        })
-        .await?,
-        credits: each(reader, Table::Credits, |key, row: &CreditRow| {
-            replay.compare_credit(key.first_number(), key.last_place(), row);
-        })
-        .await?,
-    };
-    compare_money(reader, &mut replay).await?;
+    let mut replay = Replay::new(config, &writers);
+    log::replay_all(reader, &mut replay, &writers, &mut progress).await?;
+    let now = writers.iter().map(|(_, totals)| totals.alive_at).max();
+    let counts = compare::compare_all(reader, &mut replay, now.unwrap_or(Timestamp(0))).await?;
     Ok(replay.report(&writers, &counts))
-}
-
-/// Compares the rows of withdrawals, policies, splits, signers and collected fees.
-async fn compare_money<R: Reader>(reader: &R, replay: &mut Replay<'_>) -> Result<(), StoreFault> {
-    each(reader, Table::Withdrawals, |key, row: &WithdrawalRow| {
-        replay.compare_withdrawal(key.last_number(), row);
-    })
-    .await?;
-    each(reader, Table::PendingWithdrawals, |key, (): &()| {
-        replay.compare_listed(key.last_number(), None);
-    })
-    .await?;
-    each(reader, Table::SettledWithdrawals, |key, (): &()| {
-        replay.compare_listed(key.last_number(), Some(Timestamp(key.first_number())));
-    })
-    .await?;
-    each(reader, Table::Payouts, |key, row: &PayoutRow| {
-        replay.compare_payout(key.last_number(), row);
-    })
-    .await?;
-    each(reader, Table::Splits, |key, row: &SplitRow| {
-        replay.compare_split(key.last_number(), row);
-    })
-    .await?;
-    each(reader, Table::Signers, |key, row: &SignerRow| {
-        replay.compare_signer(key.first_number(), key.last_account(), row);
-    })
-    .await?;
-    each(reader, Table::Collections, |key, row: &CollectionRow| {
-        replay.compare_collection(key, row);
-    })
-    .await?;
-    Ok(())
-}
-
-/// Shows every row of a table, page by page; says how many there are.
-async fn each<R: Reader, T: Record + Clone>(
-    reader: &R,
-    table: Table,
-    mut compare: impl FnMut(Key, &T),
-) -> Result<u64, StoreFault> {
-    let mut count = 0u64;
-    let mut next = Some(Key::from_bytes(table, &[0; 8]));
-    while let Some(from) = next {
-        let page = scan::<R, T>(reader, from).await?;
-        next = after(&page);
-        for (key, row) in &page {
-            compare(*key, row);
-            count = count.saturating_add(1);
-        }
-    }
-    Ok(count)
-}
-
-/// Rows that were compared.
-#[derive(Debug)]
-struct Counts {
-    accounts: u64,
-    holds: u64,
-    books: u64,
-    credits: u64,
-}
-
-/// Replays the logs of all writers, each event after those that made the rows it was decided on. Spec: G-05.
-async fn replay_all<R: Reader>(
-    reader: &R,
-    replay: &mut Replay<'_>,
-    writers: &[(u32, Totals)],
-) -> Result<(), StoreFault> {
-    let mut logs: Vec<Log> = writers.iter().map(|(writer, _)| Log::of(*writer)).collect();
-    loop {
-        let (mut waiting, mut is_stuck) = (None, true);
-        for (index, log) in logs.iter_mut().enumerate() {
-            while let Some(event) = log.first(reader).await? {
-                if !replay.is_ready(event) {
-                    waiting = waiting.or(Some(index));
-                    break;
-                }
-                replay.event(event);
-                log.pass();
-                is_stuck = false;
-            }
-        }
-        let Some(index) = waiting else { return Ok(()) };
-        if is_stuck && let Some(log) = logs.get_mut(index) {
-            // Nothing can come before it, so its rows were not as it says.
-            if let Some(event) = log.first(reader).await? {
-                replay.find(Finding::Order { height: event.height });
-                replay.event(event);
-            }
-            log.pass();
-        }
-    }
-}
-
-/// One writer's log, read page by page.
-#[derive(Debug)]
-struct Log {
-    writer: u32,
-    page: VecDeque<Event>,
-    next: Option<Key>,
-}
-
-impl Log {
-    fn of(writer: u32) -> Self {
-        let next = Some(Key::event(LogPlace { writer, height: 1 }));
-        let page = VecDeque::new();
-        Self { writer, page, next }
-    }
-
-    /// The event that is next, if there is one.
-    async fn first<R: Reader>(&mut self, reader: &R) -> Result<Option<&Event>, StoreFault> {
-        if self.page.is_empty()
-            && let Some(from) = self.next.take()
-        {
-            let last = LogPlace {
-                writer: self.writer,
-                height: u64::MAX,
-            };
-            let range = Range {
-                from,
-                to: Some(Key::event(last)),
-                limit: PAGE_ROWS,
-            };
-            for (key, stored) in reader.scan(&range).await? {
-                let mut event: Event = decode(key, &stored)?;
-                // Found elsewhere than it says: as a gap.
-                if event.place() != key.last_place() {
-                    event.height = 0;
-                }
-                self.next = key.successor();
-                self.page.push_back(event);
-            }
-        }
-        Ok(self.page.front())
-    }
-
-    fn pass(&mut self) {
-        self.page.pop_front();
-    }
-}
-
-/// One page of a table from a key on.
-async fn scan<R: Reader, T: Record + Clone>(reader: &R, from: Key) -> Result<Vec<(Key, T)>, StoreFault> {
-    let range = Range {
-        from,
-        to: None,
-        limit: PAGE_ROWS,
-    };
-    let mut rows = Vec::new();
-    for (key, stored) in reader.scan(&range).await? {
-        rows.push((key, decode(key, &stored)?));
-    }
-    Ok(rows)
-}
-
-/// Where the page after this one begins; none if this was the last.
-fn after<T>(page: &[(Key, T)]) -> Option<Key> {
-    let (last, _) = page.last().filter(|_| page.len() >= PAGE_ROWS)?;
-    last.successor()
 }
 
 /// Rows read at a time: a quarter of a megabyte of events.

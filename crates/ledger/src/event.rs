@@ -130,6 +130,11 @@ pub enum Cause {
         /// What was shown.
         piece: Box<Evidence>,
     },
+    /// The operator says that a writer is dead. Spec: G-13.
+    RemoveWriter {
+        /// Which.
+        writer: u32,
+    },
 }
 
 /// What came of a command. Spec: G-03.
@@ -204,6 +209,17 @@ pub enum Effect {
     Delegated,
     /// Fees went to an account.
     Collected,
+    /// A writer is dead: its log ends, and its fees are the remover's to collect. Spec: G-13.
+    WriterRemoved {
+        /// Which.
+        writer: u32,
+        /// Height of its last event.
+        height: u64,
+        /// Head of its log.
+        head: Head,
+        /// What it could have collected.
+        fees: Amount,
+    },
 }
 
 /// A paid claim: the receipt without what is in the event around it, and what it added. Spec: G-03.

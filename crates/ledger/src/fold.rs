@@ -3,6 +3,7 @@
 use crate::decide::Work;
 use crate::key::Key;
 use crate::ledger::{Command, LedgerFault, Outcome, settle};
+use crate::pages::Pages;
 use crate::row::LogPlace;
 use crate::store::{Range, Reader, StoreFault};
 
@@ -33,17 +34,14 @@ pub(crate) async fn credits_but_of<R: Reader>(
     limit: usize,
 ) -> Result<Vec<Key>, StoreFault> {
     let mut found: Vec<Key> = Vec::new();
-    let mut next = Some(Key::credit(0, LogPlace { writer: 0, height: 0 }));
-    while let Some(from) = next {
-        let range = Range { from, to: None, limit };
-        let page = reader.scan(&range).await?;
-        let last = page.last().filter(|_| page.len() >= limit);
-        next = last.and_then(|(key, _)| key.successor());
-        found.extend(
-            page.iter()
-                .map(|(key, _)| *key)
-                .filter(|key| !others.contains(&key.last_place().writer)),
-        );
+    let mut pages = Pages::of(Range {
+        from: Key::credit(0, LogPlace { writer: 0, height: 0 }),
+        to: None,
+        limit,
+    });
+    while let Some(page) = pages.next(reader).await? {
+        let keys = page.iter().map(|(key, _)| *key);
+        found.extend(keys.filter(|key| !others.contains(&key.last_place().writer)));
         if found.len() >= limit {
             break;
         }
@@ -77,25 +75,19 @@ pub(crate) async fn waiting<R: Reader>(
         | Command::Expire { .. }
         | Command::Settle { .. }
         | Command::CollectFees { .. }
+        | Command::RemoveWriter { .. }
         | Command::Fold { .. } => None,
     };
     let Some(row) = row else { return Ok(false) };
-    let last = LogPlace {
-        writer: u32::MAX,
-        height: u64::MAX,
-    };
+    let place = |writer, height| Key::credit(row, LogPlace { writer, height });
     let mut keys: Vec<Key> = Vec::new();
-    let mut next = Some(Key::credit(row, LogPlace { writer: 0, height: 0 }));
-    while let Some(from) = next {
-        let range = Range {
-            from,
-            to: Some(Key::credit(row, last)),
-            limit: FOLD_CREDITS_MAX,
-        };
-        let page = reader.scan(&range).await?;
+    let mut pages = Pages::of(Range {
+        from: place(0, 0),
+        to: Some(place(u32::MAX, u64::MAX)),
+        limit: FOLD_CREDITS_MAX,
+    });
+    while let Some(page) = pages.next(reader).await? {
         keys.extend(page.iter().map(|(key, _)| *key));
-        let full = page.last().filter(|_| page.len() >= FOLD_CREDITS_MAX);
-        next = full.and_then(|(key, _)| key.successor());
     }
     work.view.load(reader, &keys).await?;
     keys.extend(work.view.new_credits(row));

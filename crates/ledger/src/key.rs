@@ -276,13 +276,24 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}[", self.table)?;
         for byte in self.as_bytes() {
             write!(f, "{byte:02x}")?;
         }
-        f.write_str("]")
+        Ok(())
+    }
+}
+
+impl serde::Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}[{self}]", self.table)
     }
 }
 

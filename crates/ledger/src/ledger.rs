@@ -1,147 +1,32 @@
 //! The writer: takes batches of commands, commits each batch once, and answers when it is durable.
 
+mod clock;
+mod command;
 mod fault;
 mod header;
 mod upkeep;
 
+pub use clock::check as check_clock;
+pub use command::{Command, Outcome, Removal};
 pub use fault::LedgerFault;
 
 use crate::decide::{Decided, Terms, Work, resubmit};
 use crate::draft::Draft;
 use crate::key::Key;
-use crate::request::VerifiedRequest;
-use crate::row::{LogPlace, Record, Row, Table, Totals, WRITERS_MAX};
-use crate::store::{Change, Commit, Reader, Sharing, Store, StoreFault, Stored};
+use crate::row::{Record, Row, Table, Totals, WRITERS_MAX, others};
+use crate::store::{Change, Commit, Reader, Sharing, Snapshot, Store, StoreFault, Stored};
 use crate::view::Stop;
 use crate::{fold, prefetch, query};
 use header::{check_header, write_header};
-use tombola_core::amount::{Amount, MINUTE_MS, Timestamp};
+use tombola_core::amount::{MINUTE_MS, Timestamp};
 use tombola_core::codec::List;
-use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::escrow::{EscrowConfig, Served, ledger_time};
-use tombola_core::key::{AccountKey, HoldId, PublicKey};
 use tombola_core::limits::SERVED_GAP_MS;
-use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, Phase, Reference};
+use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, Phase};
 use tombola_core::reject::{Code, Reject};
 
 /// How often a batch is decided anew before it is halved, and a single command before it is refused.
 const TRIES_MAX: usize = 8;
-
-/// What a ledger is told to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "requests are nearly all")]
-pub enum Command {
-    /// The operator took money in. The same reference moves money once. Spec: R-17.
-    Deposit {
-        /// To whom.
-        account: PublicKey,
-        /// How much.
-        amount: Amount,
-        /// The operator's reference.
-        reference: Reference,
-    },
-    /// A hold's time has run out. Spec: H-09.
-    Expire {
-        /// Which.
-        hold: HoldId,
-    },
-    /// The operator says what became of a withdrawal. The same again is answered the same. Spec: R-23.
-    Settle {
-        /// Its number.
-        withdrawal: u64,
-        /// Paid or failed.
-        outcome: PayoutOutcome,
-        /// The operator's reference.
-        reference: Reference,
-    },
-    /// The operator collects this writer's fees. The same reference moves money once. Spec: G-07.
-    CollectFees {
-        /// To whom.
-        account: PublicKey,
-        /// How much.
-        amount: Amount,
-        /// The operator's reference.
-        reference: Reference,
-    },
-    /// A payout policy may be due. Spec: R-21.
-    PayOut {
-        /// The account's row.
-        account: u64,
-    },
-    /// Credits that several writers appended are to be added up. Spec: G-06.
-    Fold {
-        /// The account's row.
-        account: u64,
-        /// Where the credits come from.
-        credits: Vec<LogPlace>,
-    },
-    /// A party asks.
-    Request(VerifiedRequest),
-}
-
-/// What came of a command; all of it is durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "drafts are nearly all")]
-pub enum Outcome {
-    /// The money is in the account; the same again for the same reference.
-    Deposited {
-        /// Whose account.
-        account: AccountKey,
-        /// How much.
-        amount: Amount,
-        /// Ledger time.
-        at: Timestamp,
-        /// The event.
-        place: LogPlace,
-    },
-    /// Credits are in their account's balance.
-    Folded {
-        /// How many; those that were folded before do not count.
-        credits: usize,
-    },
-    /// The hold is expired.
-    Expired {
-        /// Which.
-        hold: HoldId,
-        /// What went back to the payer.
-        returned: Amount,
-        /// Ledger time.
-        at: Timestamp,
-    },
-    /// A withdrawal is paid or has failed; the same again for the same word.
-    Settled {
-        /// Its number.
-        withdrawal: u64,
-        /// Which of the two.
-        outcome: PayoutOutcome,
-        /// What left the balance when it was asked for.
-        amount: Amount,
-        /// What of it the escrow keeps if it was paid.
-        fee: Amount,
-        /// Ledger time.
-        at: Timestamp,
-    },
-    /// Fees are the account's; the same again for the same reference.
-    FeesCollected {
-        /// Whose account.
-        account: AccountKey,
-        /// How much.
-        amount: Amount,
-        /// Ledger time.
-        at: Timestamp,
-        /// The event.
-        place: LogPlace,
-    },
-    /// A payout policy was looked at.
-    PaidOut {
-        /// The withdrawal that it made; none if it was not due.
-        withdrawal: Option<u64>,
-    },
-    /// What an operator asked was refused; nothing changed.
-    Rejected(Reject),
-    /// The answer to a request, to be signed.
-    Answer(Draft),
-}
 
 /// The one writer of a store.
 #[derive(Debug)]
@@ -158,6 +43,8 @@ pub struct Ledger<S: Store> {
     others_recover: Option<Timestamp>,
     /// Row of the account whose payout policy is looked at next.
     next_policy: u64,
+    /// How far the clock of a batch may be from the store's own.
+    clock_apart_max_ms: Option<u64>,
     health: Health,
     progress: Progress,
 }
@@ -223,6 +110,7 @@ impl<S: Store> Ledger<S> {
             restored_at: last.unwrap_or(totals.time),
             others_recover: None,
             next_policy: 0,
+            clock_apart_max_ms: None,
             health: Health::Sound,
             progress: Progress::Reading,
         };
@@ -245,7 +133,7 @@ impl<S: Store> Ledger<S> {
     /// refuses to go on until it is opened anew.
     ///
     /// # Errors
-    /// [`LedgerFault::Store`], [`LedgerFault::Stopped`], [`LedgerFault::Fenced`].
+    /// [`LedgerFault::Store`], [`LedgerFault::Stopped`], [`LedgerFault::Fenced`], [`LedgerFault::ClockApart`].
     pub async fn execute(&mut self, batch: Vec<Command>, clock: Timestamp) -> Result<Vec<Outcome>, LedgerFault> {
         if self.health == Health::Stopped {
             return Err(LedgerFault::Stopped);
@@ -261,8 +149,10 @@ impl<S: Store> Ledger<S> {
         let mut outcomes = Vec::with_capacity(batch.len());
         // Parts that are still to be decided, the first one last.
         let mut parts = vec![batch];
+        // Once, before there was anything to wait for: later the time that was given is late by itself.
+        let mut unchecked = self.clock_apart_max_ms.map(|limit_ms| (clock, limit_ms));
         while let Some(part) = parts.pop() {
-            match self.contend(part, clock).await? {
+            match self.contend(part, clock, &mut unchecked).await? {
                 Some(done) => outcomes.extend(done),
                 None => match part {
                     [] => {}
@@ -278,12 +168,24 @@ impl<S: Store> Ledger<S> {
     }
 
     /// Decides and commits, anew while other writers come in between; none if they always do.
-    async fn contend(&mut self, batch: &[Command], clock: Timestamp) -> Result<Option<Vec<Outcome>>, LedgerFault> {
+    async fn contend(
+        &mut self,
+        batch: &[Command],
+        clock: Timestamp,
+        unchecked: &mut Option<(Timestamp, u64)>,
+    ) -> Result<Option<Vec<Outcome>>, LedgerFault> {
         for _ in 0..TRIES_MAX {
             let outcome = match self.store.sharing() {
                 Sharing::Sole => return self.run(&self.store.clone(), batch, clock).await.map(Some),
                 // Everything is read as of one moment, or rows of two moments would contradict each other.
-                Sharing::Shared => self.run(&self.store.snapshot().await?, batch, clock).await,
+                Sharing::Shared => {
+                    let unchecked = unchecked.take();
+                    let snapshot = self.store.snapshot().await?;
+                    if let (Some((here, limit_ms)), Some(there)) = (unchecked, snapshot.clock()) {
+                        clock::check(here, there, limit_ms)?;
+                    }
+                    self.run(&snapshot, batch, clock).await
+                }
             };
             match outcome {
                 Ok(outcomes) => return Ok(Some(outcomes)),
@@ -347,13 +249,10 @@ impl<S: Store> Ledger<S> {
 
     /// Learns from other writers: a rollback concerns them all, and whoever notices it tells.
     fn learn(&mut self, writers: &[(u32, Totals)]) {
-        let others = writers.iter().filter(|(writer, _)| *writer != self.config.writer);
-        let others: Vec<&Totals> = others
-            .map(|(_, totals)| totals)
-            .filter(|other| !other.is_removed)
-            .collect();
-        self.others_recover = others.iter().filter_map(|other| other.recovers_since).min();
-        for other in others {
+        self.others_recover = others(writers, self.config.writer)
+            .filter_map(|(_, other)| other.recovers_since)
+            .min();
+        for (_, other) in others(writers, self.config.writer) {
             self.config.epoch = self.config.epoch.max(other.epoch);
         }
     }
@@ -368,7 +267,7 @@ impl<S: Store> Ledger<S> {
 
     /// Tells other writers that this one serves, and whether it recovers.
     async fn show_life(&mut self) -> Result<(), LedgerFault> {
-        let silent_for = self.time.0.saturating_sub(self.totals.alive_at.0);
+        let silent_for = self.totals.silent_for_ms(self.time);
         let told = (self.totals.epoch, self.totals.recovers_since);
         let is_news = told != (self.config.epoch, self.recovers_since());
         match self.store.sharing() {
@@ -382,13 +281,11 @@ impl<S: Store> Ledger<S> {
     /// Since when claims were served without a gap by this writer and all others. Spec: H-09.
     fn served_by_all(&self, writers: &[(u32, Totals)]) -> Served {
         let mut served = self.served;
-        for (writer, other) in writers {
-            if *writer != self.config.writer && !other.is_removed {
-                let mut other = Served::recorded(other.served_since, other.alive_at);
-                other.observe(self.time);
-                if other.for_ms() < served.for_ms() {
-                    served = other;
-                }
+        for (_, other) in others(writers, self.config.writer) {
+            let mut other = Served::recorded(other.served_since, other.alive_at);
+            other.observe(self.time);
+            if other.for_ms() < served.for_ms() {
+                served = other;
             }
         }
         served
@@ -456,6 +353,11 @@ impl<S: Store> Ledger<S> {
         let standing = self.standing();
         let (connection, request) = (request.connection(), request.request());
         Ok(query::answer(&self.store, &self.config, &standing, connection, request).await?)
+    }
+
+    /// Stops at the first batch whose clock is further than this from the store's own. Spec: C-06.
+    pub const fn limit_clock(&mut self, apart_max_ms: u64) {
+        self.clock_apart_max_ms = Some(apart_max_ms);
     }
 
     /// What the ledger does at present; shown by `Info`, and no hold is opened or raised unless it is open.

@@ -35,7 +35,6 @@ macro_rules! invariant {
 }
 
 pub mod audit;
-mod background;
 mod decide;
 pub mod draft;
 pub mod event;
@@ -44,6 +43,7 @@ mod fold;
 pub mod holds;
 pub mod key;
 pub mod ledger;
+mod pages;
 mod prefetch;
 pub mod query;
 pub mod request;

@@ -106,6 +106,7 @@ impl Named {
                 self.keys
                     .extend(credits.iter().map(|place| Key::credit(*account, *place)));
             }
+            Command::RemoveWriter { writer } => self.keys.push(Key::totals(*writer)),
             Command::Request(request) => self.request(request),
         }
     }

@@ -9,6 +9,7 @@ pub use books::{FeeReport, PendingWithdrawal, fee_report, pending_withdrawals};
 use crate::draft::Draft;
 use crate::holds::load_row;
 use crate::key::Key;
+use crate::pages::Pages;
 use crate::row::{AccountRow, CreditRow, LogPlace, Record, Row, Table, Totals};
 use crate::store::{Range, Reader, StoreFault, Stored};
 use tombola_core::amount::Timestamp;
@@ -156,24 +157,19 @@ async fn account_row<R: Reader>(reader: &R, account: &AccountKey) -> Result<(u64
 /// # Errors
 /// [`StoreFault`] if the reader fails.
 pub async fn add_credits<R: Reader>(reader: &R, row: u64, account: &mut AccountRow) -> Result<(), StoreFault> {
-    let place = |writer, height| LogPlace { writer, height };
-    let last = Key::credit(row, place(u32::MAX, u64::MAX));
-    let mut next = Some(Key::credit(row, place(0, 0)));
-    while let Some(from) = next {
-        let range = Range {
-            from,
-            to: Some(last),
-            limit: CREDITS_PER_PAGE,
-        };
-        let page = reader.scan(&range).await?;
+    let place = |writer, height| Key::credit(row, LogPlace { writer, height });
+    let mut pages = Pages::of(Range {
+        from: place(0, 0),
+        to: Some(place(u32::MAX, u64::MAX)),
+        limit: CREDITS_PER_PAGE,
+    });
+    while let Some(page) = pages.next(reader).await? {
         for (key, stored) in &page {
             let credit: CreditRow = decode(*key, stored)?;
             account.balance = account.balance.checked_add(credit.amount).ok_or(StoreFault::Damaged)?;
             account.credits = account.credits.saturating_add(u128::from(credit.amount.0));
             account.entries = account.entries.saturating_add(1);
         }
-        let full = page.last().filter(|_| page.len() >= CREDITS_PER_PAGE);
-        next = full.and_then(|(key, _)| key.successor());
     }
     Ok(())
 }

@@ -67,19 +67,28 @@ pub enum Sharing {
     Shared,
 }
 
+/// What a store's own clock said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The time.
+    pub at: Timestamp,
+    /// How long it took from asking for the snapshot to this answer, in ms.
+    pub waited_ms: u64,
+}
+
+/// A reader for which time stands still.
+pub trait Snapshot: Reader {
+    /// The store's own clock as the snapshot was taken, where it has one that is not this machine's.
+    fn clock(&self) -> Option<ClockReading>;
+}
+
 /// Keeps rows. Clones share one store; each load of it sees the last commit.
 pub trait Store: Reader + Clone + 'static {
     /// A reader for which time stands still.
-    type Snapshot: Reader + 'static;
+    type Snapshot: Snapshot + 'static;
 
     /// How many processes write to it.
     fn sharing(&self) -> Sharing;
-
-    /// The store's own clock, where it has one that is not this machine's.
-    ///
-    /// # Errors
-    /// [`StoreFault`].
-    fn clock(&self) -> impl Future<Output = Result<Option<Timestamp>, StoreFault>> + Send;
 
     /// Everything as of the last commit, undisturbed by later ones.
     ///

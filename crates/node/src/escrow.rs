@@ -268,7 +268,8 @@ impl Escrow {
         Ok(blocking(move || block_on(books::writers(&store, own))).await??)
     }
 
-    /// Declares another writer dead, so that expiry waits for it no more. It cannot be started again.
+    /// Declares another writer dead, so that expiry waits for it no more, and makes its fees this one's to collect. It
+    /// cannot be started again.
     ///
     /// # Errors
     /// [`EscrowNodeError::Ledger`] with [`LedgerFault::WriterAlive`] or [`LedgerFault::WriterUnknown`], or with a
@@ -375,7 +376,9 @@ async fn open_ledger(place: &StorePlace, config: rules::EscrowConfig) -> Result<
     let opening = async move {
         let store = place.open().await?;
         check_clock(&store).await?;
-        Ledger::open(store, config, clock::now()).await
+        let mut ledger = Ledger::open(store, config, clock::now()).await?;
+        ledger.limit_clock(CLOCK_APART_MAX_MS);
+        Ok::<_, LedgerFault>(ledger)
     };
     let runtime = Handle::current();
     // Opening a database spawns on the runtime.

@@ -2,9 +2,8 @@
 
 use crate::postgres_store::{PostgresSnapshot, PostgresStore};
 use crate::redb_store::{RedbSnapshot, RedbStore};
-use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
-use tombola_ledger::store::{Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
+use tombola_ledger::store::{ClockReading, Commit, Range, Reader, Sharing, Snapshot, Store, StoreFault, Stored};
 
 /// A file of one process, or a database that several share.
 #[derive(Debug, Clone)]
@@ -50,13 +49,6 @@ impl Store for EscrowStore {
         }
     }
 
-    async fn clock(&self) -> Result<Option<Timestamp>, StoreFault> {
-        match self {
-            Self::Postgres(store) => store.clock().await,
-            Self::Redb(store) => store.clock().await,
-        }
-    }
-
     async fn snapshot(&self) -> Result<EscrowSnapshot, StoreFault> {
         Ok(match self {
             Self::Postgres(store) => EscrowSnapshot::Postgres(store.snapshot().await?),
@@ -84,6 +76,15 @@ impl Reader for EscrowSnapshot {
         match self {
             Self::Postgres(snapshot) => snapshot.scan(range).await,
             Self::Redb(snapshot) => snapshot.scan(range).await,
+        }
+    }
+}
+
+impl Snapshot for EscrowSnapshot {
+    fn clock(&self) -> Option<ClockReading> {
+        match self {
+            Self::Postgres(snapshot) => snapshot.clock(),
+            Self::Redb(snapshot) => snapshot.clock(),
         }
     }
 }

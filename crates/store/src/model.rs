@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
 use tombola_ledger::row::Table;
-use tombola_ledger::store::{Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
+use tombola_ledger::store::{ClockReading, Commit, Range, Reader, Sharing, Snapshot, Store, StoreFault, Stored};
 
 type Rows = BTreeMap<Key, Stored>;
 
@@ -62,10 +61,6 @@ impl Store for ModelStore {
         self.sharing
     }
 
-    async fn clock(&self) -> Result<Option<Timestamp>, StoreFault> {
-        Ok(None)
-    }
-
     async fn snapshot(&self) -> Result<ModelSnapshot, StoreFault> {
         Ok(ModelSnapshot(Arc::clone(&self.lock())))
     }
@@ -103,6 +98,12 @@ impl Reader for ModelSnapshot {
 
     async fn scan(&self, range: &Range) -> Result<Vec<(Key, Stored)>, StoreFault> {
         Ok(scan(&self.0, range))
+    }
+}
+
+impl Snapshot for ModelSnapshot {
+    fn clock(&self) -> Option<ClockReading> {
+        None
     }
 }
 

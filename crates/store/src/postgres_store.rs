@@ -69,13 +69,12 @@ pub use read::PostgresSnapshot;
 
 use address::Address;
 use commit::Writer;
-use read::{Readers, WhatTime, WhichRange, WhichRows};
+use read::{Readers, WhichRange, WhichRows};
 use session::Session;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
-use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
 use tombola_ledger::store::{Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
 use trouble::Trouble;
@@ -232,11 +231,6 @@ impl Store for PostgresStore {
 
     fn sharing(&self) -> Sharing {
         Sharing::Shared
-    }
-
-    async fn clock(&self) -> Result<Option<Timestamp>, StoreFault> {
-        let shared = Arc::clone(&self.shared);
-        spawned(&self.runtime, async move { shared.read(&WhatTime).await.map(Some) }).await
     }
 
     async fn snapshot(&self) -> Result<PostgresSnapshot, StoreFault> {

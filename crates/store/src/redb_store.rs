@@ -60,10 +60,11 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
 use tombola_ledger::row::Table;
-use tombola_ledger::store::{Change, Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
+use tombola_ledger::store::{
+    Change, ClockReading, Commit, Range, Reader, Sharing, Snapshot, Store, StoreFault, Stored,
+};
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -164,10 +165,6 @@ impl Store for RedbStore {
         Sharing::Sole
     }
 
-    async fn clock(&self) -> Result<Option<Timestamp>, StoreFault> {
-        Ok(None)
-    }
-
     async fn snapshot(&self) -> Result<RedbSnapshot, StoreFault> {
         Ok(RedbSnapshot(begin(&self.shared)?))
     }
@@ -204,6 +201,12 @@ impl Reader for RedbSnapshot {
 
     async fn scan(&self, range: &Range) -> Result<Vec<(Key, Stored)>, StoreFault> {
         scan(&self.0, range).map_err(fault)
+    }
+}
+
+impl Snapshot for RedbSnapshot {
+    fn clock(&self) -> Option<ClockReading> {
+        None
     }
 }
 

@@ -223,7 +223,7 @@ impl Work<'_> {
         Ok(EscrowAnswer::PayoutSet { at: self.now })
     }
 
-    /// Moves this writer's fees to an account, once for each reference. Spec: G-07.
+    /// Moves this writer's fees, and those of writers that it removed, to an account, once for each reference. Spec: G-07.
     pub(super) fn collect(
         &mut self,
         account: AccountKey,
@@ -242,7 +242,7 @@ impl Work<'_> {
         if amount.is_zero() {
             return Err(Reject::of(Code::AmountZero).into());
         }
-        escrow::check_funds(amount, self.own_fees())?;
+        escrow::check_funds(amount, self.totals.own_fees())?;
         let read = match found {
             Some(row) => self.check_creditable(row)?,
             None => None,
@@ -266,11 +266,6 @@ impl Work<'_> {
         };
         self.view.put(key, Row::Collections(entry));
         Ok(collected(&entry))
-    }
-
-    /// What this writer has kept and not collected; what others kept is theirs to move.
-    fn own_fees(&self) -> Amount {
-        Amount(u64::try_from(self.totals.fees.max(0)).unwrap_or(u64::MAX))
     }
 
     /// What is set aside is the amount of a pending withdrawal.

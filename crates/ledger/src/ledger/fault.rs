@@ -2,7 +2,7 @@
 
 use crate::row::FORMAT;
 use crate::store::StoreFault;
-use tombola_core::amount::Asset;
+use tombola_core::amount::{Asset, Timestamp};
 use tombola_core::key::AccountKey;
 
 /// Why a ledger cannot be opened or cannot go on.
@@ -59,9 +59,17 @@ pub enum LedgerFault {
         writer: u32,
     },
     /// This machine's clock and the store's do not agree, so no deadline could be judged.
-    #[error("this machine's clock and the database's are {apart_ms} ms apart, more than {limit_ms}; set the clock")]
+    #[error(
+        "this machine's clock says {} ms and the database's {} ms since 1970: {apart_ms} ms apart, more than \
+         {limit_ms}; set the clock, then start again",
+        here.0, there.0
+    )]
     ClockApart {
-        /// By how much, at least, in ms.
+        /// What this machine's said.
+        here: Timestamp,
+        /// What the database's said.
+        there: Timestamp,
+        /// By how much they are apart, at least, in ms.
         apart_ms: u64,
         /// At most this, in ms.
         limit_ms: u64,

@@ -1,13 +1,16 @@
 //! What a writer does by itself from time to time: expiring, folding, paying out, forgetting, and removing dead writers.
 
-use super::{Command, Health, Ledger, LedgerFault, Outcome, decode_as};
+mod old;
+mod policy;
+
+use super::{Command, Health, Ledger, LedgerFault, Outcome, Removal};
 use crate::key::{HoldKey, Key};
-use crate::row::{HoldRow, Row, Table, Totals};
-use crate::store::{Change, Range, Sharing, Store, StoreFault, Stored};
-use crate::{background, fold, query};
+use crate::row::{HoldRow, Table, others};
+use crate::store::{Range, Sharing, Store, StoreFault};
+use crate::{fold, query};
 use tombola_core::amount::Timestamp;
 use tombola_core::escrow::ledger_time;
-use tombola_core::limits::{EXPIRE_GRACE_MS, SERVED_GAP_MS};
+use tombola_core::limits::EXPIRE_GRACE_MS;
 use tombola_core::message::Phase;
 
 impl<S: Store> Ledger<S> {
@@ -53,12 +56,9 @@ impl<S: Store> Ledger<S> {
             return Ok(0);
         }
         let now = ledger_time(self.time, clock);
-        let is_alive = |totals: &Totals| !totals.is_removed && now.0.saturating_sub(totals.alive_at.0) <= SERVED_GAP_MS;
         let writers = query::writers(&self.store).await?;
-        let others = writers
-            .iter()
-            .filter(|(writer, totals)| *writer != self.config.writer && is_alive(totals));
-        let others: Vec<u32> = others.map(|(writer, _)| *writer).collect();
+        let others = others(&writers, self.config.writer).filter(|(_, totals)| totals.is_alive(now));
+        let others: Vec<u32> = others.map(|(writer, _)| writer).collect();
         let found = fold::credits_but_of(&self.store, &others, limit).await?;
         let batch = fold::commands(found.iter());
         let folded = self.execute(batch, clock).await?;
@@ -74,7 +74,7 @@ impl<S: Store> Ledger<S> {
             return Ok(0);
         }
         let now = ledger_time(self.time, clock);
-        let turn = background::due_policies(&self.store, &self.config, self.next_policy, limit, now).await?;
+        let turn = policy::due_policies(&self.store, &self.config, self.next_policy, limit, now).await?;
         self.next_policy = turn.next;
         let outcomes = self.execute(turn.batch, clock).await?;
         let is_made = |outcome: &&Outcome| matches!(outcome, Outcome::PaidOut { withdrawal: Some(_) });
@@ -91,7 +91,7 @@ impl<S: Store> Ledger<S> {
             return Err(LedgerFault::Stopped);
         }
         self.time = ledger_time(self.time, clock);
-        let old = background::old_rows(&self.store, limit, self.time).await?;
+        let old = old::old_rows(&self.store, limit, self.time).await?;
         if old.changes.is_empty() {
             return Ok(0);
         }
@@ -106,32 +106,21 @@ impl<S: Store> Ledger<S> {
         }
     }
 
-    /// Declares another writer dead, so that nobody waits for it any more. It cannot be started again. Spec: H-09.
+    /// Declares another writer dead, so that nobody waits for it any more, and takes over what fees it can collect. It
+    /// cannot be started again. Spec: G-13, H-09.
     ///
     /// # Errors
-    /// [`LedgerFault::WriterAlive`] while it shows signs of life, [`LedgerFault::WriterUnknown`]; as [`Self::execute`].
+    /// [`LedgerFault::WriterAlive`] while it shows signs of life, [`LedgerFault::WriterUnknown`]; a
+    /// [`StoreFault::Conflict`] where other writers came in between each time; as [`Self::execute`].
     pub async fn remove_writer(&mut self, writer: u32, clock: Timestamp) -> Result<(), LedgerFault> {
-        let key = Key::totals(writer);
-        let stored = self.store.load(&[key]).await?.pop().flatten();
-        let stored = stored.ok_or(LedgerFault::WriterUnknown { writer })?;
-        let totals = decode_as::<Totals>(Table::Totals, &stored)?;
-        self.time = ledger_time(self.time, clock);
-        let silent_ms = self.time.0.saturating_sub(totals.alive_at.0);
-        if writer == self.config.writer || silent_ms <= SERVED_GAP_MS {
-            return Err(LedgerFault::WriterAlive { writer, silent_ms });
+        let outcome = self.execute(vec![Command::RemoveWriter { writer }], clock).await?.pop();
+        match outcome {
+            Some(Outcome::WriterRemoval(Removal::Done)) => Ok(()),
+            Some(Outcome::WriterRemoval(Removal::Alive { silent_ms })) => {
+                Err(LedgerFault::WriterAlive { writer, silent_ms })
+            }
+            Some(Outcome::WriterRemoval(Removal::Unknown)) => Err(LedgerFault::WriterUnknown { writer }),
+            _ => Err(StoreFault::Conflict(Table::Totals).into()),
         }
-        let removed = Totals {
-            is_removed: true,
-            ..totals
-        };
-        let change = Change {
-            key,
-            before: stored.version,
-            after: Some(Stored {
-                version: stored.version.saturating_add(1),
-                bytes: Row::Totals(removed).encode(),
-            }),
-        };
-        self.commit(self.totals, vec![change], Vec::new()).await
     }
 }

@@ -81,7 +81,8 @@ pub struct FeeReport {
     pub collected: i128,
     /// Not collected yet: winners + payouts - collected.
     pub left: i128,
-    /// Of that, what this writer has and can collect; what others have is theirs to collect.
+    /// Of that, what this writer can collect: what it kept, and what writers that it removed had. What others have is
+    /// theirs to collect.
     pub left_of_writer: i128,
 }
 
@@ -94,7 +95,7 @@ pub async fn fee_report<R: Reader>(reader: &R, writer: u32) -> Result<FeeReport,
     for (number, totals) in writers(reader).await? {
         sum.add(&totals);
         if number == writer {
-            left_of_writer = totals.fees;
+            left_of_writer = totals.fees.saturating_add(totals.inherited);
         }
     }
     Ok(FeeReport {

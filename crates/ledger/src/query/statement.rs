@@ -114,7 +114,8 @@ fn claimed(cause: &Cause, receipt: Receipt) -> Option<(&Claim, Receipt)> {
         | Cause::PayOut { .. }
         | Cause::Settle { .. }
         | Cause::Collect { .. }
-        | Cause::Fold { .. } => None,
+        | Cause::Fold { .. }
+        | Cause::RemoveWriter { .. } => None,
     }
 }
 
@@ -162,7 +163,8 @@ fn own(effect: &Effect, cause: &Cause) -> Option<StatementKind> {
         | Effect::PayoutSet
         | Effect::SplitSet
         | Effect::Delegated
-        | Effect::Collected => return None,
+        | Effect::Collected
+        | Effect::WriterRemoved { .. } => return None,
     })
 }
 

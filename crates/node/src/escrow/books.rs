@@ -230,13 +230,15 @@ impl EscrowBooks {
         Ok(writers(self.ledger.store(), self.config.writer).await?)
     }
 
-    /// Declares another writer dead, so that expiry waits for it no more. It cannot be started again.
+    /// Declares another writer dead, so that expiry waits for it no more, and makes its fees this one's to collect. It
+    /// cannot be started again.
     ///
     /// # Errors
     /// As [`super::Escrow::remove_writer`].
     pub async fn remove_writer(&mut self, writer: u32) -> Result<(), EscrowNodeError> {
         self.may_change()?;
-        Ok(self.ledger.remove_writer(writer, clock::now()).await?)
+        self.ledger.remove_writer(writer, clock::now()).await?;
+        self.witness_change()
     }
 
     /// The sums.

@@ -4,9 +4,9 @@ use crate::clock;
 use std::fmt;
 use std::path::PathBuf;
 use tokio::runtime::Handle;
-use tombola_core::amount::{SECOND_MS, Timestamp};
-use tombola_ledger::ledger::LedgerFault;
-use tombola_ledger::store::{Store, StoreFault};
+use tombola_core::amount::SECOND_MS;
+use tombola_ledger::ledger::{self, LedgerFault};
+use tombola_ledger::store::{Snapshot, Store, StoreFault};
 use tombola_store::escrow_store::EscrowStore;
 use tombola_store::postgres_store::PostgresStore;
 use tombola_store::redb_store::RedbStore;
@@ -86,38 +86,16 @@ impl StorePlace {
 /// # Errors
 /// [`LedgerFault::ClockApart`] if they are more than [`CLOCK_APART_MAX_MS`] apart, [`LedgerFault::Store`].
 pub(super) async fn check_clock<S: Store>(store: &S) -> Result<(), LedgerFault> {
-    let before = clock::now();
-    let Some(there) = store.clock().await? else {
-        return Ok(());
-    };
-    let apart_ms = apart_ms(before, there, clock::now());
-    if apart_ms > CLOCK_APART_MAX_MS {
-        return Err(LedgerFault::ClockApart {
-            apart_ms,
-            limit_ms: CLOCK_APART_MAX_MS,
-        });
+    let here = clock::now();
+    match store.snapshot().await?.clock() {
+        Some(there) => ledger::check_clock(here, there, CLOCK_APART_MAX_MS),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// How far a clock that was read between two moments is from this machine's, at least: waiting for it proves nothing.
-const fn apart_ms(before: Timestamp, there: Timestamp, after: Timestamp) -> u64 {
-    let behind = before.0.saturating_sub(there.0);
-    let ahead = there.0.saturating_sub(after.0);
-    if behind > ahead { behind } else { ahead }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_clock_is_apart_by_what_waiting_for_it_does_not_explain() {
-        let apart = |before, there, after| apart_ms(Timestamp(before), Timestamp(there), Timestamp(after));
-        assert_eq!(apart(10_000, 10_500, 11_000), 0);
-        assert_eq!(apart(10_000, 16_001, 11_000), 5_001);
-        assert_eq!(apart(10_000, 4_000, 70_000), 6_000);
-    }
 
     #[test]
     fn what_is_shown_of_a_database_has_no_password() {

@@ -215,6 +215,7 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
             | Outcome::FeesCollected { .. }
             | Outcome::PaidOut { .. }
             | Outcome::Folded { .. }
+            | Outcome::WriterRemoval(_)
             | Outcome::Expired { .. } => return Err(unavailable),
         }
     }

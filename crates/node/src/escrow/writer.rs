@@ -1,6 +1,5 @@
 //! The writer's thread: takes all that waits, has the ledger decide and commit it at once, and says what came of it.
 
-use super::place::check_clock;
 use super::shared::{Commands, Job, State};
 use crate::clock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -129,6 +128,7 @@ fn weight_of(command: &Command) -> usize {
         | Command::Settle { .. }
         | Command::CollectFees { .. }
         | Command::PayOut { .. }
+        | Command::RemoveWriter { .. }
         | Command::Fold { .. } => 1,
     }
 }
@@ -148,9 +148,8 @@ fn carry_out(ledger: &mut Ledger<EscrowStore>, group: Vec<Commands>) -> Result<(
     Ok(())
 }
 
-/// Looks at the clock, shows a sign of life, expires what is due and forgets old answers. Says whether more waits.
+/// Shows a sign of life, expires what is due and forgets old answers. Says whether more waits.
 fn tick(ledger: &mut Ledger<EscrowStore>) -> Result<bool, LedgerFault> {
-    block_on(check_clock(ledger.store()))?;
     block_on(ledger.execute(Vec::new(), clock::now()))?;
     let expired = block_on(ledger.expire_due(TICK_ROWS_MAX, clock::now()))?;
     let is_expired = |outcome: &&_| matches!(outcome, tombola_ledger::ledger::Outcome::Expired { .. });

@@ -1,6 +1,6 @@
 //! Reading: a few connections that are lent out, and snapshots.
 
-use super::session::{Moment, Session};
+use super::session::{Moment, Session, Step, pipelined};
 use super::statement::Plain;
 use super::trouble::Trouble;
 use super::{Pauses, Shared, spawned};
@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
-use tombola_ledger::store::{Range, Reader, StoreFault, Stored};
+use tombola_ledger::store::{ClockReading, Range, Reader, Snapshot, StoreFault, Stored};
 
 /// Reads at once. A server has some hundred connections for all of its clients.
 const READERS_MAX: usize = 4;
@@ -72,8 +72,6 @@ pub(super) trait Question: Sync {
 pub(super) struct WhichRows(pub(super) Vec<Key>);
 /// The rows of a range.
 pub(super) struct WhichRange(pub(super) Range);
-/// The server's time.
-pub(super) struct WhatTime;
 
 impl Question for WhichRows {
     type Answer = Vec<Option<Stored>>;
@@ -88,14 +86,6 @@ impl Question for WhichRange {
 
     async fn ask(&self, session: &Session) -> Result<Self::Answer, Trouble> {
         session.scan(&self.0).await
-    }
-}
-
-impl Question for WhatTime {
-    type Answer = Timestamp;
-
-    async fn ask(&self, session: &Session) -> Result<Self::Answer, Trouble> {
-        session.clock().await
     }
 }
 
@@ -131,10 +121,12 @@ pub struct PostgresSnapshot {
     shared: Arc<Shared>,
     runtime: Handle,
     permit: Option<OwnedSemaphorePermit>,
+    clock: ClockReading,
 }
 
 impl PostgresSnapshot {
     pub(super) async fn begin(shared: Arc<Shared>, runtime: Handle) -> Result<Self, StoreFault> {
+        let asked = Instant::now();
         let deadline = shared.deadline();
         let permit = timeout_at(deadline, Arc::clone(&shared.readers.snapshots).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
@@ -147,12 +139,14 @@ impl PostgresSnapshot {
                 None => shared.connect(deadline).await?,
             };
             match timeout_at(shared.turn_ends(deadline), stand_still(&session)).await {
-                Ok(Ok(())) => {
+                Ok(Ok(at)) => {
+                    let waited_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
                     return Ok(Self {
                         session: Some(Arc::new(session)),
                         shared,
                         runtime,
                         permit: Some(permit),
+                        clock: ClockReading { at, waited_ms },
                     });
                 }
                 Ok(Err(Trouble::Lost | Trouble::Again)) | Err(_) => pauses.next().await?,
@@ -166,10 +160,21 @@ impl PostgresSnapshot {
     }
 }
 
-/// Begins to read as of now: it is the first statement after `BEGIN` that fixes the moment.
-async fn stand_still(session: &Session) -> Result<(), Trouble> {
-    session.run_plain(Plain::BeginRead).await?;
-    session.clock().await.map(drop)
+/// Begins to read as of now, and says when that is by the server's clock: it is the first statement after `BEGIN` that
+/// fixes the moment. Both go out together.
+async fn stand_still(session: &Session) -> Result<Timestamp, Trouble> {
+    let steps: Vec<Step<'_, Option<Timestamp>>> = vec![
+        Box::pin(async {
+            session.run_plain(Plain::BeginRead).await?;
+            Ok(None)
+        }),
+        Box::pin(async { session.clock().await.map(Some) }),
+    ];
+    let mut now = None;
+    for step in pipelined(steps).await {
+        now = step?;
+    }
+    now.ok_or(Trouble::Damaged)
 }
 
 impl Reader for PostgresSnapshot {
@@ -190,6 +195,12 @@ impl Reader for PostgresSnapshot {
 async fn once<T>(deadline: Instant, answer: impl Future<Output = Result<T, Trouble>>) -> Result<T, StoreFault> {
     let answer = timeout_at(deadline, answer).await;
     answer.unwrap_or(Err(Trouble::Lost)).map_err(Trouble::fault)
+}
+
+impl Snapshot for PostgresSnapshot {
+    fn clock(&self) -> Option<ClockReading> {
+        Some(self.clock)
+    }
 }
 
 impl Drop for PostgresSnapshot {

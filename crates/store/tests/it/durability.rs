@@ -146,14 +146,14 @@ fn an_audit_catches_a_tampered_row_of_any_kind() {
         };
         *bytes = Row::Accounts(richer).encode();
     };
-    assert!(found(Key::account(1), &richer).contains(&Finding::Account { row: 1 }));
+    assert!(found(Key::account(1), &richer).contains(&Finding::row(Key::account(1))));
     let last = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 1;
     let hold = HoldKey { payer: 0, serial: 1 };
     let paid = |bytes: &mut Vec<u8>| {
         let at = bytes.len() - 36;
         bytes[at] ^= 1;
     };
-    assert!(found(Key::hold(hold), &paid).contains(&Finding::Hold { hold }));
+    assert!(found(Key::hold(hold), &paid).contains(&Finding::row(Key::hold(hold))));
     assert!(found(Key::totals(0), &last).contains(&Finding::Totals));
     let at = |bytes: &mut Vec<u8>| bytes[44] ^= 1;
     let findings = found(event(3), &at);

@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
-use tombola_ledger::store::{Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
+use tombola_ledger::store::{ClockReading, Commit, Range, Reader, Sharing, Snapshot, Store, StoreFault, Stored};
 
 /// What becomes of a commit that is never answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,10 +89,6 @@ impl<S: Store> Store for Meddled<S> {
         self.inner.sharing()
     }
 
-    async fn clock(&self) -> Result<Option<Timestamp>, StoreFault> {
-        self.inner.clock().await
-    }
-
     async fn snapshot(&self) -> Result<MeddledSnapshot<S>, StoreFault> {
         let inner = self.inner.snapshot().await?;
         let store = self.clone();
@@ -152,5 +147,11 @@ impl<S: Store> Reader for MeddledSnapshot<S> {
     async fn scan(&self, range: &Range) -> Result<Vec<(Key, Stored)>, StoreFault> {
         self.read()?;
         self.inner.scan(range).await
+    }
+}
+
+impl<S: Store> Snapshot for MeddledSnapshot<S> {
+    fn clock(&self) -> Option<ClockReading> {
+        self.inner.clock()
     }
 }

@@ -227,5 +227,5 @@ fn an_audit_finds_another_sum<S: Store>(store: S) {
         row.committed -= 1;
         Some(Row::Signers(row))
     });
-    assert_eq!(audited(&world).findings, [Finding::Signer { account: 0 }]);
+    assert_eq!(audited(&world).findings, [Finding::row(Key::signer(0, &key(SIGNER)))]);
 }

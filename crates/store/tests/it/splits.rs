@@ -120,5 +120,5 @@ fn an_audit_finds_another_split<S: Store>(store: S) {
         row.shares[0].ppm += 1;
         Some(Row::Splits(row))
     });
-    assert_eq!(audited(&world).findings, [Finding::Split { account: 0 }]);
+    assert_eq!(audited(&world).findings, [Finding::row(Key::split(0))]);
 }

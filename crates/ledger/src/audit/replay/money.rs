@@ -1,12 +1,14 @@
 //! Replays what moves money out, divides it, or lets others promise it: withdrawals, policies, splits, signers, fees.
 
 use super::Replay;
+use super::account::Booking;
 use crate::audit::Finding;
 use crate::decide::{judged_signer, settled_postings};
-use crate::event::{Cause, Effect, Event, Place, Posting, ReadRow, moved};
+use crate::event::{Cause, Effect, Event, Place, ReadRow, moved};
 use crate::key::Key;
 use crate::row::{
-    CollectionRow, PayoutRow, ShareRow, SignerRow, SplitRow, WithdrawalRow, withdrawal_place, withdrawal_place_of,
+    CollectionRow, PayoutRow, ShareRow, SignerRow, WithdrawalRow, withdrawal_epoch, withdrawal_place,
+    withdrawal_place_of,
 };
 use std::collections::HashMap;
 use tombola_core::amount::{Amount, Timestamp};
@@ -19,22 +21,23 @@ use tombola_core::hold::{Delegation, HoldTerms};
 use tombola_core::key::{AccountKey, Signed};
 use tombola_core::message::{EscrowCommand, EscrowRequest, Reference, Share, SharePaid};
 
-/// What the log says of all that; rows that were found are taken out, so what is left at the end is missing.
+/// What the log says of all that.
 #[derive(Debug, Default)]
 pub(super) struct Money {
-    withdrawals: HashMap<u64, WithdrawalRow>,
-    pending: HashMap<u64, u128>,
-    payouts: HashMap<u64, PayoutRow>,
+    pub(super) withdrawals: HashMap<u64, WithdrawalRow>,
+    pub(super) payouts: HashMap<u64, PayoutRow>,
     /// Every version of each split, from 1 on: other writers' claims may still be by an older one.
-    splits: HashMap<u64, Vec<Vec<ShareRow>>>,
-    signers: HashMap<(u64, AccountKey), SignerRow>,
-    signer_counts: HashMap<u64, u32>,
-    collections: HashMap<Key, CollectionRow>,
-    /// Withdrawals that the lists of pending (no time) and settled ones (since then) must have.
-    listed: HashMap<u64, Option<Timestamp>>,
+    pub(super) splits: HashMap<u64, Vec<Vec<ShareRow>>>,
+    pub(super) signers: HashMap<(u64, AccountKey), SignerRow>,
+    pub(super) collections: HashMap<Key, CollectionRow>,
 }
 
 impl Money {
+    /// Row of the account that a withdrawal is from.
+    pub(super) fn owner(&self, withdrawal: u64) -> Option<u64> {
+        self.withdrawals.get(&withdrawal).map(|row| row.account)
+    }
+
     /// How many versions a payee's split has had.
     pub(super) fn split_versions(&self, payee: u64) -> u64 {
         self.splits
@@ -44,8 +47,8 @@ impl Money {
 }
 
 impl Replay<'_> {
-    /// The postings of an event about money that is not a hold's; none if it does not follow from its command.
-    pub(super) fn money(&mut self, event: &Event) -> Option<Vec<Posting>> {
+    /// What an event about money that is not a hold's books; none if it does not follow from its command.
+    pub(super) fn money(&mut self, event: &Event) -> Option<Booking> {
         match (&event.body.effect, &event.body.cause) {
             (Effect::Withdrawn { .. }, Cause::Request { .. } | Cause::PayOut { .. }) => self.withdrawn(event),
             (
@@ -56,40 +59,67 @@ impl Replay<'_> {
                     reference,
                 },
             ) => {
-                let postings = self.settled(event, *withdrawal, *outcome, reference)?;
+                let booking = self.settled(event, *withdrawal, *outcome, reference)?;
                 let row = self.money.withdrawals.get(withdrawal)?;
-                ((row.account, row.amount, row.fee) == (*account, *amount, *fee)).then_some(postings)
+                ((row.account, row.amount, row.fee) == (*account, *amount, *fee)).then_some(booking)
             }
             (Effect::PayoutSet, Cause::Request { request, .. }) => self.payout_set(event, request),
             (Effect::SplitSet, Cause::Request { request, .. }) => self.split_set(request),
             (Effect::Delegated, Cause::Request { request, .. }) => self.delegated(request),
-            (
-                Effect::Collected,
-                Cause::Collect {
-                    account,
-                    amount,
-                    reference,
-                },
-            ) => {
-                let row = self.account(account)?;
-                if let Some(log) = self.logs.get_mut(&event.writer) {
-                    log.count_collected(*amount);
-                }
-                let entry = CollectionRow {
-                    account: *account,
-                    amount: *amount,
-                    at: event.body.at,
-                    place: event.place(),
-                };
-                let before = self.money.collections.insert(Key::collection(reference), entry);
-                let postings = moved(Place::Fees, Self::credited(event, row), *amount).to_vec();
-                before.is_none().then_some(postings)
-            }
+            (Effect::Collected, Cause::Collect { .. }) => self.collected(event),
+            (Effect::WriterRemoved { .. }, Cause::RemoveWriter { .. }) => self.writer_removed(event),
             _ => None,
         }
     }
 
-    fn withdrawn(&mut self, event: &Event) -> Option<Vec<Posting>> {
+    /// Fees that were collected were this writer's: its own, or those of writers that it removed.
+    fn collected(&mut self, event: &Event) -> Option<Booking> {
+        let Cause::Collect {
+            account,
+            amount,
+            reference,
+        } = &event.body.cause
+        else {
+            return None;
+        };
+        let row = self.account(account)?;
+        let log = self.logs.get_mut(&event.writer)?;
+        let is_there = *amount <= log.own_fees();
+        log.count_collected(*amount);
+        let entry = CollectionRow {
+            account: *account,
+            amount: *amount,
+            at: event.body.at,
+            place: event.place(),
+        };
+        let before = self.money.collections.insert(Key::collection(reference), entry);
+        let postings = moved(Place::Fees, Self::credited(event, row), *amount).to_vec();
+        let booking = Booking::of(postings).credit([(row, *amount)]);
+        (before.is_none() && is_there).then_some(booking)
+    }
+
+    /// A writer whose log ends where the event says, and whose fees are the remover's from then on.
+    fn writer_removed(&mut self, event: &Event) -> Option<Booking> {
+        let (
+            Cause::RemoveWriter { writer: named },
+            Effect::WriterRemoved {
+                writer,
+                height,
+                head,
+                fees,
+            },
+        ) = (&event.body.cause, &event.body.effect)
+        else {
+            return None;
+        };
+        let log = self.logs.get(writer)?;
+        let is_end = named == writer && (log.height, log.head) == (*height, *head) && log.own_fees() == *fees;
+        let is_first = *writer != event.writer && self.removed.insert(*writer);
+        self.logs.get_mut(&event.writer)?.inherit(*fees);
+        (is_end && is_first).then(|| Booking::of(Vec::new()))
+    }
+
+    fn withdrawn(&mut self, event: &Event) -> Option<Booking> {
         let Effect::Withdrawn {
             withdrawal,
             amount,
@@ -109,7 +139,7 @@ impl Replay<'_> {
             }
             Cause::PayOut { account } => {
                 let row = self.account(account)?;
-                let balance = u64::try_from(self.place(Place::Account(row))).ok().map(Amount)?;
+                let balance = self.balance(row);
                 let payout = self.money.payouts.get_mut(&row)?;
                 let policy = payout.policy.as_ref()?;
                 // What the smallest payout was then is not in the log; the fee is.
@@ -136,13 +166,14 @@ impl Replay<'_> {
             settled_by: Reference::default(),
             settled_at: Timestamp(0),
         };
-        let is_numbered = withdrawal_place_of(*withdrawal) == withdrawal_place(event.place());
         let before = self.money.withdrawals.insert(*withdrawal, entry);
         self.versions.insert(ReadRow::Withdrawal(*withdrawal), 1);
-        let pending = self.money.pending.entry(row).or_default();
-        *pending = pending.saturating_add(u128::from(amount.0));
+        let is_numbered = withdrawal_place_of(*withdrawal) == withdrawal_place(event.place());
+        let is_of_epoch = self.is_epoch_right(event.writer, withdrawal_epoch(*withdrawal));
+        let is_right_number = is_numbered && is_of_epoch && before.is_none();
+        self.check(is_right_number, Finding::Number { height: event.height });
         let postings = moved(Place::Account(row), Place::Withdrawal(*withdrawal), *amount).to_vec();
-        (is_right && is_numbered && before.is_none()).then_some(postings)
+        is_right.then(|| Booking::own(row, postings))
     }
 
     fn settled(
@@ -151,7 +182,7 @@ impl Replay<'_> {
         number: u64,
         outcome: PayoutOutcome,
         reference: &Reference,
-    ) -> Option<Vec<Posting>> {
+    ) -> Option<Booking> {
         let row = self.money.withdrawals.get_mut(&number)?;
         let record = WithdrawalRecord {
             amount: row.amount,
@@ -163,22 +194,22 @@ impl Replay<'_> {
         row.left = Amount::ZERO;
         row.settled_by = reference.clone();
         row.settled_at = event.body.at;
-        row.state = match settlement {
+        let debit;
+        (row.state, debit) = match settlement {
             Settlement::Repeat => return None,
-            Settlement::Returned(_) => WithdrawalState::Failed,
+            Settlement::Returned(_) => (WithdrawalState::Failed, Amount::ZERO),
             Settlement::Paid { fee, .. } => {
                 if let Some(log) = self.logs.get_mut(&event.writer) {
                     log.count_payout_fee(fee);
                 }
-                WithdrawalState::Paid
+                (WithdrawalState::Paid, row.amount)
             }
         };
-        let pending = self.money.pending.entry(row.account).or_default();
-        *pending = pending.saturating_sub(u128::from(row.amount.0));
-        Some(settled_postings(number, row.account, &settlement))
+        let postings = settled_postings(number, row.account, &settlement);
+        Some(Booking::of(postings).debit(row.account, debit))
     }
 
-    fn payout_set(&mut self, event: &Event, request: &EscrowRequest) -> Option<Vec<Posting>> {
+    fn payout_set(&mut self, event: &Event, request: &EscrowRequest) -> Option<Booking> {
         let EscrowCommand::SetPayout { policy, .. } = &request.command else {
             return None;
         };
@@ -189,10 +220,10 @@ impl Replay<'_> {
         };
         let policy = policy.clone();
         self.money.payouts.insert(row, PayoutRow { policy, clock });
-        Some(Vec::new())
+        Some(Booking::default())
     }
 
-    fn split_set(&mut self, request: &EscrowRequest) -> Option<Vec<Posting>> {
+    fn split_set(&mut self, request: &EscrowRequest) -> Option<Booking> {
         let EscrowCommand::SetSplit { shares, .. } = &request.command else {
             return None;
         };
@@ -207,7 +238,7 @@ impl Replay<'_> {
             });
         }
         self.money.splits.entry(payee).or_default().push(rows);
-        Some(Vec::new())
+        Some(Booking::default())
     }
 
     /// How a credit was divided by a version of its payee's split; none if there was no such version.
@@ -226,7 +257,7 @@ impl Replay<'_> {
         Some((division.kept, shares))
     }
 
-    fn delegated(&mut self, request: &EscrowRequest) -> Option<Vec<Posting>> {
+    fn delegated(&mut self, request: &EscrowRequest) -> Option<Booking> {
         let EscrowCommand::Delegate { delegation, .. } = &request.command else {
             return None;
         };
@@ -234,20 +265,21 @@ impl Replay<'_> {
         let given = &delegation.body;
         delegation.verify(&given.account.check().ok()?).ok()?;
         let row = self.account(&given.account)?;
-        let signers = self.money.signer_counts.get(&row).copied().unwrap_or(0);
+        let signers = self.accounts.get(row)?.signers;
         let found = self.money.signers.get(&(row, given.signer));
         let record = found.map(judged_signer);
         let verdict = delegation::accept(given, record.as_ref(), &self.config.escrow, signers).ok()?;
         self.signer(row, given.signer).delegation = Some(given.clone());
-        (verdict == DelegationVerdict::Replace && request.account == given.account).then(Vec::new)
+        (verdict == DelegationVerdict::Replace && request.account == given.account).then(Booking::default)
     }
 
     /// A signer of an account; counted when it is new.
     fn signer(&mut self, account: u64, signer: AccountKey) -> &mut SignerRow {
-        let money = &mut self.money;
-        money.signers.entry((account, signer)).or_insert_with(|| {
-            let count = money.signer_counts.entry(account).or_default();
-            *count = count.saturating_add(1);
+        let accounts = &mut self.accounts;
+        self.money.signers.entry((account, signer)).or_insert_with(|| {
+            if let Some(account) = accounts.get_mut(account) {
+                account.signers = account.signers.saturating_add(1);
+            }
             SignerRow {
                 delegation: None,
                 committed: 0,
@@ -282,77 +314,6 @@ impl Replay<'_> {
         if terms.signer != terms.payer {
             let row = self.signer(payer, terms.signer);
             row.committed = row.committed.saturating_sub(u128::from(amount.0));
-        }
-    }
-
-    /// What an account's pending withdrawals and its signers come to.
-    pub(super) fn owes(&self, account: u64) -> (u128, u32) {
-        let pending = self.money.pending.get(&account).copied().unwrap_or(0);
-        (pending, self.money.signer_counts.get(&account).copied().unwrap_or(0))
-    }
-
-    pub(in crate::audit) fn compare_withdrawal(&mut self, number: u64, row: &WithdrawalRow) {
-        let known = self.money.withdrawals.remove(&number);
-        let settled_at = match row.state {
-            WithdrawalState::Pending => None,
-            WithdrawalState::Paid | WithdrawalState::Failed => Some(row.settled_at),
-        };
-        self.money.listed.insert(number, settled_at);
-        let left = self.place(Place::Withdrawal(number)) == u128::from(row.left.0);
-        let finding = Finding::Withdrawal { withdrawal: number };
-        self.check(known.as_ref() == Some(row) && left, finding);
-    }
-
-    /// An entry of the list of pending withdrawals, or of settled ones with the time they have there.
-    pub(in crate::audit) fn compare_listed(&mut self, number: u64, settled_at: Option<Timestamp>) {
-        let is_listed = self.money.listed.remove(&number) == Some(settled_at);
-        self.check(is_listed, Finding::Withdrawal { withdrawal: number });
-    }
-
-    pub(in crate::audit) fn compare_payout(&mut self, account: u64, row: &PayoutRow) {
-        let known = self.money.payouts.remove(&account);
-        self.check(known.as_ref() == Some(row), Finding::Payout { account });
-    }
-
-    pub(in crate::audit) fn compare_split(&mut self, account: u64, row: &SplitRow) {
-        let known = self.money.splits.remove(&account);
-        let last = known.as_ref().and_then(|splits| splits.last());
-        self.check(last == Some(&row.shares), Finding::Split { account });
-    }
-
-    pub(in crate::audit) fn compare_signer(&mut self, account: u64, signer: AccountKey, row: &SignerRow) {
-        let known = self.money.signers.remove(&(account, signer));
-        self.check(known.as_ref() == Some(row), Finding::Signer { account });
-    }
-
-    pub(in crate::audit) fn compare_collection(&mut self, key: Key, row: &CollectionRow) {
-        let known = self.money.collections.remove(&key);
-        let height = row.place.height;
-        self.check(known.as_ref() == Some(row), Finding::Collection { height });
-    }
-
-    /// Finds what no row was there for; withdrawals that had ended before `pruned` are forgotten rightly.
-    pub(super) fn find_missing_money(&mut self, pruned: Timestamp) {
-        let money = std::mem::take(&mut self.money);
-        for (withdrawal, row) in money.withdrawals {
-            let is_forgotten = row.state != WithdrawalState::Pending && row.settled_at <= pruned;
-            self.check(is_forgotten, Finding::Withdrawal { withdrawal });
-        }
-        for withdrawal in money.listed.into_keys() {
-            self.find(Finding::Withdrawal { withdrawal });
-        }
-        for account in money.payouts.into_keys() {
-            self.find(Finding::Payout { account });
-        }
-        for account in money.splits.into_keys() {
-            self.find(Finding::Split { account });
-        }
-        for (account, _) in money.signers.into_keys() {
-            self.find(Finding::Signer { account });
-        }
-        for row in money.collections.into_values() {
-            let height = row.place.height;
-            self.find(Finding::Collection { height });
         }
     }
 }

@@ -4,7 +4,7 @@ use super::proxy::{Cut, Proxy};
 use super::{change, commit, event, get, mark, open, put, row};
 use std::thread;
 use std::time::{Duration, Instant};
-use tombola_ledger::store::{Change, Commit, Range, Reader, Store, StoreFault};
+use tombola_ledger::store::{Change, Commit, Range, Reader, Snapshot, Store, StoreFault};
 use tombola_store::block_on::block_on;
 use tombola_store::postgres_store::PostgresStore;
 use tombola_tests::postgres::Server;
@@ -215,7 +215,7 @@ fn a_load_sees_one_moment_and_keeps_the_order_it_was_asked_in() {
 #[test]
 fn the_clock_is_the_servers_and_moves() {
     let Some(store) = super::empty_store() else { return };
-    let now = || block_on(store.clock()).unwrap().unwrap().0;
+    let now = || block_on(store.snapshot()).unwrap().clock().unwrap().at.0;
     let outside = || u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
     let (before, first) = (outside(), now());
     assert!(first + 1 >= before, "{first} {before}");

@@ -1,64 +1,21 @@
-//! What a writer looks for by itself: policies that are due, and rows that nobody needs any more.
+//! Rows that nobody needs any more.
 
-use crate::decide::terms_of;
 use crate::key::{HoldKey, Key};
-use crate::ledger::{Command, decode_as};
-use crate::query::{add_credits, decode};
-use crate::row::{AccountRow, AnswerAge, HoldRow, LogPlace, PayoutRow, Table};
+use crate::ledger::decode_as;
+use crate::query::decode;
+use crate::row::{AnswerAge, HoldRow, LogPlace, Table};
 use crate::store::{Change, Range, Reader, StoreFault};
 use tombola_core::amount::Timestamp;
-use tombola_core::escrow::{EscrowConfig, payout};
 use tombola_core::key::BookId;
 use tombola_core::limits::{ANSWER_KEPT_MS, ENDED_KEPT_MS};
 
-/// One look at some policies.
-#[derive(Debug)]
-pub(crate) struct Turn {
-    /// Those that are due.
-    pub(crate) batch: Vec<Command>,
-    /// The account to go on from.
-    pub(crate) next: u64,
-}
-
-/// Which of the next policies are due by all that came in, folded or not; each is decided again by its command.
-pub(crate) async fn due_policies<R: Reader>(
-    reader: &R,
-    config: &EscrowConfig,
-    from: u64,
-    limit: usize,
-    now: Timestamp,
-) -> Result<Turn, StoreFault> {
-    let range = Range {
-        from: Key::payout(from),
-        to: None,
-        limit,
-    };
-    let found = reader.scan(&range).await?;
-    let mut batch = Vec::new();
-    for (key, stored) in &found {
-        let PayoutRow { policy, clock } = decode(*key, stored)?;
-        let Some(policy) = policy else { continue };
-        let row = key.last_number();
-        let account = reader.load(&[Key::account(row)]).await?.pop().flatten();
-        let account = account.ok_or(StoreFault::DamagedRow(Table::Accounts))?;
-        let mut account: AccountRow = decode(Key::account(row), &account)?;
-        add_credits(reader, row, &mut account).await?;
-        if payout::due(&policy, &clock, account.balance, now, &terms_of(config)).is_some() {
-            batch.push(Command::PayOut { account: row });
-        }
-    }
-    let last = found.last().filter(|_| found.len() >= limit);
-    let next = last.map_or(0, |(key, _)| key.last_number().saturating_add(1));
-    Ok(Turn { batch, next })
-}
-
 /// Rows to be forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct OldRows {
+pub(super) struct OldRows {
     /// Their removal.
-    pub(crate) changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     /// How many answers, books, holds and withdrawals that is.
-    pub(crate) count: usize,
+    pub(super) count: usize,
 }
 
 impl OldRows {
@@ -72,7 +29,7 @@ impl OldRows {
 }
 
 /// At most `limit` answers, books, holds and withdrawals that are old enough. Spec: G-08.
-pub(crate) async fn old_rows<R: Reader>(reader: &R, limit: usize, now: Timestamp) -> Result<OldRows, StoreFault> {
+pub(super) async fn old_rows<R: Reader>(reader: &R, limit: usize, now: Timestamp) -> Result<OldRows, StoreFault> {
     let mut old = OldRows::default();
     old_answers(reader, &mut old, limit, now).await?;
     old_withdrawals(reader, &mut old, limit, now).await?;
