@@ -166,7 +166,7 @@ fn an_escrow_with_a_database_that_is_killed_ten_times_under_load_keeps_what_it_a
     kill_often(Processes::with_database(&server.database()));
 }
 
-/// Two processes, and a primary with a synchronous standby that is promoted. Neither process is started again.
+/// Spec: W-16. Two processes, and a primary with a synchronous standby that is promoted. Neither process is started again.
 #[test]
 fn an_escrow_outlives_the_server_of_its_database() {
     if without_postgres() {

@@ -4,6 +4,7 @@ mod books;
 mod csv;
 mod custody;
 mod payouts;
+mod progress;
 
 use crate::exit::{CHECK_FAILED, Failure};
 use crate::local::{
@@ -13,10 +14,12 @@ use crate::output::{Output, fields, number, text};
 use books::{Books, Request};
 use clap::Subcommand;
 use custody::Custody;
+use progress::AuditProgress;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedSender;
 use tombola_core::amount::Asset;
 use tombola_core::key::AccountKey;
 use tombola_net::Address;
@@ -94,7 +97,8 @@ enum Command {
     },
     /// List the processes that share the ledger; declare one that is dead for good, so that holds expire again.
     Writers {
-        /// Its number. It must have been silent for half a minute, and can never be started again.
+        /// Its number. It must have been silent for half a minute, and can never be started again. Its fees are then
+        /// this one's to collect.
         #[arg(long, value_name = "WRITER")]
         remove: Option<u32>,
     },
@@ -170,7 +174,8 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
         }
         Command::Account { account: None } => list(home, output).await,
         Command::Audit => {
-            let report = operate(home, &Request::Audit {}).await?;
+            let mut shown = AuditProgress::new();
+            let report = operate_with(home, &Request::Audit {}, move |progress| shown.show(progress)).await?;
             let text = fields(&report);
             if report.get("conserved") == Some(&Value::Bool(true)) {
                 output.result(&report, || text);
@@ -248,9 +253,11 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, outp
     let next = format!("tombola payee init --escrow {address} --files .");
     let also = format!("tombola payer init --escrow {address}");
     let serving = Arc::clone(&escrow);
-    let carry_out = move |request: Request, _| {
+    let carry_out = move |request: Request, lines: UnboundedSender<Value>| {
         let escrow = Arc::clone(&serving);
-        async move { Books::Running(&escrow).carry_out(request, asset).await }
+        // A client that went away does not stop the command.
+        let on_progress = move |line: &Value| drop(lines.send(line.clone()));
+        async move { Books::Running(&escrow).carry_out(request, asset, on_progress).await }
     };
     let watched = Arc::clone(&escrow);
     let end = async move {
@@ -275,8 +282,17 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, outp
 
 /// Asks the running node, or opens the books alone.
 async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
+    operate_with(home, request, |_| ()).await
+}
+
+/// As [`operate`], and shows how far a long work is.
+async fn operate_with(
+    home: &HomeArg,
+    request: &Request,
+    mut on_progress: impl FnMut(&Value) + Send + 'static,
+) -> Result<Value, Failure> {
     let home = home.open(ROLE)?;
-    if let Some(result) = ask(&home, request, |_| ()).await? {
+    if let Some(result) = ask(&home, request, &mut on_progress).await? {
         return Ok(result);
     }
     let _lock = lock_unanswered(&home)?;
@@ -284,7 +300,8 @@ async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
     let books = EscrowBooks::open(&options)
         .await
         .map_err(|error| Failure::escrow_node(&error, asset))?;
-    Books::Alone(Box::new(books)).carry_out(request.clone(), asset).await
+    let mut books = Books::Alone(Box::new(books));
+    books.carry_out(request.clone(), asset, on_progress).await
 }
 
 async fn writers(home: &HomeArg, remove: Option<u32>, output: Output) -> Result<(), Failure> {

@@ -78,7 +78,7 @@ use tombola_core::escrow as rules;
 use tombola_core::key::{AccountKey, SecretKey};
 use tombola_core::message::{Phase, Reference};
 use tombola_core::reject::{Code, Reject};
-use tombola_ledger::audit::AuditReport;
+use tombola_ledger::audit::{AuditReport, Progress as AuditProgress};
 use tombola_ledger::extract::ExtractError;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::store::StoreFault;
@@ -254,8 +254,19 @@ impl Escrow {
     /// # Errors
     /// [`EscrowNodeError::Ledger`] if the store cannot be read; what does not agree is in the report.
     pub async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
+        self.audit_with(|_| ()).await
+    }
+
+    /// As [`Self::audit`], and tells from time to time how far it is.
+    ///
+    /// # Errors
+    /// As [`Self::audit`].
+    pub async fn audit_with(
+        &self,
+        progress: impl FnMut(AuditProgress) + Send + 'static,
+    ) -> Result<AuditReport, EscrowNodeError> {
         let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
-        Ok(blocking(move || block_on(books::audit(&store, &config))).await??)
+        Ok(blocking(move || block_on(books::audit(&store, &config, progress))).await??)
     }
 
     /// Every writer that the ledger ever had.

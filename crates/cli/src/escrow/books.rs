@@ -10,7 +10,7 @@ use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::key::AccountKey;
 use tombola_core::message::Reference;
 use tombola_core::reject::{Code, Reject};
-use tombola_ledger::audit::AuditReport;
+use tombola_ledger::audit::{AuditReport, Progress as AuditProgress};
 use tombola_ledger::query::{FeeReport, PendingWithdrawal};
 use tombola_node::escrow::{
     AccountSummary, BackupReport, Deposited, Escrow, EscrowBooks, EscrowNodeError, EscrowTotals, WriterSummary,
@@ -83,7 +83,13 @@ pub(super) enum Books<'a> {
 }
 
 impl Books<'_> {
-    pub(super) async fn carry_out(&mut self, request: Request, asset: Asset) -> Result<Value, Failure> {
+    /// `on_progress` is shown how far a long work is.
+    pub(super) async fn carry_out(
+        &mut self,
+        request: Request,
+        asset: Asset,
+        on_progress: impl FnMut(&Value) + Send + 'static,
+    ) -> Result<Value, Failure> {
         let result = match request {
             Request::Deposit {
                 account,
@@ -98,7 +104,7 @@ impl Books<'_> {
                 let accounts: Vec<Value> = page.iter().map(|account| account_json(account, asset)).collect();
                 json!({ "accounts": accounts, "next": next })
             }),
-            Request::Audit {} => self.audit().await.map(|report| audit_json(&report, asset)),
+            Request::Audit {} => self.audit(on_progress).await.map(|report| audit_json(&report, asset)),
             Request::Backup { file } => self.backup(file).await.map(|report| json!(report)),
             Request::EndRecovery {} => self.end_recovery().await,
             Request::Extract { writer, from, to, file } => {
@@ -170,10 +176,14 @@ impl Books<'_> {
         }
     }
 
-    async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
+    async fn audit(
+        &self,
+        mut on_progress: impl FnMut(&Value) + Send + 'static,
+    ) -> Result<AuditReport, EscrowNodeError> {
+        let tell = move |progress: AuditProgress| on_progress(&json!(progress));
         match self {
-            Self::Running(escrow) => escrow.audit().await,
-            Self::Alone(books) => books.audit().await,
+            Self::Running(escrow) => escrow.audit_with(tell).await,
+            Self::Alone(books) => books.audit_with(tell).await,
         }
     }
 
@@ -367,6 +377,7 @@ fn audit_json(report: &AuditReport, asset: Asset) -> Value {
         "pending": sum(report.pending, asset),
         "withdrawn": sum(report.withdrawn, asset),
         "events": report.events,
+        "rows": report.rows,
         "accounts": report.accounts,
         "holds": report.holds,
         "books": report.books,

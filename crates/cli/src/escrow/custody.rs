@@ -108,7 +108,7 @@ pub(super) async fn run(home: &HomeArg, command: Custody, output: Output) -> Res
 async fn put_back(arg: &HomeArg, file: PathBuf, over_newer: OverNewer) -> Result<Value, Failure> {
     let home = arg.open(ROLE)?;
     let _lock = lock_unanswered(&home)?;
-    let (options, _) = options(&home)?;
+    let (options, _) = options(&home, arg)?;
     let report = restore(&file, &options.store, &options.key.account(), over_newer).await;
     let report = report.map_err(|error| Failure::backup(&error))?;
     Ok(json!(report))

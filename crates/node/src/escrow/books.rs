@@ -11,7 +11,7 @@ use tombola_core::amount::{Amount, Asset, Timestamp};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::key::{AccountKey, SecretKey};
 use tombola_core::message::Reference;
-use tombola_ledger::audit::{self, AuditReport};
+use tombola_ledger::audit::{self, AuditReport, Progress as AuditProgress};
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::Ledger;
 use tombola_ledger::query;
@@ -219,7 +219,15 @@ impl EscrowBooks {
     /// # Errors
     /// [`EscrowNodeError::Ledger`] if the store cannot be read; what does not agree is in the report.
     pub async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
-        Ok(audit(self.ledger.store(), &self.config).await?)
+        self.audit_with(|_| ()).await
+    }
+
+    /// As [`Self::audit`], and tells from time to time how far it is.
+    ///
+    /// # Errors
+    /// As [`Self::audit`].
+    pub async fn audit_with(&self, progress: impl FnMut(AuditProgress) + Send) -> Result<AuditReport, EscrowNodeError> {
+        Ok(audit(self.ledger.store(), &self.config, progress).await?)
     }
 
     /// Every writer that the ledger ever had.
@@ -284,9 +292,13 @@ pub(super) async fn backup(store: &EscrowStore, path: &Path) -> Result<BackupRep
     super::backup::backup(&store.snapshot().await?, path).await
 }
 
-pub(super) async fn audit(store: &EscrowStore, config: &EscrowConfig) -> Result<AuditReport, StoreFault> {
+pub(super) async fn audit(
+    store: &EscrowStore,
+    config: &EscrowConfig,
+    progress: impl FnMut(AuditProgress) + Send,
+) -> Result<AuditReport, StoreFault> {
     let snapshot = store.snapshot().await?;
-    audit::audit(&snapshot, config).await
+    audit::audit_with(&snapshot, config, progress).await
 }
 
 pub(super) async fn writers(store: &EscrowStore, own: u32) -> Result<Vec<WriterSummary>, StoreFault> {

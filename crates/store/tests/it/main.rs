@@ -8,11 +8,13 @@
     reason = "tests stop where something is not as expected"
 )]
 
+mod audit;
 mod between;
 mod conformance;
 mod contention;
 mod durability;
 mod extracts;
+mod fees;
 mod machine;
 mod meddled;
 mod money;

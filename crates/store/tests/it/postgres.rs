@@ -1,5 +1,6 @@
 //! The store on a real PostgreSQL server: what it refuses, what it does when connections and servers die.
 
+mod clock;
 mod connections;
 mod failover;
 mod opening;

@@ -9,7 +9,7 @@ use tombola_ledger::store::{Range, Reader};
 use tombola_store::block_on::block_on;
 use tombola_tests::postgres::{Cluster, without_postgres};
 
-/// Two writers commit without a pause; each counts its commits in its own row and leaves an event for each.
+/// Spec: W-16. Two writers commit without a pause; each counts its commits in its own row and leaves an event for each.
 #[test]
 fn a_killed_primary_loses_nothing_that_was_acknowledged() {
     const WRITERS: u64 = 2;
