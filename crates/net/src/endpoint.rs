@@ -10,7 +10,7 @@ use crate::limits::{
     REQUEST_CONNECTION_BYTES_MAX, REQUEST_STREAM_BYTES_MAX, SERVER_SEND_BYTES_MAX, STREAMS_MAX,
     TICKET_CONNECTION_BYTES_MAX, TICKET_STREAM_BYTES_MAX,
 };
-use crate::reset;
+use crate::reset::{self, ResetSalt};
 use crate::tls::{self, Identity};
 use quinn::{EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -48,11 +48,17 @@ enum Phase {
 }
 
 impl Endpoint {
-    /// Listens on an address; port 0 picks a free one. Needs a tokio runtime.
+    /// Listens on an address; port 0 picks a free one. A server that is started again with the same salt tells its peers of
+    /// before that their connections are gone. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`NetError::Bind`] if the address cannot be used.
-    pub fn server(bind: SocketAddr, key: &SecretKey, client_key: ClientKey) -> Result<Self, NetError> {
+    pub fn server(
+        bind: SocketAddr,
+        key: &SecretKey,
+        client_key: ClientKey,
+        salt: &ResetSalt,
+    ) -> Result<Self, NetError> {
         let identity = tls::identity(key)?;
         let mut config = tls::server_config(&identity, client_key)?;
         config
@@ -64,7 +70,7 @@ impl Endpoint {
         // Tokens for later connections are a kind of resumption, and would let a peer be recognised.
         config.validation_token.sent(0);
         Ok(Self {
-            sockets: vec![server_socket(bind, config, key)?],
+            sockets: vec![server_socket(bind, config, (key, salt))?],
             identity: Some(identity),
             transport: Arc::new(client_transport()),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
@@ -280,14 +286,18 @@ fn more_telling(first: NetError, second: NetError) -> NetError {
     }
 }
 
-fn server_socket(bind: SocketAddr, config: quinn::ServerConfig, key: &SecretKey) -> Result<quinn::Endpoint, NetError> {
+fn server_socket(
+    bind: SocketAddr,
+    config: quinn::ServerConfig,
+    (key, salt): (&SecretKey, &ResetSalt),
+) -> Result<quinn::Endpoint, NetError> {
     let failed = |error: std::io::Error| NetError::Bind {
         at: bind,
         kind: error.kind(),
     };
     let udp = UdpSocket::bind(bind).map_err(failed)?;
     // Known only now where the system picks the port.
-    let endpoint = reset::endpoint_config(key, udp.local_addr().map_err(failed)?);
+    let endpoint = reset::endpoint_config(key, salt, udp.local_addr().map_err(failed)?);
     quinn::Endpoint::new(endpoint, Some(config), udp, Arc::new(TokioRuntime)).map_err(failed)
 }
 

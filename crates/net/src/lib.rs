@@ -8,10 +8,10 @@
 //! ```no_run
 //! # async fn run() -> Result<(), tombola_net::NetError> {
 //! use tombola_core::key::SecretKey;
-//! use tombola_net::{Address, ClientKey, Endpoint};
+//! use tombola_net::{Address, ClientKey, Endpoint, ResetSalt};
 //!
 //! let key = SecretKey::from_seed(&[7; 32]);
-//! let server = Endpoint::server(([127, 0, 0, 1], 0).into(), &key, ClientKey::NotAsked)?;
+//! let server = Endpoint::server(([127, 0, 0, 1], 0).into(), &key, ClientKey::NotAsked, &ResetSalt::new([7; 32]))?;
 //! let address = Address::new(key.account(), "127.0.0.1", server.local_addr()?.port());
 //!
 //! let client = Endpoint::client(None)?;
@@ -46,6 +46,7 @@ pub use address::{Address, ParseAddressError};
 pub use connection::Connection;
 pub use endpoint::{ClientKey, Endpoint, Incoming};
 pub use error::NetError;
+pub use reset::ResetSalt;
 pub use stream::{RecvHalf, SendHalf};
 
 /// The application protocol named in the TLS handshake.

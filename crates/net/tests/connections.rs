@@ -4,15 +4,19 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tombola_core::key::SecretKey;
-use tombola_net::{Address, ClientKey, Connection, Endpoint, NetError};
+use tombola_net::{Address, ClientKey, Connection, Endpoint, NetError, ResetSalt};
 
 fn key(seed: u8) -> SecretKey {
     SecretKey::from_seed(&[seed; 32])
 }
 
+fn salt() -> ResetSalt {
+    ResetSalt::new([9; 32])
+}
+
 fn server(client_key: ClientKey) -> (Endpoint, Address) {
     let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let server = Endpoint::server(bind, &key(1), client_key).unwrap();
+    let server = Endpoint::server(bind, &key(1), client_key, &salt()).unwrap();
     let port = server.local_addr().unwrap().port();
     (server, Address::new(key(1).account(), "127.0.0.1", port))
 }
@@ -200,7 +204,7 @@ async fn every_address_of_a_host_is_tried() {
 #[tokio::test]
 async fn ipv6_works_where_the_machine_has_it() {
     let bind = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
-    let server = match Endpoint::server(bind, &key(1), ClientKey::NotAsked) {
+    let server = match Endpoint::server(bind, &key(1), ClientKey::NotAsked, &salt()) {
         Ok(server) => server,
         Err(NetError::Bind { .. }) => return,
         Err(error) => panic!("{error}"),
@@ -240,7 +244,7 @@ fn a_server_that_is_killed_and_restarted_tells_its_old_peers_at_once() {
     drop((listening, accepted));
 
     at_client.block_on(async {
-        let _again = Endpoint::server(bound, &key(1), ClientKey::NotAsked).unwrap();
+        let _again = Endpoint::server(bound, &key(1), ClientKey::NotAsked, &salt()).unwrap();
         let (mut send, _recv) = connection.open().await.unwrap();
         send.send_frame(b"still there?").await.unwrap();
         // Without the reset it would be `TimedOut`, when the idle timeout is over.

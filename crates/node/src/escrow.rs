@@ -60,6 +60,7 @@ pub use witness::{Consent, WitnessError, WitnessOptions};
 
 use crate::clock;
 use crate::config;
+use crate::reset_salt::{self, ResetSaltError};
 use place::check_clock;
 use recovery::{Witnessing, take_up};
 use serve::serve_connection;
@@ -107,6 +108,14 @@ pub struct EscrowOptions {
 }
 
 impl EscrowOptions {
+    /// Beside its store; a process that shares a database has its witness to itself.
+    fn salt_file(&self) -> PathBuf {
+        match &self.store {
+            StorePlace::File(store) => store.with_file_name(reset_salt::FILE),
+            StorePlace::Database(_) => self.witness.path.with_file_name(reset_salt::FILE),
+        }
+    }
+
     /// What the ledger is told of it.
     fn rules(&self) -> Result<rules::EscrowConfig, EscrowNodeError> {
         Ok(rules::EscrowConfig {
@@ -181,7 +190,8 @@ impl Escrow {
         let rules = options.rules()?;
         let mut ledger = open_ledger(&options.store, rules.clone()).await?;
         let keeper = take_up(&mut ledger, rules.writer, &options.witness, &options.key).await?;
-        let endpoint = Endpoint::server(options.listen, &options.key, ClientKey::Required)?;
+        let salt = reset_salt::read_or_make(&options.salt_file())?;
+        let endpoint = Endpoint::server(options.listen, &options.key, ClientKey::Required, &salt)?;
         let bound = endpoint.local_addr()?;
         let address = Address::new(options.key.account(), bound.ip().to_string(), bound.port());
         let (shared, jobs) = Shared::new(options.key, rules, &ledger);
@@ -462,6 +472,9 @@ pub enum EscrowNodeError {
     /// Its socket.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// The salt of its reset tokens.
+    #[error(transparent)]
+    ResetSalt(#[from] ResetSaltError),
     /// The ledger's rules say no.
     #[error(transparent)]
     Rejected(#[from] Reject),

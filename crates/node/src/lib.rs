@@ -25,4 +25,5 @@ pub mod key_file;
 pub mod loopback;
 pub mod payee;
 pub mod payer;
+pub mod reset_salt;
 mod resubmit;

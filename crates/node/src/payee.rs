@@ -44,6 +44,7 @@ use crate::config;
 use crate::disk::StoreError;
 use crate::escrow_client::{EscrowClient, EscrowError};
 use crate::home::private_file;
+use crate::reset_salt::{self, ResetSaltError};
 use redeemer::Redeemer;
 use shared::Shared;
 use std::collections::BTreeSet;
@@ -158,7 +159,8 @@ impl Payee {
         let key = Arc::new(options.key);
         let shared = open(&key, &options.escrow, &options.terms, &options.store, Arc::new(catalog))?;
         let escrow = Arc::new(EscrowClient::new(options.escrow, &key)?);
-        let endpoint = Endpoint::server(options.listen, &key, ClientKey::NotAsked)?;
+        let salt = reset_salt::read_or_make(&options.store.with_file_name(reset_salt::FILE))?;
+        let endpoint = Endpoint::server(options.listen, &key, ClientKey::NotAsked, &salt)?;
         let bound = endpoint.local_addr()?;
         let address = Address::new(key.account(), bound.ip().to_string(), bound.port());
         let redeemer = Redeemer::new(Arc::clone(&shared), Arc::clone(&escrow), key);
@@ -377,6 +379,9 @@ pub enum PayeeError {
     /// Its escrow.
     #[error(transparent)]
     Escrow(#[from] EscrowError),
+    /// The salt of its reset tokens.
+    #[error(transparent)]
+    ResetSalt(#[from] ResetSaltError),
     /// A file could not be read or written.
     #[error("{}: {kind}", path.display())]
     File {

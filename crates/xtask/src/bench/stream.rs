@@ -6,7 +6,7 @@ use tombola_core::amount::Amount;
 use tombola_core::book::TICKET_BYTES;
 use tombola_core::key::SecretKey;
 use tombola_core::quote::Service;
-use tombola_net::{Address, ClientKey, Endpoint};
+use tombola_net::{Address, ClientKey, Endpoint, ResetSalt};
 use tombola_node::config::{Money, PayeeConfig, PayerConfig};
 use tombola_node::loopback::{Loopback, LoopbackOptions};
 use tombola_node::payee::{Content, MemoryCatalog};
@@ -111,7 +111,13 @@ async fn pay(nodes: &Loopback, payments: u64) -> Result<(f64, f64), String> {
 /// Records of the same size per second over one bare stream of the same transport, written in large pieces.
 async fn floor() -> Result<f64, String> {
     let key = SecretKey::from_seed(&[7; 32]);
-    let server = Endpoint::server(([127, 0, 0, 1], 0).into(), &key, ClientKey::NotAsked).map_err(text)?;
+    let server = Endpoint::server(
+        ([127, 0, 0, 1], 0).into(),
+        &key,
+        ClientKey::NotAsked,
+        &ResetSalt::new([0; 32]),
+    )
+    .map_err(text)?;
     let port = server.local_addr().map_err(text)?.port();
     let client = Endpoint::client(None).map_err(text)?;
     let total = PAYMENTS * 36;
