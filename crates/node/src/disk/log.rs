@@ -217,7 +217,10 @@ fn is_free(path: &Path) -> io::Result<bool> {
 
 /// Whether nothing was ever written behind the first page of a whole log.
 fn is_blank(bytes: &[u8]) -> bool {
-    bytes.len() == LOG_BYTES && bytes.get(SALT_END..).is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+    bytes.len() == LOG_BYTES
+        && bytes
+            .get(SALT_END..)
+            .is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
 }
 
 /// Bytes of the whole pages that so many bytes take.

@@ -1,5 +1,8 @@
 //! What a payee sells: the files of a directory, and whatever a program that embeds the payee adds.
 
+#[cfg(test)]
+mod tests;
+
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -7,7 +10,8 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::limits::PAGE_ITEMS_MAX;
 use tombola_core::message::{ContentHash, ServiceOffer};
@@ -22,7 +26,7 @@ pub trait Catalog: Send + Sync + 'static {
     /// A service by its name. May block on a disk.
     ///
     /// # Errors
-    /// `service_unknown` if it is not for sale.
+    /// `service_unknown` if it is not for sale; `busy` and `unavailable` are for later.
     fn find(&self, service: &Service) -> Result<Content, Reject>;
 }
 
@@ -115,31 +119,70 @@ pub struct FileCatalog {
 type FileVersion = (u64, u64, i64, i64);
 
 /// Hashing a large file takes a while, so a hash is kept while the file stays the same, and whoever asks while it is
-/// being computed waits for it.
-#[derive(Debug, Default)]
+/// being computed waits for it; but not too many at once, for one file or for all, as each of them holds a thread, and
+/// others need threads too.
+#[derive(Debug)]
 struct HashCache {
-    known: Mutex<BTreeMap<PathBuf, (FileVersion, HashSlot)>>,
+    known: Mutex<BTreeMap<PathBuf, (FileVersion, Arc<HashSlot>)>>,
+    /// For who computes or waits.
+    places: Semaphore,
 }
 
-/// Held by the one that computes; empty until then, and again if that fails.
-type HashSlot = Arc<Mutex<Option<ContentHash>>>;
+/// The hash of one version of a file.
+#[derive(Debug)]
+struct HashSlot {
+    /// Held by the one that computes; empty until then, and again if that fails.
+    hash: RwLock<Option<ContentHash>>,
+    /// For who computes or waits.
+    places: Semaphore,
+}
+
+impl Default for HashSlot {
+    fn default() -> Self {
+        Self {
+            hash: RwLock::default(),
+            places: Semaphore::new(HASHING_PER_FILE_MAX),
+        }
+    }
+}
+
+impl Default for HashCache {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            places: Semaphore::new(HASHING_MAX),
+        }
+    }
+}
 
 impl HashCache {
+    /// The hash of a version of a file, computed if nobody has.
+    ///
+    /// # Errors
+    /// `busy` (limit, now) if too many compute hashes or wait for one; `unavailable` if it cannot be computed.
     fn get(
         &self,
         path: &Path,
         version: FileVersion,
         compute: impl FnOnce() -> std::io::Result<ContentHash>,
-    ) -> std::io::Result<ContentHash> {
+    ) -> Result<ContentHash, Reject> {
         let slot = self.slot(path, version);
-        let mut hash = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(hash) = slot.hash.try_read()
+            && let Some(hash) = *hash
+        {
+            return Ok(hash);
+        }
+        let _of_file = place(&slot.places, HASHING_PER_FILE_MAX)?;
+        let _of_all = place(&self.places, HASHING_MAX)?;
+        let mut hash = slot.hash.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(hash) = *hash {
             return Ok(hash);
         }
-        Ok(*hash.insert(compute()?))
+        let computed = compute().map_err(|_| Reject::of(Code::Unavailable))?;
+        Ok(*hash.insert(computed))
     }
 
-    fn slot(&self, path: &Path, version: FileVersion) -> HashSlot {
+    fn slot(&self, path: &Path, version: FileVersion) -> Arc<HashSlot> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, slot)) = known.get(path).filter(|(of, _)| *of == version) {
             return Arc::clone(slot);
@@ -147,7 +190,7 @@ impl HashCache {
         if known.len() >= HASHES_MAX {
             known.clear();
         }
-        let slot = HashSlot::default();
+        let slot = Arc::<HashSlot>::default();
         known.insert(path.to_path_buf(), (version, Arc::clone(&slot)));
         slot
     }
@@ -155,6 +198,16 @@ impl HashCache {
 
 /// Hashes kept; beyond that all are computed anew, which is slow but right.
 const HASHES_MAX: usize = 100_000;
+/// Requests that compute a hash or wait for one: an eighth of the threads that tokio has for what blocks.
+const HASHING_MAX: usize = 64;
+/// Of these, for one file: one that is large and wanted leaves places for others.
+const HASHING_PER_FILE_MAX: usize = 8;
+
+fn place(places: &Semaphore, limit: usize) -> Result<SemaphorePermit<'_>, Reject> {
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let place = places.try_acquire();
+    place.map_err(|_| Reject::compared(Code::Busy, limit, limit))
+}
 
 impl FileCatalog {
     /// Serves a directory.
@@ -183,7 +236,7 @@ impl FileCatalog {
         path.starts_with(&self.root).then_some(path)
     }
 
-    fn hash(&self, path: &Path, file: &File, metadata: &Metadata) -> std::io::Result<ContentHash> {
+    fn hash(&self, path: &Path, file: &File, metadata: &Metadata) -> Result<ContentHash, Reject> {
         let version = (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec());
         self.hashes.get(path, version, || hash_of(file))
     }
@@ -249,9 +302,7 @@ impl Catalog for FileCatalog {
         }
         let file = File::open(&path).map_err(|_| unknown)?;
         let metadata = file.metadata().map_err(|_| unknown)?;
-        let hash = self
-            .hash(&path, &file, &metadata)
-            .map_err(|_| Reject::of(Code::Unavailable))?;
+        let hash = self.hash(&path, &file, &metadata)?;
         let source = Source::File(Arc::new(file));
         Ok(Content {
             price: self.price,
@@ -303,49 +354,5 @@ impl Catalog for MemoryCatalog {
             .get(service)
             .cloned()
             .ok_or(Reject::of(Code::ServiceUnknown))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Barrier;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    #[test]
-    fn many_that_ask_first_at_once_compute_one_hash() {
-        let (cache, computed, start) = (HashCache::default(), AtomicU32::new(0), Barrier::new(8));
-        let ask = |version| {
-            cache.get(Path::new("song"), version, || {
-                computed.fetch_add(1, Ordering::Relaxed);
-                // Time for the others to ask.
-                (0..8).for_each(|_| std::thread::yield_now());
-                Ok(ContentHash([7; 32]))
-            })
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    start.wait();
-                    assert_eq!(ask((1, 2, 3, 4)).unwrap(), ContentHash([7; 32]));
-                });
-            }
-        });
-        assert_eq!(computed.load(Ordering::Relaxed), 1);
-        ask((1, 2, 3, 5)).unwrap();
-        assert_eq!(computed.load(Ordering::Relaxed), 2, "another version is another hash");
-    }
-
-    #[test]
-    fn a_hash_that_could_not_be_computed_is_tried_again() {
-        let cache = HashCache::default();
-        let failed = cache.get(
-            Path::new("song"),
-            (1, 2, 3, 4),
-            || Err(std::io::ErrorKind::Other.into()),
-        );
-        assert!(failed.is_err());
-        let hash = ContentHash([7; 32]);
-        assert_eq!(cache.get(Path::new("song"), (1, 2, 3, 4), || Ok(hash)).unwrap(), hash);
     }
 }

@@ -151,7 +151,11 @@ fn goes_on(path: &Path, id: u64, applied: u64, what: &str) {
         assert_eq!(log.append(&body(number)), Ok(Appended::Durable));
     }
     let (_, missing) = Log::open(path, id, applied).unwrap();
-    assert_eq!(missing, (applied + 1..applied + 4).map(body).collect::<Vec<_>>(), "{what}");
+    assert_eq!(
+        missing,
+        (applied + 1..applied + 4).map(body).collect::<Vec<_>>(),
+        "{what}"
+    );
 }
 
 /// A store whose log is on a disk that fails at a call.
