@@ -58,6 +58,7 @@
 mod address;
 mod batch;
 mod commit;
+mod password_file;
 mod place;
 mod read;
 mod schema;

@@ -1,5 +1,6 @@
 //! A database's address, and connecting to it.
 
+use super::password_file;
 use super::session::Session;
 use super::trouble::Trouble;
 use rustls::RootCertStore;
@@ -36,6 +37,12 @@ impl Address {
         let mut config: Config = text.parse().map_err(|_| StoreFault::Address)?;
         if own.verification == Verification::Demanded {
             config.ssl_mode(SslMode::Require);
+        }
+        if config.get_password().is_none()
+            && let Some(file) = password_file::place(own.password_file.as_deref(), |name| std::env::var_os(name))
+            && let Some(password) = password_file::password(&config, &file)
+        {
+            config.password(password);
         }
         if config.get_target_session_attrs() == TargetSessionAttrs::Any {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
@@ -77,6 +84,7 @@ impl Address {
 #[derive(Debug, PartialEq, Eq)]
 struct OwnParameters {
     root_certificate: Option<String>,
+    password_file: Option<String>,
     verification: Verification,
 }
 
@@ -89,10 +97,11 @@ enum Verification {
 }
 
 impl OwnParameters {
-    /// Takes `sslrootcert` and the verifying modes of `sslmode` out of a URL's query.
+    /// Takes `sslrootcert`, `passfile` and the verifying modes of `sslmode` out of a URL's query.
     fn split_off(text: &str) -> Result<(String, Self), StoreFault> {
         let mut own = Self {
             root_certificate: None,
+            password_file: None,
             verification: Verification::ByMode,
         };
         let Some((base, query)) = text.split_once('?') else {
@@ -102,6 +111,7 @@ impl OwnParameters {
         for pair in query.split('&') {
             match pair.split_once('=') {
                 Some(("sslrootcert", path)) => own.root_certificate = Some(percent_decoded(path)?),
+                Some(("passfile", path)) => own.password_file = Some(percent_decoded(path)?),
                 Some(("sslmode", "verify-ca" | "verify-full")) => own.verification = Verification::Demanded,
                 _ => kept.push(pair),
             }
@@ -168,6 +178,25 @@ mod tests {
         assert_eq!(rest, "postgres://u@h/d?connect_timeout=3");
         assert_eq!(own.root_certificate.as_deref(), Some("/etc/root.pem"));
         assert_eq!(own.verification, Verification::Demanded);
+    }
+
+    #[test]
+    fn a_password_that_the_address_lacks_comes_from_the_password_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "h:5432:d:u:kept").unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+        let password = |user: &str| {
+            let text = format!(
+                "postgres://{user}@h/d?sslmode=disable&passfile={}",
+                file.path().display()
+            );
+            let address = Address::parse(&text).unwrap();
+            address.config.get_password().map(<[u8]>::to_vec)
+        };
+        assert_eq!(password("u").as_deref(), Some(&b"kept"[..]));
+        assert_eq!(password("u:own").as_deref(), Some(&b"own"[..]));
+        assert_eq!(password("other"), None);
     }
 
     #[test]
