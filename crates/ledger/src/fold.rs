@@ -6,6 +6,7 @@ use crate::ledger::{Command, LedgerFault, Outcome, settle};
 use crate::pages::Pages;
 use crate::row::LogPlace;
 use crate::store::{Range, Reader, StoreFault};
+use tombola_core::key::AccountKey;
 
 /// Credits that one event folds at most: 6 KiB of places in the log.
 const FOLD_CREDITS_MAX: usize = 512;
@@ -78,7 +79,27 @@ pub(crate) async fn waiting<R: Reader>(
         | Command::RemoveWriter { .. }
         | Command::Fold { .. } => None,
     };
-    let Some(row) = row else { return Ok(false) };
+    match row {
+        Some(row) => waiting_of(work, reader, row).await,
+        None => Ok(false),
+    }
+}
+
+/// As [`waiting`], for a payer whose lost hold is shown, whoever shows it.
+pub(crate) async fn waiting_of_payer<R: Reader>(
+    work: &mut Work<'_>,
+    reader: &R,
+    payer: &AccountKey,
+) -> Result<bool, LedgerFault> {
+    let key = Key::account_id(payer);
+    work.view.load(reader, &[key]).await?;
+    match work.view.peek::<u64>(key).copied() {
+        Some(row) => waiting_of(work, reader, row).await,
+        None => Ok(false),
+    }
+}
+
+async fn waiting_of<R: Reader>(work: &mut Work<'_>, reader: &R, row: u64) -> Result<bool, LedgerFault> {
     let place = |writer, height| Key::credit(row, LogPlace { writer, height });
     let mut keys: Vec<Key> = Vec::new();
     let mut pages = Pages::of(Range {

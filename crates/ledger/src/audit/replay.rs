@@ -90,6 +90,7 @@ impl<'a> Replay<'a> {
         let is_known = |account: &AccountKey| {
             self.accounts.row(account).is_some() || body.created.iter().any(|(made, _)| made == account)
         };
+        let is_asker_known = || !matches!(&body.cause, Cause::Request { request, .. } if !is_known(&request.account));
         let is_effect_ready = match &body.effect {
             Effect::Folded { account, credits } => credits
                 .iter()
@@ -99,7 +100,11 @@ impl<'a> Replay<'a> {
                 payee.is_some_and(|payee| self.money.split_versions(payee) >= captured.split)
             }
             Effect::Opened { hold } => is_known(&hold.terms.payee),
-            Effect::SplitSet => shares_of(&body.cause).iter().all(|share| is_known(&share.account)),
+            Effect::PayoutSet | Effect::Delegated => is_asker_known(),
+            Effect::SplitSet => {
+                let shares = shares_of(&body.cause);
+                is_asker_known() && shares.iter().all(|share| is_known(&share.account))
+            }
             Effect::WriterRemoved { writer, height, .. } => {
                 self.logs.get(writer).is_some_and(|log| log.height >= *height)
             }
@@ -109,8 +114,6 @@ impl<'a> Replay<'a> {
             | Effect::Transferred
             | Effect::Withdrawn { .. }
             | Effect::Settled { .. }
-            | Effect::PayoutSet
-            | Effect::Delegated
             | Effect::Collected => true,
         };
         are_reads_right && are_rows_there && is_effect_ready

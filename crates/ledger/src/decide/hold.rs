@@ -13,7 +13,7 @@ use tombola_core::escrow::delegation::Promise;
 use tombola_core::escrow::{self, HoldRecord, PayerRecord, ReleaseVerdict};
 use tombola_core::hold::{Hold, Release};
 use tombola_core::key::HoldId;
-use tombola_core::message::{EscrowAnswer, HoldRequest, HoldState};
+use tombola_core::message::{EscrowAnswer, HoldRequest, HoldState, Phase};
 use tombola_core::reject::{Code, Reject};
 
 impl Work<'_> {
@@ -132,6 +132,10 @@ impl Work<'_> {
 
     /// Ends a hold whose time has run out. Spec: H-09.
     pub(super) fn expire(&mut self, hold: &HoldId) -> Result<Decided, Stop> {
+        // Another writer may have begun to recover since this hold was found due. Spec: R-24.
+        if self.phase == Phase::Recovering {
+            return Err(Reject::of(Code::Recovering).into());
+        }
         let (row, record) = self.hold_row(hold)?;
         let returned = escrow::expire(&judged(&record), &self.served, self.now)?;
         let cause = Cause::Expire { hold: *hold };

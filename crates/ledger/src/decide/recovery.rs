@@ -4,6 +4,7 @@ use super::Work;
 use super::claim::Ground;
 use super::hold::judged;
 use crate::event::{Cause, Effect, Place, ReadRow, moved};
+use crate::fold;
 use crate::key::{HoldKey, Key};
 use crate::ledger::{LedgerFault, settle};
 use crate::request::{Proof, VerifiedRequest};
@@ -37,7 +38,13 @@ pub(crate) async fn resubmit<R: Reader>(
     };
     let mut answers = Vec::with_capacity(proofs.len());
     for (piece, proof) in evidence.as_slice().iter().zip(proofs) {
-        let judged = settle(work, reader, |work| work.evidence(piece, proof)).await?;
+        let mut judged = settle(work, reader, |work| work.evidence(piece, proof)).await?;
+        if let (Err(reject), Evidence::Hold(shown)) = (&judged, piece)
+            && reject.code == Code::InsufficientFunds
+            && fold::waiting_of_payer(work, reader, &shown.body.terms.payer).await?
+        {
+            judged = settle(work, reader, |work| work.evidence(piece, proof)).await?;
+        }
         answers.push(judged.unwrap_or_else(ResubmitAnswer::Refused));
     }
     let answers = List::new(answers).map_err(|_| StoreFault::Damaged)?;

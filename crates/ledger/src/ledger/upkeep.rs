@@ -91,6 +91,8 @@ impl<S: Store> Ledger<S> {
             return Err(LedgerFault::Stopped);
         }
         self.time = ledger_time(self.time, clock);
+        // The commit tells others until when this writer served, so a gap before it must be known by then.
+        self.served.observe(self.time);
         let old = old::old_rows(&self.store, limit, self.time).await?;
         if old.changes.is_empty() {
             return Ok(0);

@@ -27,7 +27,7 @@ on_each_store! {
     an_audit_finds_another_sum
 }
 
-fn delegation<S: Store>(world: &World<S>, serial: u64, change: impl FnOnce(&mut Delegation)) -> Delegation {
+pub(crate) fn delegation<S: Store>(world: &World<S>, serial: u64, change: impl FnOnce(&mut Delegation)) -> Delegation {
     let mut delegation = Delegation {
         escrow: key(1),
         account: key(2),

@@ -1,6 +1,9 @@
 //! Several writers on one store: what each may do while the others work, and that one audit covers all their logs.
 
+use crate::money::set_payout;
 use crate::rules::audited;
+use crate::signers::delegate;
+use crate::splits::set_split;
 use crate::stores::on_each_shared_store;
 use crate::world::{FACE, FEE, START, TestBook, World};
 use tombola_core::amount::{HOUR_MS, MINUTE_MS};
@@ -17,10 +20,13 @@ on_each_shared_store! {
     a_payee_spends_what_two_writers_credited
     a_second_incarnation_fences_off_the_first
     no_hold_expires_while_another_writer_is_silent
+    a_writer_that_slept_and_first_forgets_something_has_slept
     two_writers_that_make_the_same_account_agree_on_its_row
     a_deposit_reference_is_used_once_across_writers
     credits_of_a_dead_writer_are_folded_by_another
     when_one_writer_recovers_all_do_in_one_epoch
+    while_one_writer_recovers_no_hold_expires_through_another
+    an_audit_waits_for_the_accounts_that_another_writer_made
 }
 
 /// Spec: G-05, G-06.
@@ -154,6 +160,28 @@ fn no_hold_expires_while_another_writer_is_silent<S: Store>(store: S) {
     assert_eq!(audited(&first).findings, []);
 }
 
+/// Spec: H-09.
+fn a_writer_that_slept_and_first_forgets_something_has_slept<S: Store>(store: S) {
+    let mut first = World::funded(store.clone());
+    let mut second = World::open_as(1, store).unwrap();
+    let hold = first.open_hold(10_000).body;
+    first.now = hold.terms.redeem_by.plus_ms(HOUR_MS);
+    second.now = first.now;
+    // For an hour both serve; then the second sleeps, and what it does first is to forget an answer.
+    for _ in 0..122 {
+        first.live(30_000);
+        second.live(30_000);
+    }
+    first.live(10 * MINUTE_MS);
+    second.now = first.now;
+    assert_eq!(block_on(second.ledger.prune(10, second.now)), Ok(1));
+    let expired = first.run_one(Command::Expire { hold: hold.id() });
+    assert!(
+        matches!(&expired, Outcome::Rejected(reject) if reject.code == Code::Busy),
+        "{expired:?}"
+    );
+}
+
 /// Spec: G-05.
 fn two_writers_that_make_the_same_account_agree_on_its_row<S: Store>(store: S) {
     let mut first = World::funded(store.clone());
@@ -226,5 +254,41 @@ fn when_one_writer_recovers_all_do_in_one_epoch<S: Store>(store: S) {
         "every writer gives out serials of the new epoch"
     );
     assert!(before.terms.serial >> 40 == 0);
+    assert_eq!(audited(&second).findings, []);
+}
+
+/// Spec: R-24.
+fn while_one_writer_recovers_no_hold_expires_through_another<S: Store>(store: S) {
+    let mut first = World::funded(store.clone());
+    let mut second = World::open_as(1, store).unwrap();
+    let hold = first.open_hold(10_000).body;
+    first.now = hold.terms.redeem_by.plus_ms(HOUR_MS);
+    second.now = first.now;
+    for _ in 0..122 {
+        first.live(30_000);
+        second.live(30_000);
+    }
+    first.ledger.begin_recovery(hold.terms.opened_at);
+    first.run(Vec::new());
+    let refused = block_on(second.ledger.expire_due(10, second.now)).unwrap();
+    assert!(
+        matches!(refused.as_slice(), [Outcome::Rejected(reject)] if reject.code == Code::Recovering),
+        "{refused:?}"
+    );
+    assert_eq!(block_on(second.ledger.expire_due(10, second.now)), Ok(Vec::new()));
+}
+
+/// Spec: G-05, G-07.
+fn an_audit_waits_for_the_accounts_that_another_writer_made<S: Store>(store: S) {
+    let mut first = World::open(store.clone()).unwrap();
+    let mut second = World::open_as(1, store).unwrap();
+    for account in [2, 3, 4] {
+        second.deposit(account, 500, &account.to_string()).unwrap();
+    }
+    set_payout(&mut first, 4, 1_000, HOUR_MS, "iban");
+    assert_eq!(audited(&second).findings, []);
+    set_split(&mut first, 3, &[(4, 500_000)]);
+    assert_eq!(audited(&second).findings, []);
+    delegate(&mut first, 1, |_| {});
     assert_eq!(audited(&second).findings, []);
 }
