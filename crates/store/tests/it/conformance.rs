@@ -1,16 +1,21 @@
 //! One command sequence on the model and on another store: same outcomes, same balances, same heads, same rows. The
 //! model is the oracle.
 
+use crate::money::pay_out;
 use crate::postgres::empty_store;
 use crate::rules::audited;
-use crate::world::{TestBook, World, balances};
+use crate::signers::delegation;
+use crate::world::{TestBook, World, balances, key, reference, secret};
 use proptest::prelude::*;
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS};
-use tombola_core::hold::{Hold, Release};
+use tombola_core::codec::List;
+use tombola_core::escrow::payout::PayoutOutcome;
+use tombola_core::hold::{Delegation, Hold, Release};
 use tombola_core::key::{HoldId, RequestId, Signed};
-use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, RequestHeader};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, HoldRequest, PayoutPolicy, RequestHeader, Share};
 use tombola_core::odds::Threshold;
 use tombola_ledger::ledger::{Command, Outcome};
+use tombola_ledger::query::pending_withdrawals;
 use tombola_ledger::store::{Range, Sharing, Store, Stored};
 use tombola_ledger::{key::Key, row::Table};
 use tombola_store::block_on::block_on;
@@ -25,7 +30,15 @@ enum Op {
     Claim { hold: usize, book: u16, winner: usize },
     Release { hold: usize, paid: Option<u64> },
     Transfer { from: u8, to: u8, amount: u64, id: u8 },
+    Withdraw { account: u8, amount: u64 },
+    Settle { withdrawal: usize, outcome: PayoutOutcome },
+    SetPayout { account: u8, threshold: u64 },
+    SetSplit { share: u8, ppm: u32 },
+    Delegate { serial: u64, spend_max: u64 },
+    Collect { amount: u64, reference: u8 },
     Expire { hold: usize },
+    PayOut,
+    Fold,
     Wait { ms: u64 },
     ExpireDue,
     Prune,
@@ -40,6 +53,15 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (0usize..6, 0u16..3, 0usize..20).prop_map(|(hold, book, winner)| Op::Claim { hold, book, winner }),
         2 => (0usize..6, proptest::option::of(0u64..20_000)).prop_map(|(hold, paid)| Op::Release { hold, paid }),
         2 => (2u8..5, 2u8..6, 0u64..5_000, 0u8..6).prop_map(|(from, to, amount, id)| Op::Transfer { from, to, amount, id }),
+        2 => (2u8..5, 0u64..5_000).prop_map(|(account, amount)| Op::Withdraw { account, amount }),
+        2 => (0usize..4, prop_oneof![Just(PayoutOutcome::Paid), Just(PayoutOutcome::Failed)])
+            .prop_map(|(withdrawal, outcome)| Op::Settle { withdrawal, outcome }),
+        1 => (2u8..5, 100u64..5_000).prop_map(|(account, threshold)| Op::SetPayout { account, threshold }),
+        1 => (2u8..6, 0u32..1_000_001).prop_map(|(share, ppm)| Op::SetSplit { share, ppm }),
+        1 => (0u64..4, 0u64..9_000).prop_map(|(serial, spend_max)| Op::Delegate { serial, spend_max }),
+        1 => (0u64..200, 0u8..3).prop_map(|(amount, reference)| Op::Collect { amount, reference }),
+        1 => Just(Op::PayOut),
+        1 => Just(Op::Fold),
         1 => (0usize..6).prop_map(|hold| Op::Expire { hold }),
         1 => prop_oneof![Just(MINUTE_MS), Just(49 * HOUR_MS)].prop_map(|ms| Op::Wait { ms }),
         1 => Just(Op::ExpireDue),
@@ -72,6 +94,10 @@ fn play<S: Store>(store: S, ops: &[Op]) -> Seen {
             Op::Prune => {
                 block_on(world.ledger.prune(3, world.now)).unwrap();
             }
+            Op::PayOut => {
+                pay_out(&mut world);
+            }
+            Op::Fold => world.fold(),
             other => batch.extend(command(&mut world, &holds, other)),
         }
     }
@@ -79,7 +105,8 @@ fn play<S: Store>(store: S, ops: &[Op]) -> Seen {
     assert_eq!(report.findings, []);
     let money = balances(&mut world, &[2, 3, 4, 5]);
     let sum: u64 = money.values().flatten().map(|(balance, held)| balance + held).sum();
-    assert_eq!(u128::from(sum) + report.fees, report.deposits);
+    let outside = report.fees + report.pending + report.withdrawn;
+    assert_eq!(u128::from(sum) + outside, report.deposits);
     Seen {
         outcomes,
         rows: all_rows(world.ledger.store()),
@@ -141,15 +168,15 @@ fn command<S: Store>(world: &mut World<S>, holds: &[Hold], op: &Op) -> Option<Co
         Op::Release { hold, paid } => {
             let hold: HoldId = holds.get(*hold)?.id();
             let paid = paid.map_or_else(|| world.status(hold).paid, Amount);
-            let release = Signed::new(Release { hold, paid }, &crate::world::secret(3));
+            let release = Signed::new(Release { hold, paid }, &secret(3));
             world.verified(3, 3, EscrowCommand::Release(release))
         }
         Op::Transfer { from, to, amount, id } => {
             let transfer = EscrowCommand::Transfer {
                 request: header(world, 100 + *id),
-                to: crate::world::key(*to),
+                to: key(*to),
                 amount: Amount(*amount),
-                reference: crate::world::reference("t"),
+                reference: reference("t"),
                 book: None,
             };
             world.verified(*from, *from, transfer)
@@ -157,8 +184,68 @@ fn command<S: Store>(world: &mut World<S>, holds: &[Hold], op: &Op) -> Option<Co
         Op::Expire { hold } => Command::Expire {
             hold: holds.get(*hold)?.id(),
         },
-        Op::Wait { .. } | Op::ExpireDue | Op::Prune | Op::Commit => return None,
+        Op::Wait { .. } | Op::ExpireDue | Op::Prune | Op::PayOut | Op::Fold | Op::Commit => return None,
+        money => return command_on_money(world, money),
     })
+}
+
+/// Money out, and to whom it goes.
+fn command_on_money<S: Store>(world: &mut World<S>, op: &Op) -> Option<Command> {
+    let request = world.header();
+    let (account, command) = match op {
+        Op::Withdraw { account, amount } => {
+            let (destination, amount) = (reference("bank"), Amount(*amount));
+            let withdraw = EscrowCommand::Withdraw {
+                request,
+                amount,
+                destination,
+                reference: reference("mine"),
+            };
+            (*account, withdraw)
+        }
+        Op::SetPayout { account, threshold } => {
+            let policy = PayoutPolicy {
+                threshold: Amount(*threshold),
+                every_ms: HOUR_MS,
+                destination: reference("iban"),
+            };
+            let policy = Some(policy);
+            (*account, EscrowCommand::SetPayout { request, policy })
+        }
+        Op::SetSplit { share, ppm } => {
+            let (account, ppm) = (key(*share), *ppm);
+            let shares = List::new(vec![Share { account, ppm }]).unwrap();
+            (3, EscrowCommand::SetSplit { request, shares })
+        }
+        Op::Delegate { serial, spend_max } => {
+            let body = Delegation {
+                spend_max: Amount(*spend_max),
+                ..delegation(world, *serial, |_| {})
+            };
+            let delegation = Signed::new(body, &secret(2));
+            (2, EscrowCommand::Delegate { request, delegation })
+        }
+        Op::Settle { withdrawal, outcome } => {
+            let waiting = block_on(pending_withdrawals(world.ledger.store(), 0, 10)).unwrap();
+            return Some(Command::Settle {
+                withdrawal: waiting.get(*withdrawal)?.withdrawal,
+                outcome: *outcome,
+                reference: reference("wire"),
+            });
+        }
+        Op::Collect {
+            amount,
+            reference: name,
+        } => {
+            return Some(Command::CollectFees {
+                account: key(5).check().unwrap(),
+                amount: Amount(*amount),
+                reference: reference(&name.to_string()),
+            });
+        }
+        _ => return None,
+    };
+    Some(world.verified(account, account, command))
 }
 
 pub(crate) fn all_rows<S: Store>(store: &S) -> Vec<(Key, Stored)> {

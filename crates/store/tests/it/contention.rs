@@ -1,5 +1,6 @@
 //! Many writers at once on one store: nobody waits for another, and nothing is lost, doubled or made on the way.
 
+use crate::postgres::{name_of, open};
 use crate::rules::audited;
 use crate::stores::on_each_shared_store;
 use crate::world::{FACE, FEE, START, TestBook, World, config};
@@ -15,6 +16,7 @@ use tombola_ledger::query::writers;
 use tombola_ledger::row::Totals;
 use tombola_ledger::store::Store;
 use tombola_store::block_on::block_on;
+use tombola_tests::postgres::Server;
 
 on_each_shared_store! {
     the_bank_keeps_its_total_while_everybody_moves_money
@@ -195,4 +197,56 @@ fn writers_that_fight_for_one_account_all_get_through<S: Store>(store: S) {
     assert_eq!((world.balance(2), world.balance(4)), (1_000_000 - moved, moved));
     assert!(world.now >= START);
     assert_eq!(audited(&world).findings, []);
+}
+
+/// What PostgreSQL calls a serialization failure is tried again, and then decided anew, a bounded number of times.
+///
+/// Spec: G-06.
+#[test]
+fn a_storm_of_serialization_failures_ends_with_an_answer_to_every_command() {
+    const MANY: u32 = 6;
+    const EACH: u64 = 10;
+    let Some(server) = Server::shared() else { return };
+    let address = server.database();
+    let database = name_of(&address);
+    // Of this database alone the server's log has SQLSTATEs.
+    let verbose = format!("ALTER DATABASE {database} SET log_error_verbosity = 'verbose'");
+    server.sql("postgres", &verbose);
+    let mut first = World::funded(open(&address).unwrap());
+    let hold = first.open_hold(500_000);
+    drop(first);
+    let (moved, paid) = thread::scope(|scope| {
+        let fighters: Vec<_> = (1..=MANY)
+            .map(|writer| {
+                let store = open(&address).unwrap();
+                scope.spawn(move || {
+                    let mut world = World::open_as(writer, store).unwrap();
+                    let (mut moved, mut paid) = (0, 0);
+                    for round in 0..EACH {
+                        match world.transfer(2, 4, 10) {
+                            Ok(()) => moved += 10,
+                            Err(code) => assert_eq!(code, Code::Busy),
+                        }
+                        let book = u16::try_from(u64::from(writer) * EACH + round).unwrap();
+                        match claim(&mut world, TestBook::sure(&hold.body, book, 8).claim(1)) {
+                            Ok(_) => paid += FACE.0,
+                            Err(code) => assert_eq!(code, Code::Busy),
+                        }
+                    }
+                    (moved, paid)
+                })
+            })
+            .collect();
+        let fought = fighters.into_iter().map(|fighter| fighter.join().unwrap());
+        fought.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    });
+    let mut world = World::open_as(MANY + 1, open(&address).unwrap()).unwrap();
+    assert!(moved > 0 && paid > 0);
+    assert_eq!((world.balance(2), world.balance(4)), (500_000 - moved, moved));
+    assert_eq!(world.status(hold.body.id()).paid.0, paid);
+    assert_eq!(audited(&world).findings, []);
+    let log = server.log();
+    let failures = log.lines().filter(|line| line.contains("ERROR:  40")).count();
+    println!("{failures} failures, {moved} moved, {paid} paid");
+    assert!(failures >= 20, "no storm, but {failures} failures");
 }

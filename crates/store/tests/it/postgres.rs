@@ -34,12 +34,12 @@ pub(crate) fn runtime() -> Handle {
 /// Longer than a busy machine takes for what must happen, short enough for what must not.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn open(address: &str) -> Result<PostgresStore, StoreFault> {
+pub(crate) fn open(address: &str) -> Result<PostgresStore, StoreFault> {
     block_on(PostgresStore::open_with_patience(address, runtime(), PATIENCE))
 }
 
 /// The name of the database of an address.
-fn name_of(address: &str) -> &str {
+pub(crate) fn name_of(address: &str) -> &str {
     let name = address.rsplit('/').next().unwrap();
     name.split('?').next().unwrap()
 }

@@ -1,12 +1,24 @@
-//! Requests: repeated, reused, late, early, unauthorised.
+//! Requests: repeated, reused, late, early, unauthorised. Over each store.
 
+use crate::conformance::all_rows;
+use crate::stores::on_each_store;
 use crate::world::{START, World, code, key, reference};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
 use tombola_core::codec::encode;
 use tombola_core::message::{EscrowAnswer, EscrowCommand, RequestHeader};
 use tombola_core::reject::Code;
+use tombola_ledger::store::Store;
 use tombola_store::block_on::block_on;
-use tombola_store::model::ModelStore;
+
+on_each_store! {
+    a_repeated_request_moves_money_once_and_gets_the_same_bytes
+    a_request_id_is_bound_to_its_body_and_its_connection
+    a_refusal_is_judged_anew
+    old_and_early_requests_are_refused
+    kept_answers_are_forgotten_after_48_hours_a_few_at_a_time
+    only_the_account_itself_asks_and_acts
+    a_stranger_has_no_account_and_sees_who_the_escrow_is
+}
 
 fn transfer(request: RequestHeader, amount: u64) -> EscrowCommand {
     EscrowCommand::Transfer {
@@ -19,9 +31,8 @@ fn transfer(request: RequestHeader, amount: u64) -> EscrowCommand {
 }
 
 /// Spec.
-#[test]
-fn a_repeated_request_moves_money_once_and_gets_the_same_bytes() {
-    let mut world = World::funded(ModelStore::default());
+fn a_repeated_request_moves_money_once_and_gets_the_same_bytes<S: Store>(store: S) {
+    let mut world = World::funded(store);
     let header = world.header();
     let first = world.ask(2, transfer(header, 70));
     assert!(matches!(&first, EscrowAnswer::Transferred(receipt) if receipt.amount.0 == 70));
@@ -37,9 +48,8 @@ fn a_repeated_request_moves_money_once_and_gets_the_same_bytes() {
 }
 
 /// Spec: R-02.
-#[test]
-fn a_request_id_is_bound_to_its_body_and_its_connection() {
-    let mut world = World::funded(ModelStore::default());
+fn a_request_id_is_bound_to_its_body_and_its_connection<S: Store>(store: S) {
+    let mut world = World::funded(store);
     world.deposit(3, 1_000, "second").unwrap();
     let header = world.header();
     world.ask(2, transfer(header, 70));
@@ -54,9 +64,8 @@ fn a_request_id_is_bound_to_its_body_and_its_connection() {
 }
 
 /// Spec: R-02.
-#[test]
-fn a_refusal_is_judged_anew() {
-    let mut world = World::funded(ModelStore::default());
+fn a_refusal_is_judged_anew<S: Store>(store: S) {
+    let mut world = World::funded(store);
     let header = world.header();
     assert_eq!(
         code(&world.ask(2, transfer(header, 2_000_000))),
@@ -81,9 +90,8 @@ fn world_header(issued_at: Timestamp) -> RequestHeader {
 }
 
 /// Spec: R-02.
-#[test]
-fn old_and_early_requests_are_refused() {
-    let mut world = World::funded(ModelStore::default());
+fn old_and_early_requests_are_refused<S: Store>(store: S) {
+    let mut world = World::funded(store);
     let old = world_header(START.minus_ms(DAY_MS + 1));
     assert_eq!(code(&world.ask(2, transfer(old, 1))), Code::RequestExpired);
     let early = world_header(START.plus_ms(5 * MINUTE_MS + 1));
@@ -91,26 +99,24 @@ fn old_and_early_requests_are_refused() {
 }
 
 /// Spec: R-02.
-#[test]
-fn kept_answers_are_forgotten_after_48_hours_a_few_at_a_time() {
-    let mut world = World::funded(ModelStore::default());
+fn kept_answers_are_forgotten_after_48_hours_a_few_at_a_time<S: Store>(store: S) {
+    let mut world = World::funded(store);
     for _ in 0..5 {
         let header = world.header();
         world.ask(2, transfer(header, 1));
     }
-    let prune = |world: &mut World<ModelStore>| block_on(world.ledger.prune(2, world.now)).unwrap();
+    let prune = |world: &mut World<S>| block_on(world.ledger.prune(2, world.now)).unwrap();
     world.now = START.plus_ms(48 * HOUR_MS);
     assert_eq!(prune(&mut world), 0);
     world.now = world.now.plus_ms(1);
-    let rows = world.ledger.store().rows().len();
+    let rows = all_rows(world.ledger.store()).len();
     assert_eq!([2, 2, 1, 0], [(); 4].map(|()| prune(&mut world)));
-    assert_eq!(world.ledger.store().rows().len(), rows - 10);
+    assert_eq!(all_rows(world.ledger.store()).len(), rows - 10);
 }
 
 /// Spec: A-01, H-10, R-01, R-08.
-#[test]
-fn only_the_account_itself_asks_and_acts() {
-    let mut world = World::funded(ModelStore::default());
+fn only_the_account_itself_asks_and_acts<S: Store>(store: S) {
+    let mut world = World::funded(store);
     world.deposit(4, 5, "four").unwrap();
     let hold = world.open_hold(5_000).body.id();
     let request = world.header();
@@ -154,9 +160,8 @@ fn only_the_account_itself_asks_and_acts() {
 }
 
 /// Spec.
-#[test]
-fn a_stranger_has_no_account_and_sees_who_the_escrow_is() {
-    let mut world = World::funded(ModelStore::default());
+fn a_stranger_has_no_account_and_sees_who_the_escrow_is<S: Store>(store: S) {
+    let mut world = World::funded(store);
     assert_eq!(
         code(&world.ask(9, EscrowCommand::Account { holds_after: 0 })),
         Code::AccountUnknown

@@ -300,6 +300,8 @@ impl TestBook {
         seed[..2].copy_from_slice(&n.to_le_bytes());
         let reveal = Reveal(seed);
         let chain = Chain::new(Preimage(seed), length);
+        let signer = [2, 4, 8].into_iter().find(|n| key(*n) == hold.terms.signer);
+        let signer = signer.unwrap();
         let body = Book {
             hold: hold.id(),
             commitment: reveal.commitment(),
@@ -309,10 +311,14 @@ impl TestBook {
             threshold,
         };
         Self {
-            book: Signed::new(body, &secret(2)),
+            book: Signed::new(body, &secret(signer)),
             reveal,
             chain,
         }
+    }
+
+    pub(crate) fn id(&self) -> BookId {
+        self.book.body.id()
     }
 
     pub(crate) fn claim(&mut self, through: u32) -> Claim {
