@@ -214,23 +214,31 @@ fn make(home: &HomeArg, options: Init, output: Output) -> Result<(), Failure> {
         },
         ..defaults
     };
-    let (made, account) = init_with(home, ROLE, &config, options.key.as_deref())?;
+    let made = init_with(home, ROLE, &config, options.key.as_deref())?;
+    let account = made.account;
     let next = format!("tombola escrow run{}", home.shown());
     let address = Address::new(account, config.listen.ip().to_string(), config.listen.port());
-    let result = json!({ "home": made.path(), "account": account, "address": address, "next": next });
+    let (path, is_encrypted) = (made.home.path(), made.is_encrypted);
+    let result = json!({
+        "home": path,
+        "account": account,
+        "key_encrypted": is_encrypted,
+        "address": address,
+        "next": next,
+    });
     output.result(&result, || {
-        let path = made.path().display();
-        format!("escrow made in {path}\naddress: {address}\nnext: {next}")
+        let (path, key) = (path.display(), made.key_line());
+        format!("escrow made in {path}\n{key}\naddress: {address}\nnext: {next}")
     });
     Ok(())
 }
 
-fn options(home: &Home) -> Result<(EscrowOptions, Asset), Failure> {
-    let (key, config) = read::<EscrowConfig>(home)?;
+fn options(home: &Home, arg: &HomeArg) -> Result<(EscrowOptions, Asset), Failure> {
+    let config = read::<EscrowConfig>(home)?;
     let terms = config.terms()?;
     let password = std::env::var(PASSWORD_VARIABLE).ok();
     let options = EscrowOptions {
-        key,
+        key: arg.key(home)?,
         listen: config.listen,
         terms,
         name: config.name,
@@ -244,7 +252,7 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, outp
     let mut stop = Stop::listen()?;
     let home = arg.open(ROLE)?;
     let lock = lock_to_run(&home).await?;
-    let (mut options, asset) = options(&home)?;
+    let (mut options, asset) = options(&home, arg)?;
     options.listen = listen.unwrap_or(options.listen);
     options.witness.consent = consent;
     let failed = |error: EscrowNodeError| Failure::escrow_node(&error, asset);
@@ -281,22 +289,22 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, outp
 }
 
 /// Asks the running node, or opens the books alone.
-async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
-    operate_with(home, request, |_| ()).await
+async fn operate(arg: &HomeArg, request: &Request) -> Result<Value, Failure> {
+    operate_with(arg, request, |_| ()).await
 }
 
 /// As [`operate`], and shows how far a long work is.
 async fn operate_with(
-    home: &HomeArg,
+    arg: &HomeArg,
     request: &Request,
     mut on_progress: impl FnMut(&Value) + Send + 'static,
 ) -> Result<Value, Failure> {
-    let home = home.open(ROLE)?;
+    let home = arg.open(ROLE)?;
     if let Some(result) = ask(&home, request, &mut on_progress).await? {
         return Ok(result);
     }
     let _lock = lock_unanswered(&home)?;
-    let (options, asset) = options(&home)?;
+    let (options, asset) = options(&home, arg)?;
     let books = EscrowBooks::open(&options)
         .await
         .map_err(|error| Failure::escrow_node(&error, asset))?;

@@ -3,6 +3,8 @@
 mod object;
 
 use crate::exit::Failure;
+use crate::key;
+use crate::local::quoted;
 use crate::output::{Output, fields};
 use object::{About, objects};
 use serde_json::{Value, json};
@@ -10,10 +12,12 @@ use std::path::Path;
 use tombola_core::codec::MESSAGE_BYTES_MAX;
 use tombola_core::key::{AccountKey, BookId, HoldId, QuoteId, RequestId};
 use tombola_net::Address;
-use tombola_node::key_file;
+use tombola_node::key_file::KeyFile;
 
 /// Longest file that is read: hex of the longest message, with room for a line end.
 const INPUT_BYTES_MAX: u64 = 2 * MESSAGE_BYTES_MAX as u64 + 64;
+/// How a key file of ours begins, and one of other tools.
+const KEY_FILE_STARTS: [&str; 2] = ["tombola-key: ", "-----BEGIN"];
 
 /// Show what an object of the protocol is. Amounts of the fields are in atomic units, as signed.
 #[derive(Debug, clap::Args)]
@@ -96,10 +100,19 @@ fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
 
 /// The account of a key file; the key itself is never shown.
 fn key_of_file(what: &str) -> Result<Option<AccountKey>, Failure> {
-    let is_pem = Path::new(what).is_file() && read_text(what)?.is_some_and(|text| text.starts_with("-----BEGIN"));
-    match is_pem {
-        true => Ok(Some(key_file::read(Path::new(what))?.account())),
-        false => Ok(None),
+    let is_pem = Path::new(what).is_file()
+        && read_text(what)?.is_some_and(|text| KEY_FILE_STARTS.iter().any(|start| text.starts_with(start)));
+    if !is_pem {
+        return Ok(None);
+    }
+    let file = KeyFile::read(Path::new(what)).map_err(key::failure)?;
+    match file.account() {
+        Some(account) => Ok(Some(account)),
+        None => Err(Failure::new(
+            "passphrase_needed",
+            format!("{what} is encrypted and does not say whose key it is"),
+        )
+        .next(format!("tombola key show {}", quoted(what)))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the roles share on this machine: homes, init, the socket of a running node, and running one until it is told to end.
 
 use crate::exit::{Failure, LOCKED};
+use crate::key::{Opened, PassphraseArg, key_line};
 use crate::output::Output;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ use tombola_net::Address;
 use tombola_node::admin::{self, AdminError, AdminServer, Progress, RequestError};
 use tombola_node::config::{CONFIG_FILE, ConfigFile};
 use tombola_node::home::{Home, HomeError, HomeLock};
-use tombola_node::key_file::{self, KEY_FILE, KeyFileError};
+use tombola_node::key_file::{self, Cost, KEY_FILE, KeyFileError, Protection};
 
 /// How long commands that have begun may go on after a node was told to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +28,8 @@ pub(crate) struct HomeArg {
     /// The role's directory: key, configuration, store and socket [default: ~/.tombola/ROLE].
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: PassphraseArg,
 }
 
 impl HomeArg {
@@ -47,12 +50,18 @@ impl HomeArg {
         })
     }
 
-    /// The option as it is to be repeated in a command that is shown.
+    /// The options as they are to be repeated in a command that is shown.
     pub(crate) fn shown(&self) -> String {
-        match &self.home {
+        let home = match &self.home {
             None => String::new(),
             Some(home) => format!(" --home {}", quoted(&home.display().to_string())),
-        }
+        };
+        home + &self.passphrase.shown()
+    }
+
+    /// The key of a home, with its passphrase if it has one.
+    pub(crate) fn key(&self, home: &Home) -> Result<SecretKey, Failure> {
+        Ok(self.passphrase.open(&home.file(KEY_FILE))?.key)
     }
 }
 
@@ -65,39 +74,62 @@ pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
+/// A home that was made.
+pub(crate) struct Made {
+    pub(crate) home: Home,
+    pub(crate) account: AccountKey,
+    pub(crate) is_encrypted: bool,
+}
+
+impl Made {
+    /// How its key is protected, for people.
+    pub(crate) fn key_line(&self) -> String {
+        key_line(&self.home.file(KEY_FILE), self.is_encrypted)
+    }
+}
+
 /// Makes a home with key and configuration; nothing that is there is overwritten.
-pub(crate) fn init<C: ConfigFile>(home: &HomeArg, role: &str, config: &C) -> Result<(Home, AccountKey), Failure> {
-    init_with(home, role, config, None)
+pub(crate) fn init<C: ConfigFile>(arg: &HomeArg, role: &str, config: &C) -> Result<Made, Failure> {
+    init_with(arg, role, config, None)
 }
 
 /// As [`init`], with the key of another home where one is given.
 pub(crate) fn init_with<C: ConfigFile>(
-    home: &HomeArg,
+    arg: &HomeArg,
     role: &str,
     config: &C,
     from: Option<&Path>,
-) -> Result<(Home, AccountKey), Failure> {
+) -> Result<Made, Failure> {
     config.check()?;
-    let given = from.map(key_file::read).transpose()?;
-    let home = Home::create(home.path(role)?)?;
+    let given = from.map(|from| arg.passphrase.open(from)).transpose()?;
+    let home = Home::create(arg.path(role)?)?;
     let _lock = home.lock()?;
-    let key = home.file(KEY_FILE);
-    if key.exists() {
-        return Err(KeyFileError::Exists { path: key }.into());
-    }
-    let path = home.file(CONFIG_FILE);
-    if path.exists() {
-        return Err(KeyFileError::Exists { path }.into());
-    }
-    config.write(&path)?;
-    let account = match given {
-        None => key_file::create(&key)?.account(),
-        Some(given) => {
-            key_file::write(&key, &given)?;
-            given.account()
+    for path in [home.file(KEY_FILE), home.file(CONFIG_FILE)] {
+        if path.exists() {
+            return Err(KeyFileError::Exists { path }.into());
         }
+    }
+    let Opened { key, passphrase } = match given {
+        Some(given) => given,
+        None => Opened {
+            key: key_file::generate()?,
+            passphrase: None,
+        },
     };
-    Ok((home, account))
+    let passphrase = match passphrase {
+        Some(passphrase) => Some(passphrase),
+        None => arg.passphrase.for_new_key()?,
+    };
+    config.write(&home.file(CONFIG_FILE))?;
+    let protection = passphrase.as_ref().map_or(Protection::None, |passphrase| {
+        Protection::Passphrase(passphrase, Cost::DEFAULT)
+    });
+    key_file::write(&home.file(KEY_FILE), &key, protection)?;
+    Ok(Made {
+        account: key.account(),
+        is_encrypted: passphrase.is_some(),
+        home,
+    })
 }
 
 /// Takes the lock of a home to run its node; a node that is there already is asked nothing but whether it listens.
@@ -126,10 +158,9 @@ pub(crate) fn lock_unanswered(home: &Home) -> Result<HomeLock, Failure> {
     })
 }
 
-/// The key and the configuration of a home.
-pub(crate) fn read<C: ConfigFile>(home: &Home) -> Result<(SecretKey, C), Failure> {
-    let config = C::read(&home.file(CONFIG_FILE))?;
-    Ok((key_file::read(&home.file(KEY_FILE))?, config))
+/// The configuration of a home.
+pub(crate) fn read<C: ConfigFile>(home: &Home) -> Result<C, Failure> {
+    Ok(C::read(&home.file(CONFIG_FILE))?)
 }
 
 /// Asks the node that runs on a home; nothing if none does.

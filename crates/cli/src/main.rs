@@ -5,6 +5,7 @@ mod demo;
 mod escrow;
 mod exit;
 mod inspect;
+mod key;
 mod local;
 mod output;
 mod payee;
@@ -41,6 +42,8 @@ enum Role {
     Payee(payee::Args),
     /// Buy, tip, and check what was paid.
     Payer(payer::Args),
+    /// Make, show, carry and protect key files.
+    Key(key::Args),
     /// Show any object of the protocol: its type, its fields, and whether its signatures verify.
     Inspect(inspect::Args),
     /// Check evidence offline.
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    if let Err(error) = tombola_node::key_file::forbid_core_dumps() {
+        tracing::warn!(%error, "core dumps could not be turned off: a crash may write keys to a disk");
+    }
     let output = if cli.json { Output::Programs } else { Output::People };
     match run(cli.role, output) {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,6 +78,7 @@ fn run(role: Role, output: Output) -> Result<(), Failure> {
             Role::Escrow(args) => escrow::run(args, output).await,
             Role::Payee(args) => payee::run(args, output).await,
             Role::Payer(args) => payer::run(args, output).await,
+            Role::Key(args) => key::run(args, output),
             Role::Inspect(args) => inspect::run(&args, output),
             Role::Verify(args) => verify::run(&args, output),
         }

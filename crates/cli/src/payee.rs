@@ -157,14 +157,22 @@ fn make(home: &HomeArg, offer: Offer, output: Output) -> Result<(), Failure> {
     if config.escrow.is_none() {
         return Err(no_escrow("tombola payee init --escrow tombola://KEY@HOST:PORT"));
     }
-    let (made, account) = init(home, ROLE, &config)?;
+    let made = init(home, ROLE, &config)?;
+    let account = made.account;
     let files = if config.files.is_some() { "" } else { " --files ." };
     let next = format!("tombola payee run{files}{}", home.shown());
     let address = Address::new(account, config.listen.ip().to_string(), config.listen.port());
-    let result = json!({ "home": made.path(), "account": account, "address": address, "next": next });
+    let (path, is_encrypted) = (made.home.path(), made.is_encrypted);
+    let result = json!({
+        "home": path,
+        "account": account,
+        "key_encrypted": is_encrypted,
+        "address": address,
+        "next": next,
+    });
     output.result(&result, || {
-        let path = made.path().display();
-        format!("payee made in {path}\naddress: {address}\nnext: {next}")
+        let (path, key) = (path.display(), made.key_line());
+        format!("payee made in {path}\n{key}\naddress: {address}\nnext: {next}")
     });
     Ok(())
 }
@@ -173,12 +181,12 @@ fn no_escrow(next: &str) -> Failure {
     Failure::new("no_escrow", "no escrow is configured: winners could not be redeemed").next(next)
 }
 
-fn options(home: &Home, config: &PayeeConfig) -> Result<(PayeeOptions, Asset), Failure> {
+fn options(home: &Home, arg: &HomeArg, config: &PayeeConfig) -> Result<(PayeeOptions, Asset), Failure> {
     let terms = config.terms()?;
     let escrow = config.escrow.clone();
     let escrow = escrow.ok_or_else(|| no_escrow("give --escrow, or set escrow in config.toml"))?;
     let options = PayeeOptions {
-        key: tombola_node::key_file::read(&home.file(tombola_node::key_file::KEY_FILE))?,
+        key: arg.key(home)?,
         listen: config.listen,
         escrow,
         terms,
@@ -189,11 +197,12 @@ fn options(home: &Home, config: &PayeeConfig) -> Result<(PayeeOptions, Asset), F
 
 /// The owner of the account at the escrow.
 fn owner(home: &HomeArg) -> Result<Owner, Failure> {
-    let (key, config) = read::<PayeeConfig>(&home.open(ROLE)?)?;
+    let opened = home.open(ROLE)?;
+    let config = read::<PayeeConfig>(&opened)?;
     let terms = config.terms()?;
     let escrow = config.escrow;
     let escrow = escrow.ok_or_else(|| no_escrow("set escrow in config.toml"))?;
-    Owner::new(key, None, escrow, terms.asset)
+    Owner::new(home.key(&opened)?, None, escrow, terms.asset)
 }
 
 fn catalog(config: &PayeeConfig) -> Result<FileCatalog, Failure> {
@@ -209,9 +218,9 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
     let mut stop = Stop::listen()?;
     let home = arg.open(ROLE)?;
     let lock = lock_to_run(&home).await?;
-    let (_, config) = read::<PayeeConfig>(&home)?;
+    let config = read::<PayeeConfig>(&home)?;
     let config = offer.apply(config)?;
-    let (options, asset) = options(&home, &config)?;
+    let (options, asset) = options(&home, arg, &config)?;
     let catalog = catalog(&config)?;
     let (offers, _) = catalog.list(asset, None);
     let escrow = options.escrow.clone();
@@ -263,14 +272,14 @@ fn get_command(address: &Address, service: &str) -> String {
 }
 
 /// Asks the running node, or works on its store alone.
-async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
-    let home = home.open(ROLE)?;
+async fn operate(arg: &HomeArg, request: &Request) -> Result<Value, Failure> {
+    let home = arg.open(ROLE)?;
     if let Some(result) = ask(&home, request, |_| ()).await? {
         return Ok(result);
     }
     let _lock = lock_unanswered(&home)?;
-    let (_, config) = read::<PayeeConfig>(&home)?;
-    let (options, asset) = options(&home, &config)?;
+    let config = read::<PayeeConfig>(&home)?;
+    let (options, asset) = options(&home, arg, &config)?;
     let result = match request {
         Request::Status {} => {
             let node = json!({ "running": false });
@@ -286,7 +295,7 @@ async fn operate(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
 fn restore(arg: &HomeArg, file: &Path, replace: bool, output: Output) -> Result<(), Failure> {
     let home = arg.open(ROLE)?;
     let _lock = home.lock()?;
-    let (_, config) = read::<PayeeConfig>(&home)?;
+    let config = read::<PayeeConfig>(&home)?;
     let existing = if replace { Existing::Replace } else { Existing::Keep };
     let restored = Payee::restore(file, &home.file(STORE_FILE), existing);
     let restored = json!(restored.map_err(|error| match (&error, config.terms()) {

@@ -141,13 +141,15 @@ fn make(home: &HomeArg, options: Init, output: Output) -> Result<(), Failure> {
         decimals: options.decimals.unwrap_or(defaults.decimals),
         ..defaults
     };
-    let (made, account) = init(home, ROLE, &config)?;
+    let made = init(home, ROLE, &config)?;
+    let account = made.account;
     // Who runs the escrow puts the money in; there is no other way yet.
     let next = deposit_hint(&account);
-    let result = json!({ "home": made.path(), "account": account, "next": next });
+    let (path, is_encrypted) = (made.home.path(), made.is_encrypted);
+    let result = json!({ "home": path, "account": account, "key_encrypted": is_encrypted, "next": next });
     output.result(&result, || {
-        let path = made.path().display();
-        format!("payer made in {path}\naccount: {account}\nnext, at the escrow: {next}")
+        let (path, key) = (path.display(), made.key_line());
+        format!("payer made in {path}\n{key}\naccount: {account}\nnext, at the escrow: {next}")
     });
     Ok(())
 }
@@ -172,7 +174,7 @@ impl Node {
             return Ok(Self::Running(home));
         }
         let lock = lock_unanswered(&home)?;
-        let (payer, asset) = connect(&home)?;
+        let (payer, asset) = connect(&home, arg)?;
         Ok(Self::Alone(Box::new(Alone {
             payer,
             asset,
@@ -205,12 +207,12 @@ impl Node {
     }
 }
 
-fn connect(home: &Home) -> Result<(Payer, Asset), Failure> {
-    let (key, config) = read::<PayerConfig>(home)?;
+fn connect(home: &Home, arg: &HomeArg) -> Result<(Payer, Asset), Failure> {
+    let config = read::<PayerConfig>(home)?;
     let terms = config.terms()?;
     let escrow = config.escrow.ok_or_else(no_escrow)?;
     let options = PayerOptions {
-        key,
+        key: arg.key(home)?,
         escrow,
         terms,
         store: home.file(STORE_FILE),
@@ -226,10 +228,11 @@ fn no_escrow() -> Failure {
 
 /// The owner of the account, or the signer that it delegated to, at the escrow.
 fn owner(home: &HomeArg) -> Result<Owner, Failure> {
-    let (key, config) = read::<PayerConfig>(&home.open(ROLE)?)?;
+    let opened = home.open(ROLE)?;
+    let config = read::<PayerConfig>(&opened)?;
     let terms = config.terms()?;
     let escrow = config.escrow.ok_or_else(no_escrow)?;
-    Owner::new(key, terms.account, escrow, terms.asset)
+    Owner::new(home.key(&opened)?, terms.account, escrow, terms.asset)
 }
 
 async fn once(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
@@ -243,7 +246,7 @@ async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
     let mut stop = Stop::listen()?;
     let home = arg.open(ROLE)?;
     let lock = lock_to_run(&home).await?;
-    let (payer, asset) = connect(&home)?;
+    let (payer, asset) = connect(&home, arg)?;
     let account = payer.account();
     let serving = payer.clone();
     let carry_out = move |request: Request, lines: mpsc::UnboundedSender<Value>| {

@@ -1,24 +1,35 @@
-//! A key file: one Ed25519 key as PKCS#8 PEM (RFC 8410), which other tools open too, readable by its owner only.
+//! A key file: one Ed25519 key as PKCS#8 PEM, which other tools open too, readable by its owner only.
 //!
-//! `openssl pkey -in key.pem -text` shows it. It is not encrypted: whoever reads the file has the account.
+//! With a passphrase it is encrypted by scrypt and AES-256-CBC (PBES2), and `openssl pkey -in key.pem -text` asks for
+//! it. Without one, whoever reads the file has the account.
+
+mod core_dump;
+mod envelope;
+mod passphrase;
+#[cfg(test)]
+mod tests;
+
+pub use core_dump::forbid_core_dumps;
+pub use envelope::{Cost, KeyFileProblem, Protection};
+pub use passphrase::{BadPassphrase, PASSPHRASE_BYTES_MAX, Passphrase, PassphraseFileError};
 
 use crate::home::{Existing, write_file};
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
+use envelope::{Envelope, Salts};
 use rand::TryRng;
 use rand::rngs::SysRng;
-use std::fs::File;
+use rustix::fs::OFlags;
+use std::fmt;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use tombola_core::key::SecretKey;
+use tombola_core::key::{AccountKey, SecretKey};
 use zeroize::Zeroizing;
 
 /// The key file of a home.
 pub const KEY_FILE: &str = "key.pem";
-/// Longest file that is read: a PEM of 48 bytes has 119.
-const KEY_FILE_BYTES_MAX: u64 = 1_024;
+/// Longest file that is read: an encrypted key has 400 bytes, and other tools may add a few lines.
+const KEY_FILE_BYTES_MAX: usize = 4_096;
 /// Bits that let others than the owner do anything.
 const OPEN_TO_OTHERS: u32 = 0o077;
 
@@ -28,19 +39,17 @@ const OPEN_TO_OTHERS: u32 = 0o077;
 /// [`KeyFileError::NoRandomness`] if the system has none.
 pub fn generate() -> Result<SecretKey, KeyFileError> {
     let mut seed = Zeroizing::new([0u8; 32]);
-    SysRng
-        .try_fill_bytes(seed.as_mut_slice())
-        .map_err(|_| KeyFileError::NoRandomness)?;
+    fill(seed.as_mut_slice())?;
     Ok(SecretKey::from_seed(&seed))
 }
 
-/// Makes a fresh key and writes it to a new file; durable when this returns.
+/// Makes a fresh key and writes it, without a passphrase, to a new file; durable when this returns.
 ///
 /// # Errors
 /// As [`generate`] and [`write()`].
 pub fn create(path: &Path) -> Result<SecretKey, KeyFileError> {
     let key = generate()?;
-    write(path, &key)?;
+    write(path, &key, Protection::None)?;
     Ok(key)
 }
 
@@ -48,72 +57,194 @@ pub fn create(path: &Path) -> Result<SecretKey, KeyFileError> {
 ///
 /// # Errors
 /// [`KeyFileError::Exists`], or [`KeyFileError::Io`].
-pub fn write(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
-    let bytes = KeypairBytes {
-        secret_key: *key.seed(),
-        // Version 1 of the format: OpenSSL does not read a file that also has the public key.
-        public_key: None,
-    };
-    let pem = bytes
-        .to_pkcs8_pem(LineEnding::LF)
-        .map_err(|_| KeyFileError::NotAKey { path: path.to_owned() })?;
-    write_file(path, pem.as_bytes(), 0o600, Existing::Keep).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.to_owned() },
-        kind => KeyFileError::Io {
-            path: path.to_owned(),
-            kind,
-        },
-    })
+pub fn write(path: &Path, key: &SecretKey, protection: Protection<'_>) -> Result<(), KeyFileError> {
+    store(path, &encode(key, protection)?, Existing::Keep)
 }
 
-/// Reads a key file.
+/// Writes the key that is in a file anew, with another protection. Whatever fails, the old file stays as it is.
+///
+/// # Errors
+/// [`KeyFileError::Io`], and what [`KeyFile::read`] and [`KeyFile::open`] would say of the new file.
+pub fn rewrite(path: &Path, key: &SecretKey, protection: Protection<'_>) -> Result<(), KeyFileError> {
+    // A link stays a link: what it leads to is replaced.
+    let path = path.canonicalize().map_err(|error| KeyFileError::io(path, &error))?;
+    let text = encode(key, protection)?;
+    let bad = |problem| KeyFileError::bad(&path, problem);
+    // The old file is all there is: the new one must open before it takes its place.
+    let passphrase = match protection {
+        Protection::None => None,
+        Protection::Passphrase(passphrase, _) => Some(passphrase),
+    };
+    let again = Envelope::parse(&text).and_then(|written| written.open(passphrase));
+    match again.map_err(bad)? {
+        Some(again) if again.account() == key.account() => store(&path, &text, Existing::Replace),
+        _ => Err(bad(KeyFileProblem::Unwritable)),
+    }
+}
+
+/// The text of a key file, for whoever keeps it elsewhere.
+///
+/// # Errors
+/// [`KeyFileError::NoRandomness`] if the system has none for the encryption.
+pub fn encode(key: &SecretKey, protection: Protection<'_>) -> Result<Zeroizing<String>, KeyFileError> {
+    let mut salts = Salts {
+        salt: [0; 16],
+        iv: [0; 16],
+    };
+    fill(&mut salts.salt)?;
+    fill(&mut salts.iv)?;
+    envelope::write(key, protection, &salts).map_err(|problem| KeyFileError::bad(Path::new(KEY_FILE), problem))
+}
+
+/// Reads a key file that has no passphrase.
+///
+/// # Errors
+/// As [`KeyFile::read`] and [`KeyFile::open`].
+pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
+    KeyFile::read(path)?.open(None)
+}
+
+/// Reads a small file that must be its owner's alone, such as a key in any form.
 ///
 /// # Errors
 /// [`KeyFileError::Exposed`] if others than the owner may open it, [`KeyFileError::NotMine`] if it belongs to another
-/// user, [`KeyFileError::NotAKey`], or [`KeyFileError::Io`].
-pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
-    let failed = |error: io::Error| KeyFileError::Io {
-        path: path.to_owned(),
-        kind: error.kind(),
-    };
-    let file = File::open(path).map_err(failed)?;
+/// user, [`KeyFileError::NotAFile`], [`KeyFileError::Bad`] if it is too large for a key, or [`KeyFileError::Io`].
+pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let failed = |error: io::Error| KeyFileError::io(path, &error);
+    let mut options = OpenOptions::new();
+    // A pipe that nobody writes to is refused below, not waited for.
+    let wait_for_nothing = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = options.read(true).custom_flags(wait_for_nothing).open(path);
+    let file = file.map_err(failed)?;
     // Asked of the opened file: the path could lead elsewhere a moment later.
     let metadata = file.metadata().map_err(failed)?;
-    let not_a_key = || KeyFileError::NotAKey { path: path.to_owned() };
-    if !metadata.is_file() || metadata.len() > KEY_FILE_BYTES_MAX {
-        return Err(not_a_key());
+    if !metadata.is_file() {
+        return Err(KeyFileError::NotAFile { path: path.to_owned() });
     }
     let mode = metadata.mode() & 0o777;
     if mode & OPEN_TO_OTHERS != 0 {
-        return Err(KeyFileError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
+        let path = path.to_owned();
+        return Err(KeyFileError::Exposed { path, mode });
     }
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(KeyFileError::NotMine {
-            path: path.to_owned(),
-            uid: metadata.uid(),
-        });
+    let uid = metadata.uid();
+    if uid != rustix::process::geteuid().as_raw() {
+        let path = path.to_owned();
+        return Err(KeyFileError::NotMine { path, uid });
     }
+    read_small(file)
+        .map_err(failed)?
+        .ok_or_else(|| KeyFileError::bad(path, KeyFileProblem::Foreign))
+}
+
+/// Reads what may be a key from anything; nothing if it is too large for one.
+///
+/// # Errors
+/// What the system said.
+pub fn read_small(from: impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     // Reserved at once, so that growing leaves no copy behind.
-    let mut pem = Zeroizing::new(String::with_capacity(
-        usize::try_from(KEY_FILE_BYTES_MAX).unwrap_or(1_024),
-    ));
-    file.take(KEY_FILE_BYTES_MAX)
-        .read_to_string(&mut pem)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => not_a_key(),
-            _ => failed(error),
-        })?;
-    let key = SigningKey::from_pkcs8_pem(&pem).map_err(|_| not_a_key())?;
-    Ok(SecretKey::from_seed(&Zeroizing::new(key.to_bytes())))
+    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX + 1));
+    let limit = u64::try_from(KEY_FILE_BYTES_MAX + 1).unwrap_or(u64::MAX);
+    from.take(limit).read_to_end(&mut bytes)?;
+    Ok((bytes.len() <= KEY_FILE_BYTES_MAX).then_some(bytes))
+}
+
+/// A key file that was read and not opened yet.
+pub struct KeyFile {
+    path: PathBuf,
+    envelope: Envelope,
+}
+
+impl KeyFile {
+    /// Reads a key file.
+    ///
+    /// # Errors
+    /// As [`read_private`] and [`KeyFile::parse`].
+    pub fn read(path: &Path) -> Result<Self, KeyFileError> {
+        Self::parse(path, &read_private(path)?)
+    }
+
+    /// Takes the bytes of a key file; `path` is for errors.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Bad`] with what is wrong.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, KeyFileError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| KeyFileProblem::Foreign);
+        let envelope = text.and_then(Envelope::parse);
+        Ok(Self {
+            envelope: envelope.map_err(|problem| KeyFileError::bad(path, problem))?,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it takes a passphrase to open it.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.envelope.is_encrypted()
+    }
+
+    /// Whose key it says it is; nothing if another tool encrypted it. Opening it shows whether that is true.
+    #[must_use]
+    pub fn account(&self) -> Option<AccountKey> {
+        self.envelope.account
+    }
+
+    /// The key. A passphrase for a file that needs none is not looked at.
+    ///
+    /// # Errors
+    /// [`KeyFileError::Encrypted`] without a passphrase for a file that needs one, or [`KeyFileError::Bad`].
+    pub fn open(self, passphrase: Option<&Passphrase>) -> Result<SecretKey, KeyFileError> {
+        let Self { path, envelope } = self;
+        match envelope.open(passphrase) {
+            Ok(Some(key)) => Ok(key),
+            Ok(None) => Err(KeyFileError::Encrypted { path }),
+            Err(problem) => Err(KeyFileError::Bad { path, problem }),
+        }
+    }
+}
+
+impl fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), KeyFileError> {
+    SysRng.try_fill_bytes(bytes).map_err(|_| KeyFileError::NoRandomness)
+}
+
+fn store(path: &Path, text: &str, existing: Existing) -> Result<(), KeyFileError> {
+    write_file(path, text.as_bytes(), 0o600, existing).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.to_owned() },
+        _ => KeyFileError::io(path, &error),
+    })
 }
 
 /// Why a key file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyFileError {
+    /// What is in it cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Bad {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: KeyFileProblem,
+    },
+    /// It takes a passphrase, and none was given.
+    #[error("{} is encrypted, and no passphrase was given", path.display())]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file is there already.
     #[error("{} exists and is not overwritten", path.display())]
     Exists {
@@ -139,14 +270,14 @@ pub enum KeyFileError {
     /// The system has no random bytes to give.
     #[error("the system has no random bytes to give")]
     NoRandomness,
-    /// The file is not an Ed25519 key in PKCS#8 PEM.
-    #[error("{} is not an Ed25519 key in PKCS#8 PEM", path.display())]
-    NotAKey {
-        /// The file.
+    /// It is a directory, a pipe or a device.
+    #[error("{} is not a file: give the key file itself, such as HOME/{KEY_FILE}", path.display())]
+    NotAFile {
+        /// What it is not.
         path: PathBuf,
     },
     /// The file belongs to another user.
-    #[error("{} belongs to user {uid}", path.display())]
+    #[error("{} belongs to user {uid}; run: chown {} {}", path.display(), rustix::process::geteuid().as_raw(), path.display())]
     NotMine {
         /// The file.
         path: PathBuf,
@@ -155,60 +286,18 @@ pub enum KeyFileError {
     },
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs::{Permissions, set_permissions};
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_key_file_reads_as_it_was_written_and_is_never_overwritten() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(KEY_FILE);
-        let key = create(&path).unwrap();
-        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
-        assert_eq!(read(&path).unwrap().account(), key.account());
-        assert_eq!(create(&path).unwrap_err(), KeyFileError::Exists { path: path.clone() });
-        assert_eq!(read(&path).unwrap().account(), key.account());
-        assert_ne!(generate().unwrap().account(), generate().unwrap().account());
-    }
-
-    #[test]
-    fn the_format_is_the_one_of_rfc_8410() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(KEY_FILE);
-        // The private key of RFC 8410 section 10.3, as `openssl genpkey` writes it.
-        let text = "-----BEGIN PRIVATE KEY-----\n\
-                    MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
-                    -----END PRIVATE KEY-----\n";
-        write_file(&path, text.as_bytes(), 0o600, Existing::Keep).unwrap();
-        let key = read(&path).unwrap();
-        let again = directory.path().join("again.pem");
-        write(&again, &key).unwrap();
-        assert_eq!(std::fs::read_to_string(&again).unwrap(), text);
-    }
-
-    #[test]
-    fn a_key_file_that_others_may_open_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(KEY_FILE);
-        create(&path).unwrap();
-        for mode in [0o640, 0o604, 0o620, 0o601] {
-            set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            let path = path.clone();
-            assert_eq!(read(&path).unwrap_err(), KeyFileError::Exposed { path, mode });
+impl KeyFileError {
+    fn io(path: &Path, error: &io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            kind: error.kind(),
         }
     }
 
-    #[test]
-    fn what_is_not_a_key_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(KEY_FILE);
-        for text in [&b""[..], b"-----BEGIN PRIVATE KEY-----", &[0xff; 64], &[b'x'; 2_000]] {
-            write_file(&path, text, 0o600, Existing::Replace).unwrap();
-            assert_eq!(read(&path).unwrap_err(), KeyFileError::NotAKey { path: path.clone() });
+    fn bad(path: &Path, problem: KeyFileProblem) -> Self {
+        Self::Bad {
+            path: path.to_owned(),
+            problem,
         }
-        let missing = directory.path().join("none");
-        assert!(matches!(read(&missing).unwrap_err(), KeyFileError::Io { .. }));
     }
 }
