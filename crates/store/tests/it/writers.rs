@@ -160,6 +160,16 @@ fn no_hold_expires_while_another_writer_is_silent<S: Store>(store: S) {
     assert_eq!(audited(&first).findings, []);
 }
 
+/// Both serve without a gap, by as few signs of life as that takes.
+fn serve_an_hour<S: Store>(first: &mut World<S>, second: &mut World<S>) {
+    for _ in 0..=60 {
+        for world in [&mut *first, &mut *second] {
+            world.now = world.now.plus_ms(MINUTE_MS);
+            world.run(Vec::new());
+        }
+    }
+}
+
 /// Spec: H-09.
 fn a_writer_that_slept_and_first_forgets_something_has_slept<S: Store>(store: S) {
     let mut first = World::funded(store.clone());
@@ -168,10 +178,7 @@ fn a_writer_that_slept_and_first_forgets_something_has_slept<S: Store>(store: S)
     first.now = hold.terms.redeem_by.plus_ms(HOUR_MS);
     second.now = first.now;
     // For an hour both serve; then the second sleeps, and what it does first is to forget an answer.
-    for _ in 0..122 {
-        first.live(30_000);
-        second.live(30_000);
-    }
+    serve_an_hour(&mut first, &mut second);
     first.live(10 * MINUTE_MS);
     second.now = first.now;
     assert_eq!(block_on(second.ledger.prune(10, second.now)), Ok(1));
@@ -264,10 +271,7 @@ fn while_one_writer_recovers_no_hold_expires_through_another<S: Store>(store: S)
     let hold = first.open_hold(10_000).body;
     first.now = hold.terms.redeem_by.plus_ms(HOUR_MS);
     second.now = first.now;
-    for _ in 0..122 {
-        first.live(30_000);
-        second.live(30_000);
-    }
+    serve_an_hour(&mut first, &mut second);
     first.ledger.begin_recovery(hold.terms.opened_at);
     first.run(Vec::new());
     let refused = block_on(second.ledger.expire_due(10, second.now)).unwrap();
