@@ -1,4 +1,4 @@
-"""`python -m tombola_interop`: vectors, keys, live runs against nodes, and an offline checker. Prints one JSON object."""
+"""`python -m tombola_interop`: vectors, keys, live runs against nodes, an offline checker. Prints one JSON object."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
         add.add_argument("--payee", type=Address.parse)
         add.add_argument("--files", type=Path)
         add.add_argument("--state", type=Path)
+        add.add_argument("--payee-pid", type=int)
     add = commands.add_parser("check", help="check evidence offline")
     offline.add_arguments(add)
     return parser.parse_args()
@@ -45,7 +46,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         case "audit":
             return asyncio.run(live.audit(given.escrow, Secret(given.seed), given.state))
         case "provoke":
-            return asyncio.run(provoke.run(given.escrow, given.payee, Secret(given.seed)))
+            return asyncio.run(provoke.run(given.escrow, given.payee, Secret(given.seed), given.payee_pid))
         case _:
             return offline.check(given)
 

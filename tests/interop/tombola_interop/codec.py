@@ -12,7 +12,7 @@ import typing
 import unicodedata
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, Any
 
 from . import bech32m
@@ -93,7 +93,7 @@ def _parts(hint: Any) -> tuple[Any, Any]:
     return hint, None
 
 
-@lru_cache(maxsize=None)
+@cache
 def _fields(hint: Any) -> tuple[tuple[str, Any], ...]:
     """Names and hints of a dataclass, with the parameters of a generic one filled in."""
     origin = typing.get_origin(hint) or hint
@@ -189,10 +189,7 @@ def read(hint: Any, reader: Reader) -> Any:
         return _flag(reader)
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return _member(hint, reader.number(4))
-    value = (typing.get_origin(hint) or hint)(**{name: read(kind, reader) for name, kind in _fields(hint)})
-    if hasattr(value, "check"):
-        value.check()
-    return value
+    return (typing.get_origin(hint) or hint)(**{name: read(kind, reader) for name, kind in _fields(hint)})
 
 
 def _flag(reader: Reader) -> bool:
@@ -259,5 +256,3 @@ def _shown_variant(hint: Any, value: Any) -> Any:
         ((name, kind),) = _fields(hint)
         return show(kind, getattr(value, name))
     return show(hint, value)
-
-

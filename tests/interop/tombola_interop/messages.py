@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from .codec import Amount, Items, U32, U64, Variants, encode
+from .codec import U32, U64, Amount, Items, Variants, encode
 from .objects import (
     Asset,
     Book,
@@ -293,9 +293,22 @@ Command = Annotated[
     | SetSplit
     | Resubmit,
     Variants(
-        tuple(
-            "Info Account OpenHold TopUpHold HoldStatus Release Delegate Claim Transfer Withdraw Statement Subscribe"
-            " SetPayout SetSplit Resubmit".split()
+        (
+            "Info",
+            "Account",
+            "OpenHold",
+            "TopUpHold",
+            "HoldStatus",
+            "Release",
+            "Delegate",
+            "Claim",
+            "Transfer",
+            "Withdraw",
+            "Statement",
+            "Subscribe",
+            "SetPayout",
+            "SetSplit",
+            "Resubmit",
         )
     ),
 ]
@@ -544,9 +557,19 @@ EntryKind = Annotated[
     | Shared
     | Private,
     Variants(
-        tuple(
-            "deposited held returned charged redeemed sent received withdrawn withdrawal_paid withdrawal_failed shared"
-            " private".split()
+        (
+            "deposited",
+            "held",
+            "returned",
+            "charged",
+            "redeemed",
+            "sent",
+            "received",
+            "withdrawn",
+            "withdrawal_paid",
+            "withdrawal_failed",
+            "shared",
+            "private",
         )
     ),
 ]
@@ -583,9 +606,22 @@ EscrowAnswer = Annotated[
     | SplitSet
     | Resubmitted,
     Variants(
-        tuple(
-            "Rejected Info Account Hold RevisionStale HoldStatus Released Delegated Claimed Transferred"
-            " WithdrawalPending Statement PayoutSet SplitSet Resubmitted".split()
+        (
+            "Rejected",
+            "Info",
+            "Account",
+            "Hold",
+            "RevisionStale",
+            "HoldStatus",
+            "Released",
+            "Delegated",
+            "Claimed",
+            "Transferred",
+            "WithdrawalPending",
+            "Statement",
+            "PayoutSet",
+            "SplitSet",
+            "Resubmitted",
         )
     ),
 ]

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Annotated, Any, Generic, TypeVar
 
 from . import keys
-from .codec import Amount, Fixed, Int, Items, Short, Text, U8, U32, U64, encode
+from .codec import U8, U32, U64, Amount, Fixed, Int, Items, Short, Text, encode
 from .codes import Code, must
 
 Key = Annotated[bytes, Fixed(32, "tom")]
@@ -53,14 +53,9 @@ class Asset:
     code: Annotated[bytes, Fixed(16)]
     decimals: U8
 
-    def check(self) -> None:
-        """1 to 16 printable characters of ASCII, then zeros; at most 18 decimals."""
-        name = self.code.rstrip(b"\0")
-        must(len(name) > 0 and all(0x21 <= byte <= 0x7E for byte in name) and self.decimals <= 18, Code.MALFORMED)
-
     def show(self) -> str:
         """`USD/9`."""
-        return f"{self.code.rstrip(bytes(1)).decode()}/{self.decimals}"
+        return f"{self.code.rstrip(bytes(1)).decode('ascii', 'backslashreplace')}/{self.decimals}"
 
 
 @dataclass(frozen=True)

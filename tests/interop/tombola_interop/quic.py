@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from aioquic.asyncio import QuicConnectionProtocol, connect
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
@@ -23,7 +24,7 @@ from .keys import Address, Secret, is_key
 ALPN = "tombola/1"
 _SPKI_ED25519 = bytes.fromhex("302a300506032b6570032100")
 _PING_S = 5
-_PATIENCE_S = 60
+_PATIENCE_S = 90
 
 
 class PeerError(Exception):
@@ -65,8 +66,13 @@ class Stream:
 
     def reset(self, number: int = 0) -> None:
         """Gives the stream up, both sides."""
-        self.connection.quic.reset_stream(self.number, number)
+        self.reset_sending(number)
         self.connection.quic.stop_stream(self.number, number)
+        self.connection.transmit()
+
+    def reset_sending(self, number: int = 0) -> None:
+        """Gives our side up; the peer may still say something."""
+        self.connection.quic.reset_stream(self.number, number)
         self.connection.transmit()
 
     async def frame(self) -> bytes:
