@@ -1,8 +1,12 @@
 //! Figures, each with the floor that was measured in the same run: median of 5, smallest and largest.
 
+mod book_memory;
+mod buyer;
 mod claims;
 mod escrow_world;
+mod one_shot;
 mod open_holds;
+mod paid_request;
 mod store;
 mod stream;
 mod ticket_verify;
@@ -89,6 +93,9 @@ type Bench = (&'static str, fn(On) -> Result<Vec<Figure>, String>);
 pub(crate) const ALL: &[Bench] = &[
     ("ticket-verify", |_| ticket_verify::run()),
     ("stream", |_| stream::run()),
+    ("one-shot", |_| one_shot::run()),
+    ("paid-request", |_| paid_request::run()),
+    ("book-memory", |_| book_memory::run()),
     ("claims", |on| claims::run(on.store, on.accounts)),
     ("open-holds", |on| open_holds::run(on.store)),
 ];

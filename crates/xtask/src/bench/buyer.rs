@@ -1,0 +1,181 @@
+//! A payer reduced to its messages: the rules and the wire of a payer node, without its journal and its patience.
+
+use super::escrow_world::header;
+use tombola_core::amount::{Amount, DAY_MS};
+use tombola_core::chain::Preimage;
+use tombola_core::codec::{MESSAGE_BYTES_MAX, decode, encode};
+use tombola_core::hold::{Fee, Hold};
+use tombola_core::key::{SecretKey, Signed};
+use tombola_core::message::{
+    BookFrame, EscrowAnswer, EscrowCommand, HoldRequest, OpenBook, PayeeAnswer, PayeeRequest, Reference,
+};
+use tombola_core::payer::PayerBook;
+use tombola_core::quote::{Quote, Service};
+use tombola_core::reject::Code;
+use tombola_net::{Connection, Endpoint, RecvHalf, SendHalf};
+use tombola_node::clock;
+use tombola_node::config::{Money, PayeeConfig};
+use tombola_node::escrow_client::EscrowClient;
+use tombola_node::loopback::{Loopback, LoopbackOptions};
+use tombola_node::payee::{Content, MemoryCatalog};
+
+/// Price of a ticket and its face value: one in a thousand wins.
+pub(super) const PRICE: Amount = Amount(100_000);
+const FACE: Amount = Amount(100_000_000);
+const CAP: Amount = Amount(20_000 * FACE.0);
+/// Of the default asset.
+const DECIMALS: u8 = 9;
+/// Where the one service is.
+pub(super) const SERVICE: &str = "/page";
+
+/// The three nodes with one service, whose only unit is this long.
+pub(super) async fn nodes(directory: &std::path::Path, unit_bytes: u32) -> Result<Loopback, String> {
+    let money = |amount: Amount| amount.decimal(DECIMALS).to_string().parse::<Money>().map_err(text);
+    let defaults = LoopbackOptions::default();
+    let payee = PayeeConfig {
+        price: money(PRICE)?,
+        face_value_min: money(FACE)?,
+        face_value_max: money(FACE)?,
+        ..defaults.payee
+    };
+    let options = LoopbackOptions { payee, ..defaults };
+    let bytes = vec![0x5a; usize::try_from(unit_bytes).map_err(text)?];
+    let content = Content::from_bytes(PRICE, unit_bytes, bytes);
+    let catalog = MemoryCatalog::default().with(service()?, content);
+    Loopback::start(directory, &options, catalog).await.map_err(text)
+}
+
+pub(super) fn service() -> Result<Service, String> {
+    Service::new(SERVICE).map_err(text)
+}
+
+/// One payer with one hold and one warm connection.
+pub(super) struct Buyer {
+    key: SecretKey,
+    hold: Signed<Hold>,
+    pub(super) connection: Connection,
+    _endpoint: Endpoint,
+}
+
+impl Buyer {
+    pub(super) async fn new(nodes: &Loopback) -> Result<Self, String> {
+        let key = SecretKey::from_seed(&clock::random());
+        let account = key.account();
+        let reference = Reference::new("bench").map_err(text)?;
+        nodes
+            .escrow
+            .deposit(&account, Amount(CAP.0 * 2), &reference)
+            .await
+            .map_err(text)?;
+        let client = EscrowClient::new(nodes.escrow.address().clone(), &key).map_err(text)?;
+        let now = clock::now();
+        let hold = HoldRequest {
+            signer: account,
+            payee: nodes.payee.address().key,
+            face_value_min: FACE,
+            face_value_max: FACE,
+            book_length_max: 4_096,
+            expires_at: now.plus_ms(DAY_MS),
+            redeem_by: now.plus_ms(3 * DAY_MS),
+            cap: CAP,
+            fee_max: Fee::default(),
+        };
+        let request = header(1, now);
+        let hold = match client.request(EscrowCommand::OpenHold { request, hold }).await {
+            Ok(EscrowAnswer::Hold(hold)) => hold,
+            other => return Err(format!("no hold: {other:?}")),
+        };
+        client.close().await;
+        let endpoint = Endpoint::client(None).map_err(text)?;
+        let connection = endpoint.connect(nodes.payee.address()).await.map_err(text)?;
+        let buyer = Self {
+            key,
+            hold,
+            connection,
+            _endpoint: endpoint,
+        };
+        buyer.be_known().await?;
+        Ok(buyer)
+    }
+
+    /// Opens books until the payee has asked its escrow about the hold, which is new.
+    async fn be_known(&self) -> Result<(), String> {
+        loop {
+            let quote = self.quote().await?;
+            let mut book = self.book(&quote, 1)?;
+            let (mut send, mut recv) = self.open(&mut book, quote, 1).await?;
+            match closed(&mut recv).await? {
+                (1, Code::BookComplete, _) => return send.finish().map_err(text),
+                (0, Code::HoldUnchecked, _) => tokio::task::yield_now().await,
+                other => return Err(format!("the first book ended with {other:?}")),
+            }
+        }
+    }
+
+    pub(super) async fn quote(&self) -> Result<Quote, String> {
+        let request = PayeeRequest::Quote {
+            service: service()?,
+            price: Some(PRICE),
+        };
+        let (mut send, mut recv) = self.connection.open().await.map_err(text)?;
+        send.send_frame(&encode(&request)).await.map_err(text)?;
+        send.finish().map_err(text)?;
+        match decode(&frame(&mut recv).await?).map_err(text)? {
+            PayeeAnswer::Quote(quote) => Ok(quote),
+            other => Err(format!("no quote: {other:?}")),
+        }
+    }
+
+    pub(super) fn book(&self, quote: &Quote, length: u32) -> Result<PayerBook, String> {
+        let secret = Preimage(clock::random());
+        PayerBook::new(&self.hold.body, quote, FACE, length, secret, &self.key).map_err(text)
+    }
+
+    /// Opens a book's stream and writes its first `tickets` with it.
+    pub(super) async fn open(
+        &self,
+        book: &mut PayerBook,
+        quote: Quote,
+        tickets: u32,
+    ) -> Result<(SendHalf, RecvHalf), String> {
+        let (mut send, recv) = self.connection.open().await.map_err(text)?;
+        let open = OpenBook {
+            hold: self.hold,
+            quote,
+            book: *book.signed(),
+        };
+        send.send_frame(&encode(&PayeeRequest::OpenBook(Box::new(open))))
+            .await
+            .map_err(text)?;
+        if tickets > 0 {
+            let ticket = book.bearer().ok_or("a book has a first ticket")?;
+            send.write(&ticket.to_bytes()).await.map_err(text)?;
+        }
+        Ok((send, recv))
+    }
+}
+
+/// Reads a book's frames to its last: how far it got, why it closed, and the next quote.
+pub(super) async fn closed(recv: &mut RecvHalf) -> Result<(u32, Code, Option<Quote>), String> {
+    loop {
+        match decode(&frame(recv).await?).map_err(text)? {
+            BookFrame::Closed {
+                through,
+                reject,
+                next_quote,
+            } => return Ok((through, reject.code, next_quote)),
+            BookFrame::Ack { .. } => {}
+            other => return Err(format!("not paid: {other:?}")),
+        }
+    }
+}
+
+/// The bytes of a stream's next frame.
+pub(super) async fn frame(recv: &mut RecvHalf) -> Result<Vec<u8>, String> {
+    let frame = recv.recv_frame(MESSAGE_BYTES_MAX).await.map_err(text)?;
+    frame.ok_or_else(|| "a stream ended early".to_owned())
+}
+
+pub(super) fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

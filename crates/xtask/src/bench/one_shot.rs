@@ -1,0 +1,141 @@
+//! Books of one ticket: opened, paid, acknowledged and closed over one warm connection; both ends on this machine's cores.
+
+use super::buyer::{Buyer, closed, nodes, text};
+use super::{Better, Figure, RUNS};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
+use tombola_core::key::SecretKey;
+use tombola_core::reject::Code;
+use tombola_net::{Address, ClientKey, Connection, Endpoint, ResetSalt};
+
+/// Books of one run: about two seconds.
+const BOOKS: u32 = 32_768;
+/// Books on their way at once; a hold may have twice as many.
+const LANES: u32 = 32;
+/// What the payer writes for a book: its frame and a ticket. What it reads: an acknowledgement, and the last frame with
+/// the next quote.
+const SENT_BYTES: usize = 960;
+const ANSWER_BYTES: usize = 420;
+
+pub(super) fn run() -> Result<Vec<Figure>, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(text)?;
+    let measured = runtime.block_on(runtime.spawn(measure()));
+    measured.map_err(text)?
+}
+
+async fn measure() -> Result<Vec<Figure>, String> {
+    let directory = tempfile::tempdir().map_err(text)?;
+    let nodes = nodes(directory.path(), 1).await?;
+    let buyer = Arc::new(Buyer::new(&nodes).await?);
+    let (mut rates, mut floors) = (Vec::new(), Vec::new());
+    buy(&buyer, BOOKS / 8).await?;
+    for _ in 0..RUNS {
+        floors.push(floor().await?);
+        let before = nodes.payee.status().map_err(text)?.tickets;
+        rates.push(buy(&buyer, BOOKS).await?);
+        let drawn = nodes.payee.status().map_err(text)?.tickets - before;
+        if drawn != u64::from(BOOKS) {
+            return Err(format!(
+                "{BOOKS} books, {drawn} draws: a figure that does not add up is none"
+            ));
+        }
+    }
+    nodes.stop().await;
+    let note = format!(
+        "quote, sign, open, pay, acknowledge, close; {LANES} at once on one connection; floor: bare streams with as many bytes"
+    );
+    let figure = Figure::new("one-shot", "books/s", Better::More, rates, floors);
+    Ok(vec![figure.with_note(note)])
+}
+
+/// Buys with books of one ticket; returns books per second.
+async fn buy(buyer: &Arc<Buyer>, books: u32) -> Result<f64, String> {
+    let mut lanes = JoinSet::new();
+    let start = Instant::now();
+    for _ in 0..LANES {
+        let buyer = Arc::clone(buyer);
+        lanes.spawn(async move {
+            let mut quote = buyer.quote().await?;
+            for _ in 0..books / LANES {
+                let mut book = buyer.book(&quote, 1)?;
+                let (mut send, mut recv) = buyer.open(&mut book, quote, 1).await?;
+                quote = match closed(&mut recv).await? {
+                    (1, Code::BookComplete, Some(next)) => next,
+                    other => return Err(format!("a book of one ticket ended with {other:?}")),
+                };
+                send.finish().map_err(text)?;
+            }
+            Ok(())
+        });
+    }
+    finish(lanes).await?;
+    Ok(f64::from(books) / start.elapsed().as_secs_f64())
+}
+
+/// Streams of the same sizes per second, answered without being looked at.
+async fn floor() -> Result<f64, String> {
+    let key = SecretKey::from_seed(&[7; 32]);
+    let server = Endpoint::server(
+        ([127, 0, 0, 1], 0).into(),
+        &key,
+        ClientKey::NotAsked,
+        &ResetSalt::new([0; 32]),
+    )
+    .map_err(text)?;
+    let port = server.local_addr().map_err(text)?.port();
+    let accepting = server.clone();
+    let serving = tokio::spawn(async move {
+        let connection = accepting
+            .accept()
+            .await
+            .ok_or("closed")?
+            .establish()
+            .await
+            .map_err(text)?;
+        while let Ok((mut send, mut recv)) = connection.accept().await {
+            tokio::spawn(async move {
+                recv.recv_frame(SENT_BYTES).await.map_err(text)?;
+                send.send_frame(&[7; ANSWER_BYTES]).await.map_err(text)?;
+                send.finish().map_err(text)
+            });
+        }
+        Ok::<(), String>(())
+    });
+    let client = Endpoint::client(None).map_err(text)?;
+    let connection = client
+        .connect(&Address::new(key.account(), "127.0.0.1", port))
+        .await
+        .map_err(text)?;
+    let mut lanes = JoinSet::new();
+    let start = Instant::now();
+    for _ in 0..LANES {
+        lanes.spawn(exchange(connection.clone()));
+    }
+    finish(lanes).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    connection.close(0, "done");
+    serving.await.map_err(text)??;
+    Ok(f64::from(BOOKS) / seconds)
+}
+
+async fn exchange(connection: Connection) -> Result<(), String> {
+    for _ in 0..BOOKS / LANES {
+        let (mut send, mut recv) = connection.open().await.map_err(text)?;
+        send.send_frame(&[7; SENT_BYTES]).await.map_err(text)?;
+        send.finish().map_err(text)?;
+        recv.recv_frame(ANSWER_BYTES).await.map_err(text)?;
+    }
+    Ok(())
+}
+
+async fn finish(mut lanes: JoinSet<Result<(), String>>) -> Result<(), String> {
+    while let Some(done) = lanes.join_next().await {
+        done.map_err(text)??;
+    }
+    Ok(())
+}
