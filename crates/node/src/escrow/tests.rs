@@ -1,4 +1,5 @@
 mod custody;
+mod live;
 
 use super::shared::REQUESTS_MAX;
 use super::*;

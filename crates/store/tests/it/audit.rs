@@ -1,7 +1,7 @@
 //! What an audit finds where one row of one table, or one event, is not what the rest of the log says.
 
 use crate::rules::audited;
-use crate::world::{TestBook, World, config, key, reference, secret, tamper};
+use crate::world::{FEE, TestBook, World, config, key, reference, secret, tamper};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, Timestamp};
 use tombola_core::codec::List;
 use tombola_core::escrow::payout::PayoutOutcome;
@@ -273,6 +273,29 @@ fn a_withdrawal_of_another_epoch_is_found() {
         *withdrawal |= 1 << 46;
     });
     assert!(findings.contains(&Finding::Number { height: 2 }), "{findings:?}");
+}
+
+/// Spec: G-07.
+#[test]
+fn more_fees_than_a_writer_had_are_found() {
+    let world = full(Sharing::Sole);
+    let height = world.ledger.totals().height;
+    let findings = |amount: u64| {
+        with_event(&world, height, |event| {
+            let Cause::Collect { amount: collected, .. } = &mut event.body.cause else {
+                panic!()
+            };
+            *collected = Amount(amount);
+            for posting in &mut event.body.postings {
+                posting.delta = posting.delta.signum() * i128::from(amount);
+            }
+        })
+    };
+    let effect = Finding::Effect { height };
+    // Five winners' fees, and that of a payout.
+    let all = 5 * FEE.0 + config().payout_fee.0;
+    assert!(!findings(all).contains(&effect));
+    assert!(findings(all + 1).contains(&effect));
 }
 
 /// Spec: G-13.
