@@ -361,7 +361,7 @@ async def anothers_book(stage: Stage) -> Seen:
 
 @case(Code.HOLD_EXPIRED, "payee")
 async def a_ticket_after_the_last_time(stage: Stage) -> Seen:
-    ends = stage.escrow.now() + 63_000
+    ends = stage.escrow.now() + 75_000
     hold = await stage.open_hold(10_000_000, expires_at=ends, redeem_by=ends + _DAY)
     book = await stage.opened(hold)
     await asyncio.sleep(max(0, ends - 60_000 + 500 - stage.escrow.now()) / 1_000)

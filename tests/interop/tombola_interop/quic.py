@@ -24,7 +24,7 @@ from .keys import Address, Secret, is_key
 ALPN = "tombola/1"
 _SPKI_ED25519 = bytes.fromhex("302a300506032b6570032100")
 _PING_S = 5
-_PATIENCE_S = 90
+_PATIENCE_S = 120
 
 
 class PeerError(Exception):
