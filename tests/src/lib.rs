@@ -6,6 +6,7 @@ pub mod codes;
 pub mod postgres;
 pub mod process;
 pub mod spec;
+pub mod sure;
 pub mod vectors;
 
 use std::path::{Path, PathBuf};

@@ -12,19 +12,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tombola_core::amount::{Amount, DAY_MS, Timestamp};
-use tombola_core::book::{Anchor, Book};
-use tombola_core::chain::{Chain, Preimage};
-use tombola_core::claim::{Claim, ClaimBatch, Receipt};
+use tombola_core::claim::{ClaimBatch, Receipt};
 use tombola_core::codec::{List, encode};
-use tombola_core::draw::Reveal;
 use tombola_core::hold::{Fee, Hold, Release};
 use tombola_core::key::{AccountKey, RequestId, SecretKey, Signed};
 use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, HoldRequest, Reference, RequestHeader};
-use tombola_core::odds::Threshold;
 use tombola_net::Address;
 use tombola_node::admin::{self, RequestError};
 use tombola_node::escrow_client::{EscrowClient, EscrowError};
 use tombola_node::home::Home;
+use tombola_tests::sure::SureBook;
 
 const PAYERS: u8 = 4;
 /// Two payers pay each payee.
@@ -434,22 +431,12 @@ impl Drop for Ending<'_> {
 fn claim(client: &EscrowClient, payer: &SecretKey, hold: &Hold, n: u8, through: u32) -> EscrowCommand {
     let mut seed = hold.id().0;
     seed[0] = n;
-    let reveal = Reveal(seed);
-    let mut chain = Chain::new(Preimage(seed), LENGTH);
-    let body = Book {
-        hold: hold.id(),
-        commitment: reveal.commitment(),
-        anchor: Anchor(chain.anchor().0),
+    let book = SureBook {
+        seed,
         length: LENGTH,
         face_value: FACE,
-        threshold: Threshold::ALWAYS,
     };
-    let claim = Claim {
-        book: Signed::new(body, payer),
-        reveal,
-        through,
-        preimage: chain.preimage(through).unwrap(),
-    };
+    let claim = book.claim(hold, payer, through).unwrap();
     let batch = ClaimBatch {
         escrow: client.address().key,
         payee: client.account(),

@@ -5,19 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tombola_core::amount::{Amount, DAY_MS};
-use tombola_core::book::{Anchor, Book};
-use tombola_core::chain::{Chain, Preimage};
 use tombola_core::claim::{Claim, ClaimBatch};
 use tombola_core::codec::{List, encode};
-use tombola_core::draw::Reveal;
 use tombola_core::hold::{Fee, Hold};
-use tombola_core::key::{BookId, SecretKey, Signed};
+use tombola_core::key::{BookId, SecretKey};
 use tombola_core::message::{ClaimAnswer, EscrowAnswer, EscrowCommand, HoldRequest};
-use tombola_core::odds::Threshold;
 use tombola_net::Address;
 use tombola_node::escrow_client::{EscrowClient, EscrowError};
 use tombola_node::payer::{PayerError, PayerEvent};
 use tombola_tests::process::{Node, Offer, Signal, Town, atoms, number, ok};
+use tombola_tests::sure::SureBook;
 
 const FACE: Amount = Amount(PRICE);
 const PAYEES: u8 = 3;
@@ -61,23 +58,12 @@ async fn open_hold(payer: &EscrowClient, payee: u8) -> Hold {
 fn claim(hold: &Hold, payee: u8, n: u16) -> Claim {
     let mut seed = [payee; 32];
     seed[..2].copy_from_slice(&n.to_le_bytes());
-    let reveal = Reveal(seed);
-    let mut chain = Chain::new(Preimage(seed), LENGTH);
-    let body = Book {
-        hold: hold.id(),
-        commitment: reveal.commitment(),
-        anchor: Anchor(chain.anchor().0),
+    let book = SureBook {
+        seed,
         length: LENGTH,
         face_value: FACE,
-        threshold: Threshold::ALWAYS,
     };
-    let preimage = chain.preimage(LENGTH).unwrap();
-    Claim {
-        book: Signed::new(body, &payer_key()),
-        reveal,
-        through: LENGTH,
-        preimage,
-    }
+    book.claim(hold, &payer_key(), LENGTH).unwrap()
 }
 
 async fn redeem(client: &EscrowClient, claim: Claim) -> Result<ClaimAnswer, EscrowError> {
