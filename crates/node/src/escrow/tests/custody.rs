@@ -1,6 +1,7 @@
 //! Money out, fees, signers and subscriptions, over the wire.
 
 use super::*;
+use crate::escrow::subscribe::{self, Subscriber, Subscriptions};
 use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::hold::Delegation;
 use tombola_core::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
@@ -117,6 +118,58 @@ async fn a_connection_has_eight_subscriptions_and_a_stranger_has_none() {
     let stranger = EscrowClient::of_account(world.escrow.address().clone(), &key(9), key(2).account()).unwrap();
     let refused = stranger.subscribe(0).await.unwrap().next().await;
     assert_eq!(refused, Err(EscrowError::Rejected(Reject::of(Code::Unauthorized))));
+    world.escrow.shutdown().await;
+}
+
+/// So many deposits to the payer, with references that begin with a word.
+async fn many_deposits(world: &World, word: &str, count: usize) {
+    let deposit = |n: usize| Command::Deposit {
+        account: key(2).account().check().unwrap(),
+        amount: Amount(1),
+        reference: Reference::new(format!("{word} {n}")).unwrap(),
+    };
+    let outcomes = world.escrow.shared.submit((0..count).map(deposit).collect()).await;
+    assert!(
+        outcomes
+            .unwrap()
+            .iter()
+            .all(|one| matches!(one, Outcome::Deposited { .. }))
+    );
+}
+
+/// Spec: R-19.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_does_not_read_is_cut_off_when_a_thousand_entries_wait() {
+    let world = World::funded().await;
+    // More than the window of a stream holds; the stream ends at a server of our own that reads nothing.
+    many_deposits(&world, "before", 4_000).await;
+    let (bind, salt) = (([127, 0, 0, 1], 0).into(), tombola_net::ResetSalt::new([0; 32]));
+    let server = Endpoint::server(bind, &key(9), ClientKey::Required, &salt).unwrap();
+    let port = server.local_addr().unwrap().port();
+    let address = Address::new(key(9).account(), "127.0.0.1", port);
+    let client = Endpoint::client(Some(&key(2))).unwrap();
+    let accept = async { server.accept().await.unwrap().establish().await.unwrap() };
+    let (connection, _unread) = tokio::join!(client.connect(&address), accept);
+    let stream = connection.unwrap().open().await.unwrap();
+
+    let account = key(2).account();
+    let subscriber = Subscriber { peer: account, account };
+    let subscriptions = Subscriptions::default();
+    let serving = subscribe::serve(&world.escrow.shared, subscriber, &subscriptions, 0, stream);
+    let happening = async {
+        for n in 0.. {
+            many_deposits(&world, &format!("meanwhile {n}"), 100).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = timeout(Duration::from_secs(20), serving) => ended,
+        () = happening => unreachable!("it goes on until the subscription ends"),
+    };
+    assert_eq!(
+        ended.expect("it is cut off"),
+        Err(NetError::TimedOut),
+        "nobody took the end"
+    );
     world.escrow.shutdown().await;
 }
 
