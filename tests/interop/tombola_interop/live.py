@@ -11,7 +11,7 @@ from .audit import check_account, check_statement
 from .bech32m import decode as bech32m_decode
 from .keys import Address, Secret
 from .payer import Download, Escrow, Journal, Payee
-from .quic import PeerError, connected
+from .quic import Connection, PeerError, connected
 
 
 async def refuses_another_key(address: Address, secret: Secret) -> None:
@@ -22,6 +22,14 @@ async def refuses_another_key(address: Address, secret: Secret) -> None:
     except PeerError:
         return
     raise AssertionError("took a peer with another key for the one in the address")
+
+
+async def asks_nothing(connection: Connection) -> None:
+    """N-05: a stream that ends inside of its first frame gets no frame."""
+    for data in (b"", b"\5\0\0\0\0"):
+        stream = connection.open()
+        stream.send(data, end=True)
+        assert await stream.rest() == b"", "an answer to nothing"
 
 
 def load(state: Path) -> Journal:
@@ -46,8 +54,10 @@ async def buy(escrow_at: Address, payee_at: Address, secret: Secret, files: Path
     async with connected(escrow_at, secret) as to_escrow:
         escrow = Escrow(to_escrow, escrow_at.key, secret)
         info = await escrow.info()
+        await asks_nothing(to_escrow)
         async with connected(payee_at, None) as to_payee:
             payee = Payee(to_payee, payee_at.key, secret, journal)
+            await asks_nothing(to_payee)
             await payee.buy(escrow, whole, face)
             exact = await payee.tip(escrow, 20_000_000)
             chance = await payee.tip(escrow, 100)
