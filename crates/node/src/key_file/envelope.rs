@@ -96,7 +96,7 @@ pub(super) struct Envelope {
 
 enum Content {
     Plain(SecretKey),
-    Encrypted(Box<EncryptedPrivateKeyInfoOwned>),
+    Encrypted(EncryptedPrivateKeyInfoOwned),
 }
 
 impl Envelope {
@@ -125,7 +125,7 @@ impl Envelope {
         if label != PLAIN_LABEL {
             return Ok(Self {
                 account: stated,
-                content: Content::Encrypted(Box::new(encrypted(der.as_bytes())?)),
+                content: Content::Encrypted(encrypted(der.as_bytes())?),
             });
         }
         let key = key_of(der.as_bytes())?;
