@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,13 @@ from .messages import (
     EscrowRequest,
     Exhausted,
     HoldRequest,
+    HoldStatusRequest,
     Info,
     OpenBook,
     OpenHold,
     PayeeAnswer,
     PayeeRequest,
+    PresentHold,
     QuoteRequest,
     Request,
     RequestHeader,
@@ -132,6 +135,11 @@ class Escrow:
         request = self.hold_request(payee, quote, info, room)
         return self._checked(await self.ask(OpenHold(self.header(), request)))
 
+    async def raised(self, hold: Signed[Hold], amount: int) -> Signed[Hold]:
+        """The hold with a cap that is so much larger (H-08)."""
+        now = (await self.ask(HoldStatusRequest(hold.body.terms.id()))).hold.body
+        return self._checked(await self.ask(TopUpHold(self.header(), now.terms.id(), now.revision, now.cap + amount)))
+
     def _checked(self, hold: Signed[Hold]) -> Signed[Hold]:
         hold.verify(self.key)
         hold.body.terms.check_rules()
@@ -169,12 +177,15 @@ class OpenedBook:
             self.closed = frame
         return frame
 
-    async def pay(self, upto: int) -> None:
+    async def pay(self, upto: int, raise_hold: Callable[[], Awaitable[None]] | None = None) -> None:
         """Pays for so many units of the book in all, never more than the window ahead."""
         while self.through < upto:
             self.send(min(upto, self.through + self.window))
             frame = await self.frame()
-            if isinstance(frame, Exhausted):
+            if isinstance(frame, Exhausted) and raise_hold is not None:
+                # The book goes on by itself when the payee has seen the raised hold (B-11).
+                await raise_hold()
+            elif isinstance(frame, Exhausted):
                 raise Refused(Code.HOLD_EXHAUSTED, frame.need, frame.has)
             if isinstance(frame, Closed) and self.through < upto:
                 raise Refused(frame.reject.code, frame.reject.need, frame.reject.has)
@@ -297,10 +308,13 @@ class Payee:
         face = max(amount, quote.terms.face_value_min)
         hold = await escrow.hold(self.key, quote, face)
         book = await self.open_book(hold, quote, face, 1)
-        await book.pay(1)
+        await book.pay(1, lambda: self._present(escrow, hold, face))
         self.journal.acknowledged[book.id] = 1
         await book.finish()
         return book.id
+
+    async def _present(self, escrow: Escrow, hold: Signed[Hold], amount: int) -> None:
+        await self.ask(PresentHold(await escrow.raised(hold, amount)))
 
     async def request(
         self, service: str, from_unit: int, book: bytes | None = None, ticket: Ticket | None = None
@@ -348,7 +362,8 @@ class Payee:
         taken = wanted if cut_after is None else 1
         stream, again = await self.request(download.service, first, book.id)
         download.check_header(again)
-        await asyncio.gather(book.pay(wanted), download.receive(stream, taken))
+        paying = book.pay(wanted, lambda: self._present(escrow, hold, 20 * face))
+        await asyncio.gather(paying, download.receive(stream, taken))
         self.journal.acknowledged[book.id] = book.through
         if cut_after is None:
             await book.finish()
