@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn run(args: &[&str]) -> (i32, Value) {
     let output = Command::new(env!("CARGO_BIN_EXE_tombola"))
@@ -45,6 +46,20 @@ impl Home {
 
     fn escrow(&self, args: &[&str]) -> (i32, Value) {
         run(&[&["escrow"], args, &["--home", &self.arg("home")]].concat())
+    }
+
+    /// Runs until it is ready to serve, and is killed.
+    fn run_once(&self, args: &[&str]) {
+        let mut running = Command::new(env!("CARGO_BIN_EXE_tombola"))
+            .args([&["--json", "escrow", "run", "--home", &self.arg("home")], args].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        let read = BufReader::new(running.stdout.take().unwrap()).read_line(&mut ready);
+        running.kill().unwrap();
+        running.wait().unwrap();
+        assert!(read.unwrap() > 0 && ready.contains("address"), "{args:?}: {ready:?}");
     }
 
     fn deposit(&self, reference: &str, amount: &str) -> (i32, Value) {
@@ -114,6 +129,13 @@ fn a_store_that_is_not_what_its_witness_has_seen_is_refused_and_left_alone() {
     assert_eq!(error(&refused), (9, "witness_missing"));
     assert_eq!(refused.1["error"]["height"], json!(3));
     assert!(!home.path(WITNESS).exists(), "it is the operator who begins one");
+    home.run_once(&["--new-witness"]);
+    assert_eq!(home.deposit("after the new witness", "1").0, 0);
+    // From then on it is as good as the one that was lost.
+    home.copy(STORE, "store-4");
+    home.copy("store-1", STORE);
+    assert_eq!(error(&home.deposit("four", "1")), (9, "store_behind"));
+    home.copy("store-4", STORE);
 
     // A store that is ahead of its witness lost nothing: a kill comes between the two.
     home.copy("witness-1", WITNESS);
