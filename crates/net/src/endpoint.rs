@@ -1,21 +1,23 @@
 //! A UDP socket that connects, accepts, admits and drains.
 
 use crate::address::Address;
-use crate::connection::Connection;
+use crate::admission::{Admission, Attempt, Place, Proof, TurnedAway, Verdict};
+use crate::budget::{self, Budget};
+use crate::connection::{self, Connection};
 use crate::error::NetError;
 use crate::limits::{
-    ADDRESSES_MAX, CLIENT_SEND_BYTES_MAX, CONNECTIONS_MAX, CRYPTO_BYTES_MAX, DOWNLOAD_CONNECTION_BYTES_MAX,
-    DOWNLOAD_STREAM_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, HANDSHAKES_UNPROVEN_MAX, IDLE_TIMEOUT,
-    INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, KEEP_ALIVE, NEXT_ADDRESS_DELAY,
-    REQUEST_CONNECTION_BYTES_MAX, REQUEST_STREAM_BYTES_MAX, SERVER_SEND_BYTES_MAX, STREAMS_MAX,
-    TICKET_CONNECTION_BYTES_MAX, TICKET_STREAM_BYTES_MAX,
+    ADDRESSES_MAX, CLIENT_SEND_BYTES_MAX, CRYPTO_BYTES_MAX, DOWNLOAD_CONNECTION_BYTES_MAX, DOWNLOAD_STREAM_BYTES_MAX,
+    HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, KEEP_ALIVE,
+    NEXT_ADDRESS_DELAY, REQUEST_CONNECTION_BYTES_MAX, REQUEST_STREAM_BYTES_MAX, REQUEST_STREAMS_MAX,
+    SERVER_SEND_BYTES_MAX, STREAMS_MAX, TICKET_CONNECTION_BYTES_MAX, TICKET_STREAM_BYTES_MAX,
 };
 use crate::reset::{self, ResetSalt};
 use crate::tls::{self, Identity};
 use quinn::{EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use std::time::Instant;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tombola_core::key::SecretKey;
@@ -36,9 +38,20 @@ pub struct Endpoint {
     sockets: Vec<quinn::Endpoint>,
     identity: Option<Identity>,
     transport: Arc<TransportConfig>,
-    handshakes: Arc<Semaphore>,
+    gate: Option<Gate>,
     phase: Arc<watch::Sender<Phase>>,
 }
+
+/// What a server has and a client has not.
+#[derive(Debug, Clone)]
+struct Gate {
+    client_key: ClientKey,
+    admission: Arc<Admission>,
+    fast_places: Arc<Semaphore>,
+}
+
+/// Why a server closes a connection at once: its key has too many. The number of `busy`. Spec: N-06, N-11.
+const CLOSE_BUSY: u32 = 5;
 
 /// Whether a server still takes clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +86,11 @@ impl Endpoint {
             sockets: vec![server_socket(bind, config, (key, salt))?],
             identity: Some(identity),
             transport: Arc::new(client_transport()),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            gate: Some(Gate {
+                client_key,
+                admission: Arc::new(Admission::new(client_key, reset::table_key(key, salt), Instant::now())),
+                fast_places: budget::fast_places(client_key),
+            }),
             phase: Arc::new(watch::Sender::new(Phase::Open)),
         })
     }
@@ -94,7 +111,7 @@ impl Endpoint {
             sockets,
             identity,
             transport: Arc::new(client_transport()),
-            handshakes: Arc::new(Semaphore::new(0)),
+            gate: None,
             phase: Arc::new(watch::Sender::new(Phase::Draining)),
         })
     }
@@ -103,7 +120,7 @@ impl Endpoint {
     /// made for connecting. It never waits for a handshake, so call [`Incoming::establish`] in a task of its own.
     /// Cancel-safe.
     pub async fn accept(&self) -> Option<Incoming> {
-        let socket = self.sockets.first()?;
+        let (socket, gate) = (self.sockets.first()?, self.gate.as_ref()?);
         let mut phase = self.phase.subscribe();
         loop {
             let attempt = tokio::select! {
@@ -111,24 +128,36 @@ impl Endpoint {
                 _ = phase.wait_for(|phase| *phase == Phase::Draining) => return None,
                 attempt = socket.accept() => attempt?,
             };
-            if socket.open_connections() > CONNECTIONS_MAX {
-                attempt.refuse();
-                continue;
-            }
-            let Ok(place) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-                // Silence: an answer to a forged source would be one more packet of a flood.
-                attempt.ignore();
-                continue;
-            };
-            let busy = HANDSHAKES_MAX.saturating_sub(self.handshakes.available_permits());
-            if busy > HANDSHAKES_UNPROVEN_MAX && !attempt.remote_address_validated() && attempt.may_retry() {
-                if attempt.retry().is_err() {
-                    tracing::debug!("an attempt could not be retried");
+            let validated = attempt.remote_address_validated();
+            let verdict = gate.admission.judge(Attempt {
+                from: attempt.remote_address().ip(),
+                // Who was sent a Retry is never sent another.
+                proof: if validated { Proof::Given } else { Proof::Missing },
+                // This one is not yet among them.
+                open: socket.open_connections(),
+                now: Instant::now(),
+            });
+            match verdict {
+                Verdict::Admit(place) => {
+                    let gate = gate.clone();
+                    return Some(Incoming { attempt, place, gate });
                 }
-                continue;
+                Verdict::Ignore => attempt.ignore(),
+                Verdict::Refuse => attempt.refuse(),
+                Verdict::Retry => {
+                    if attempt.retry().is_err() {
+                        tracing::debug!("an attempt could not be retried");
+                    }
+                }
             }
-            return Some(Incoming { attempt, place });
         }
+    }
+
+    /// Attempts that were not let in since the start; none at an endpoint made for connecting.
+    #[must_use]
+    pub fn turned_away(&self) -> TurnedAway {
+        let gate = self.gate.as_ref();
+        gate.map(|gate| gate.admission.turned_away()).unwrap_or_default()
     }
 
     /// Connects to the node at an address: resolves the host and tries its addresses in turn, each a moment after the
@@ -191,7 +220,7 @@ impl Endpoint {
                 },
             })?;
         match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(Ok(quic)) => Ok(Connection::new(quic)),
+            Ok(Ok(quic)) => Ok(Connection::new(quic, Budget::of_client())),
             Ok(Err(error)) => Err(match stranger.get() {
                 Some(given) => NetError::WrongKey {
                     expected: key,
@@ -253,21 +282,32 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct Incoming {
     attempt: quinn::Incoming,
-    place: OwnedSemaphorePermit,
+    place: Place,
+    gate: Gate,
 }
 
 impl Incoming {
     /// Does the handshake.
     ///
     /// # Errors
-    /// Why it failed: no key where one is required, another protocol, too slow.
+    /// Why it failed: no key where one is required, another protocol, too slow; [`NetError::KeyConnections`].
     pub async fn establish(self) -> Result<Connection, NetError> {
-        let handshake = self.attempt.accept()?;
+        let Self {
+            attempt,
+            mut place,
+            gate,
+        } = self;
+        let handshake = attempt.accept()?;
         let quic = timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
             .map_err(|_| NetError::TimedOut)??;
-        drop(self.place);
-        Ok(Connection::new(quic))
+        if let Err(limit) = place.establish(connection::peer_key(&quic)) {
+            let reason = format!("this key has {limit} connections here; close one first");
+            quic.close(VarInt::from_u32(CLOSE_BUSY), reason.as_bytes());
+            return Err(NetError::KeyConnections { limit });
+        }
+        let budget = Budget::of_server(gate.client_key, place, gate.fast_places);
+        Ok(Connection::new(quic, budget))
     }
 
     /// Where the client's packets come from.
@@ -313,13 +353,17 @@ fn client_socket(bind: SocketAddr) -> Result<quinn::Endpoint, NetError> {
 
 fn server_transport(client_key: ClientKey) -> TransportConfig {
     // Who demands keys is an escrow and reads requests; who does not is a payee and reads ticket streams.
-    let (stream_bytes, connection_bytes) = match client_key {
-        ClientKey::Required => (REQUEST_STREAM_BYTES_MAX, REQUEST_CONNECTION_BYTES_MAX),
-        ClientKey::NotAsked => (TICKET_STREAM_BYTES_MAX, TICKET_CONNECTION_BYTES_MAX),
+    let (streams, stream_bytes, connection_bytes) = match client_key {
+        ClientKey::Required => (
+            REQUEST_STREAMS_MAX,
+            REQUEST_STREAM_BYTES_MAX,
+            REQUEST_CONNECTION_BYTES_MAX,
+        ),
+        ClientKey::NotAsked => (STREAMS_MAX, TICKET_STREAM_BYTES_MAX, TICKET_CONNECTION_BYTES_MAX),
     };
     let mut transport = base_transport();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .stream_receive_window(VarInt::from_u32(stream_bytes))
         .receive_window(VarInt::from_u32(connection_bytes))
         .send_window(SERVER_SEND_BYTES_MAX);

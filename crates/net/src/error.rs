@@ -46,6 +46,12 @@ pub enum NetError {
     /// This node's own key or certificate cannot be used for TLS.
     #[error("the key cannot be used for TLS")]
     Identity,
+    /// The peer's key has as many connections here as one key may have.
+    #[error("the peer's key has {limit} connections already")]
+    KeyConnections {
+        /// The limit.
+        limit: usize,
+    },
     /// The peer lost the connection's state, most likely by a restart.
     #[error("the connection was lost")]
     Lost,

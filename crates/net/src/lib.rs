@@ -28,12 +28,16 @@
 //! | --- | --- |
 //! | [`address`] | `tombola://KEY@HOST:PORT/path`, one copyable string |
 //! | [`endpoint`] | a UDP socket: connects, accepts, admits, drains |
+//! | `admission` | who gets in, by how many are in, from where, and how fast they come |
 //! | [`connection`] | one authenticated peer |
+//! | `budget` | what it may have in memory |
 //! | [`stream`] | frames and bare bytes on one bidirectional stream |
 //! | [`limits`] | every limit of the transport, with its reason |
 //! | [`error`] | what can go wrong, typed |
 
 pub mod address;
+mod admission;
+mod budget;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
@@ -43,6 +47,8 @@ pub mod stream;
 mod tls;
 
 pub use address::{Address, ParseAddressError};
+pub use admission::TurnedAway;
+pub use budget::SetAside;
 pub use connection::Connection;
 pub use endpoint::{ClientKey, Endpoint, Incoming};
 pub use error::NetError;

@@ -20,6 +20,9 @@ use zeroize::Zeroizing;
 /// Keeps this use of the node's secret apart from every other. Zero-padded to 24 bytes as all tags are.
 const TAG: [u8; 24] = *b"tombola/reset/v1\0\0\0\0\0\0\0\0";
 
+/// The same for the table of address ranges.
+const TABLE_TAG: [u8; 24] = *b"tombola/ranges/v1\0\0\0\0\0\0\0";
+
 /// Random bytes that a node keeps, and keeps to itself: the same after a restart, and others on each machine.
 ///
 /// Several hosts may serve one key, each at its own wildcard address, which looks the same from within. Without a salt
@@ -50,6 +53,13 @@ pub(crate) fn endpoint_config(key: &SecretKey, salt: &ResetSalt, bound: SocketAd
         .cid_generator(|| Box::new(RandomConnectionIdGenerator::default()))
         .min_reset_interval(RESET_INTERVAL);
     config
+}
+
+/// The key of the table of address ranges: another secret of the node, which no reset token tells anything about.
+pub(crate) fn table_key(key: &SecretKey, salt: &ResetSalt) -> [u8; 32] {
+    let seed = key.seed();
+    let parts = [&TABLE_TAG[..], salt.0.as_slice()];
+    hmac(seed.as_slice(), &parts).finalize().into_bytes().into()
 }
 
 struct ResetKey(Zeroizing<[u8; 32]>);

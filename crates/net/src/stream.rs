@@ -1,9 +1,11 @@
 //! Frames and bare bytes on one bidirectional stream. A frame is a u32 little-endian length and as many bytes.
 
+use crate::budget::{Budget, SetAside};
 use crate::error::NetError;
 use crate::limits::{FRAME_HEADER_BYTES, FRAME_STEP_BYTES};
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
+use std::sync::Arc;
 
 /// The sending half of a stream. Dropping it finishes the stream; where half an answer must not look like a whole one,
 /// [`SendHalf::reset`] it first.
@@ -75,6 +77,9 @@ impl SendHalf {
 pub struct RecvHalf {
     stream: RecvStream,
     frame: PartialFrame,
+    budget: Arc<Budget>,
+    /// For the frame that is being received, or was received last.
+    held: Option<SetAside>,
 }
 
 /// What has arrived of the frame being read; kept here so that a dropped [`RecvHalf::recv_frame`] loses nothing.
@@ -87,19 +92,27 @@ struct PartialFrame {
 }
 
 impl RecvHalf {
-    pub(crate) fn new(stream: RecvStream) -> Self {
+    pub(crate) fn new(stream: RecvStream, budget: Arc<Budget>) -> Self {
         Self {
             stream,
             frame: PartialFrame::default(),
+            budget,
+            held: None,
         }
     }
 
     /// Receives one frame of at most `bytes_max`, or `None` if the stream ended before another frame. Cancel-safe.
     ///
+    /// At a server its bytes count against the connection until this half is read again or dropped, so keep it until the
+    /// frame is answered; while there is no room for a frame it stays in the window of the transport.
+    ///
     /// # Errors
     /// [`NetError::FrameTooLarge`] before anything is allocated, [`NetError::FrameCut`] if the stream ends inside of a
     /// frame, [`NetError::StreamReset`] if the peer gave up, or why the connection ended.
     pub async fn recv_frame(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, NetError> {
+        if self.frame.have == 0 {
+            self.held = None;
+        }
         while self.frame.have < FRAME_HEADER_BYTES {
             match self.stream.read(&mut self.frame.header[self.frame.have..]).await? {
                 Some(count) => self.frame.have += count,
@@ -113,6 +126,10 @@ impl RecvHalf {
                 limit: bytes_max,
                 given: length,
             });
+        }
+        if self.held.is_none() {
+            // All of it at once: frames that each wait for their rest would wait for each other.
+            self.held = Some(self.budget.frame(length).await);
         }
         while self.frame.have - FRAME_HEADER_BYTES < length {
             let at = self.frame.have - FRAME_HEADER_BYTES;
@@ -132,6 +149,7 @@ impl RecvHalf {
     /// # Errors
     /// [`NetError::StreamReset`] if the peer gave up, or why the connection ended.
     pub async fn read_chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, NetError> {
+        self.held = None;
         let chunk = self.stream.read_chunk(bytes_max, true).await?;
         Ok(chunk.map(|chunk| chunk.bytes))
     }
