@@ -67,6 +67,26 @@ fn start_refused(home: &str, more: &[&str]) -> (i32, Value) {
     Running::start(&args).finish()
 }
 
+/// The receipts in a payer's statement are events of the escrow's log, word for word.
+fn receipts_are_of_the_log(town: &Town, log: &str) {
+    let saved = town.path("evidence");
+    let (directory, home) = (town.arg("evidence"), town.arg("payer"));
+    ok(&["payer", "statement", "--save", &directory, "--home", &home]);
+    let files = std::fs::read_dir(saved).unwrap().map(|file| file.unwrap().path());
+    let receipts: Vec<_> = files
+        .filter(|file| file.to_str().unwrap().ends_with("-receipt"))
+        .collect();
+    assert!(!receipts.is_empty());
+    for receipt in &receipts {
+        let found = ok(&["verify", "receipt", receipt.to_str().unwrap(), "--log", log]);
+        assert_eq!(
+            (&found["valid"], &found["evidence"]),
+            (&Value::Bool(true), &Value::Bool(false)),
+            "{found}"
+        );
+    }
+}
+
 /// Spec: G-09, G-11, G-12, R-25, R-26.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_disk_costs_nobody_anything() {
@@ -88,6 +108,7 @@ fn drill() {
     buy(&town, &node, "payer", "three", 40);
     let lost_log = town.arg("lost.log");
     ok(&["escrow", "log", "--output", &lost_log, "--home", &home]);
+    receipts_are_of_the_log(&town, &lost_log);
     let before = accounts(&home);
     let height = info(escrow.address()).height;
     let witness = town.path("escrow").join("witness");
