@@ -110,8 +110,16 @@ struct PayerAccount {
 /// What a payee owes itself to see: shown by `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Exposure {
-    /// Holds known.
+    /// Holds known, those that have ended and are not yet forgotten included.
     pub holds: u64,
+    /// Of these, holds that still take tickets or pay winners.
+    pub open_holds: u64,
+    /// What the open holds pay in all.
+    pub capacity: Amount,
+    /// What of it is neither paid, owed nor reserved.
+    pub room: Amount,
+    /// When the first of the open holds takes its last ticket.
+    pub next_expiry: Option<Timestamp>,
     /// Books open now.
     pub open_books: u64,
     /// Winners not redeemed, gross.
@@ -120,6 +128,8 @@ pub struct Exposure {
     pub reservations: Amount,
     /// Closed books whose winners wait for a receipt.
     pub unclaimed_books: u64,
+    /// The winners of these.
+    pub unclaimed_winners: u64,
     /// When the first of them must have been claimed.
     pub claim_deadline: Option<Timestamp>,
     /// Units served ahead of tickets.
@@ -326,17 +336,25 @@ impl Payee {
     /// Sums for `status`.
     #[must_use]
     pub fn exposure(&self) -> Exposure {
-        let total = |part: fn(&HoldAccount) -> Amount| {
-            let sum = crate::amount::sum(self.holds.values().map(part));
-            Amount(u64::try_from(sum).unwrap_or(u64::MAX))
-        };
+        let atoms = |sum: u128| Amount(u64::try_from(sum).unwrap_or(u64::MAX));
+        let total =
+            |part: fn(&HoldAccount) -> Amount| atoms(crate::amount::sum(self.holds.values().map(part)));
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let open = || self.holds.values().filter(|account| account.is_open());
         Exposure {
             holds: count(self.holds.len()),
+            open_holds: count(open().count()),
+            capacity: atoms(crate::amount::sum(open().map(|account| account.row.hold.body.cap))),
+            room: atoms(crate::amount::sum(open().map(HoldAccount::room))),
+            next_expiry: open()
+                .map(|account| takes_until(&account.row.hold.body))
+                .filter(|until| *until > self.now)
+                .min(),
             open_books: count(self.holds.values().map(HoldAccount::open_books).sum()),
             liabilities: total(HoldAccount::liabilities),
             reservations: total(HoldAccount::reservations),
             unclaimed_books: count(self.unclaimed.len()),
+            unclaimed_winners: self.unclaimed.values().map(Unclaimed::winners).sum(),
             claim_deadline: self.unclaimed.values().map(Unclaimed::deadline).min(),
             units_lent: self.payers.values().map(|payer| u64::from(payer.units_lent)).sum(),
         }

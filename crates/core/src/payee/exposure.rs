@@ -109,6 +109,11 @@ impl HoldAccount {
         self.books.values().filter(|book| book.is_open).count()
     }
 
+    /// Whether neither side has ended it, as far as is known here.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.row.release.is_none() && self.ended.is_none()
+    }
+
     pub(crate) fn is_settled(&self) -> bool {
         self.open_books() == 0 && self.liabilities.is_zero()
     }

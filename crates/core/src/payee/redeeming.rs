@@ -35,6 +35,10 @@ impl Unclaimed {
         self.deadline
     }
 
+    pub(super) fn winners(&self) -> u64 {
+        u64::from(self.row.winners)
+    }
+
     fn postpone(&mut self, now: Timestamp) {
         let pause = RETRY_FIRST_MS.saturating_mul(1u64.checked_shl(self.refusals).unwrap_or(u64::MAX));
         self.next_try = now.plus_ms(pause.min(RETRY_LAST_MS));

@@ -67,6 +67,32 @@ fn unclaimed_winners_of_enough_value_close_their_book() {
     assert_eq!(w.payee.tick(NOW), [Task::Close(book.id())]);
 }
 
+/// Spec: B-10.
+#[test]
+fn exposure_shows_what_open_holds_still_pay_and_what_waits_for_a_receipt() {
+    let mut w = World::new();
+    let (first, second) = (
+        w.hold(5 * FACE.0, |_| ()),
+        w.hold(7 * FACE.0, |terms| {
+            terms.serial = 2;
+            terms.expires_at = NOW.plus_ms(2 * DAY_MS);
+            terms.redeem_by = NOW.plus_ms(9 * DAY_MS);
+        }),
+    );
+    let row = closed_winner(&mut w, &first);
+    let (tickets, mut book) = w.open(&second, FACE.0, 3);
+    book.take(&tickets[0], &mut w.payee, NOW).unwrap();
+    let shown = w.payee.exposure();
+    assert_eq!((shown.holds, shown.open_holds, shown.capacity), (2, 2, Amount(12 * FACE.0)));
+    assert_eq!(shown.room, Amount(shown.capacity.0 - shown.liabilities.0 - shown.reservations.0));
+    assert_eq!((shown.unclaimed_books, shown.unclaimed_winners), (1, u64::from(row.winners)));
+    assert_eq!(shown.next_expiry, Some(NOW.plus_ms(DAY_MS).minus_ms(EXPIRY_MARGIN_MS)));
+    w.payee.refused(&refusal(&w, &row, Code::HoldReleased), NOW).unwrap();
+    let shown = w.payee.exposure();
+    assert_eq!((shown.holds, shown.open_holds, shown.capacity), (2, 1, Amount(7 * FACE.0)));
+    assert_eq!(shown.next_expiry, Some(NOW.plus_ms(2 * DAY_MS).minus_ms(EXPIRY_MARGIN_MS)));
+}
+
 /// Spec: C-04.
 #[test]
 fn a_payee_that_cannot_redeem_in_time_stops_selling() {
