@@ -65,6 +65,12 @@ impl Draw {
         Self { midstate, threshold }
     }
 
+    /// The largest number that wins. Spec: T-04.
+    #[must_use]
+    pub const fn threshold(&self) -> Threshold {
+        self.threshold
+    }
+
     /// The number drawn for a ticket, uniform over u64. Spec: T-03.
     #[must_use]
     #[inline]

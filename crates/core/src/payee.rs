@@ -298,6 +298,12 @@ impl Payee {
         self.granted.extend(account.grant());
     }
 
+    /// The account that pays from a hold that is known.
+    #[must_use]
+    pub fn payer(&self, hold: &HoldId) -> Option<AccountKey> {
+        self.holds.get(hold).map(HoldAccount::payer)
+    }
+
     /// Lends a payer one unit, if its credit allows; counted over all its books and connections. Spec: D-03.
     pub fn lend(&mut self, payer: &AccountKey) -> bool {
         let account = self.payers.entry(*payer).or_default();

@@ -159,7 +159,8 @@ impl Seller {
 
     /// A payer's connection is gone, and its books with it.
     pub(crate) fn disconnected(&mut self, payer: &AccountKey, net: &mut Net) {
-        let gone = self.books.values().filter(|desk| desk.book.payer() == *payer);
+        let is_gone = |desk: &&Desk| self.payee.payer(&desk.book.hold()) == Some(*payer);
+        let gone = self.books.values().filter(is_gone);
         let gone: Vec<BookId> = gone.map(|desk| desk.book.id()).collect();
         for id in gone {
             self.close(&id, Reject::of(Code::StreamLost), net);
@@ -302,7 +303,7 @@ impl Seller {
         if desk.book.is_exhausted() {
             let frame = BookFrame::Exhausted {
                 through,
-                need: desk.book.book().face_value,
+                need: desk.book.face_value(),
                 has: Amount(0),
             };
             self.note_acknowledged(id, through, net);

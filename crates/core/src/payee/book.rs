@@ -10,13 +10,14 @@
 //! | closed | refused with the closing code | nothing to do | the first code stands |
 
 use crate::amount::{Amount, Timestamp};
-use crate::book::{Book, Ticket};
+use crate::book::{Anchor, Book, Ticket};
 use crate::chain::{Preimage, walk};
 use crate::claim::Claim;
 use crate::draw::{Draw, Hashes, RUN_MAX, Reveal};
-use crate::key::{AccountKey, BookId, HoldId, Signed};
+use crate::key::{BookId, HoldId, Signature, Signed};
 use crate::limits::BOOK_IDLE_MS;
 use crate::reject::{Code, Reject};
+use std::num::NonZeroU32;
 
 /// Room for winners in a hold, as a book sees it. Spec: B-10.
 pub trait Room {
@@ -52,6 +53,16 @@ pub enum Taken {
     },
 }
 
+impl Taken {
+    /// The same from `hold_exhausted`, which names the two.
+    const fn exhausted(full: Reject) -> Self {
+        Self::Exhausted {
+            need: Amount(full.need),
+            has: Amount(full.has),
+        }
+    }
+}
+
 /// A book's winners, as they must be durable before they are acknowledged: one row a book. Spec: B-12.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct WinnerRow {
@@ -69,14 +80,18 @@ impl WinnerRow {
     }
 }
 
-/// One book at its payee.
+/// One book at its payee. There are many of them and most wait, so each is small: what few of them have is boxed, and
+/// what follows from the rest is computed.
 #[derive(Debug)]
 pub struct PayeeBook {
     id: BookId,
-    book: Signed<Book>,
+    hold: HoldId,
+    anchor: Anchor,
+    length: u32,
+    face_value: Amount,
+    signature: Signature,
     reveal: Reveal,
     draw: Draw,
-    payer: AccountKey,
     price: Amount,
     jump_max: u32,
     takes_until: Timestamp,
@@ -85,21 +100,27 @@ pub struct PayeeBook {
     through: u32,
     top: Preimage,
     has_reservation: Reservation,
-    /// The highest ticket presented while the hold had no room.
-    kept: Option<Ticket>,
-    /// Tickets presented since, of which the kept one is the highest.
-    kept_count: u32,
+    kept: Option<Box<Kept>>,
     /// Tickets presented whose index is drawn: as many as `through`, unless the payer jumped.
     records: u32,
     winners: u32,
-    last_win: Option<Ticket>,
+    last_win: Option<Box<Ticket>>,
     /// The first winner of which no write has begun, and the first of those being written.
-    unwritten: Option<u32>,
-    writing: Option<u32>,
+    unwritten: Option<NonZeroU32>,
+    writing: Option<NonZeroU32>,
     served: u32,
     resent: u32,
     lent: u32,
-    closed: Option<Reject>,
+    closed: Option<Box<Reject>>,
+}
+
+/// What was presented while the hold had no room.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    /// The highest ticket.
+    ticket: Ticket,
+    /// How many are not drawn, this one included.
+    count: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,22 +131,25 @@ enum Reservation {
 
 impl PayeeBook {
     pub(crate) fn new(
-        book: Signed<Book>,
+        book: &Signed<Book>,
         reveal: Reveal,
-        payer: AccountKey,
         price: Amount,
         jump_max: u32,
         takes_until: Timestamp,
         now: Timestamp,
     ) -> Self {
-        let id = book.body.id();
+        let (signature, book) = (book.signature, &book.body);
+        let id = book.id();
         Self {
             id,
-            draw: Draw::new(&id, &reveal, book.body.threshold),
-            top: Preimage(book.body.anchor.0),
-            book,
+            hold: book.hold,
+            anchor: book.anchor,
+            length: book.length,
+            face_value: book.face_value,
+            signature,
+            draw: Draw::new(&id, &reveal, book.threshold),
+            top: Preimage(book.anchor.0),
             reveal,
-            payer,
             price,
             jump_max,
             takes_until,
@@ -133,7 +157,6 @@ impl PayeeBook {
             through: 0,
             has_reservation: Reservation::None,
             kept: None,
-            kept_count: 0,
             records: 0,
             winners: 0,
             last_win: None,
@@ -196,7 +219,7 @@ impl PayeeBook {
         if self.kept.is_some() || self.closed.is_some() {
             return &[];
         }
-        let next = self.through.saturating_add(1)..=self.book.body.length;
+        let next = self.through.saturating_add(1)..=self.length;
         let is_next = |(ticket, index): &(&Ticket, u32)| ticket.index == *index;
         let count = tickets.iter().zip(next).take(RUN_MAX).take_while(is_next).count();
         tickets.get(..count).unwrap_or_default()
@@ -210,19 +233,20 @@ impl PayeeBook {
         room: &mut impl Room,
         now: Timestamp,
     ) -> Result<Taken, Reject> {
-        if let Some(closed) = self.closed {
+        if let Some(closed) = self.closed() {
             return Err(closed);
         }
         if ticket.index == 0 {
             return Err(Reject::of(Code::IndexZero));
         }
-        if ticket.index > self.book.body.length {
-            let length = u64::from(self.book.body.length);
+        if ticket.index > self.length {
+            let length = u64::from(self.length);
             return Err(Reject::compared(Code::IndexPastEnd, length, u64::from(ticket.index)));
         }
-        let (known_index, known) = self
-            .kept
-            .map_or((self.through, self.top), |kept| (kept.index, kept.preimage));
+        let (known_index, known) = match &self.kept {
+            Some(kept) => (kept.ticket.index, kept.ticket.preimage),
+            None => (self.through, self.top),
+        };
         if ticket.index <= known_index {
             return Ok(self.resume(room));
         }
@@ -246,8 +270,7 @@ impl PayeeBook {
                 return Err(Reject::of(Code::ChainBroken));
             }
             if let Err(full) = self.draw_next(ticket, hashes.number, room) {
-                self.kept_count = 1;
-                return Ok(self.keep(*ticket, full));
+                return Ok(self.keep(*ticket, 1, full));
             }
             self.records = self.records.saturating_add(1);
             return Ok(Taken::Drawn);
@@ -256,41 +279,38 @@ impl PayeeBook {
         if below != known {
             return Err(Reject::of(Code::ChainBroken));
         }
-        self.kept_count = self.kept_count.saturating_add(1);
-        if self.kept.is_some() {
-            self.kept = Some(*ticket);
+        if let Some(kept) = &mut self.kept {
+            kept.ticket = *ticket;
+            kept.count = kept.count.saturating_add(1);
             return Ok(self.resume(room));
         }
-        Ok(self.draw_all(&values, *ticket, room))
+        Ok(self.draw_all(&values, *ticket, 1, room))
     }
 
     /// Goes on with the kept ticket, if there is room for another winner now. Spec: B-11.
     pub fn resume(&mut self, room: &mut impl Room) -> Taken {
-        let Some(kept) = self.kept.filter(|_| self.closed.is_none()) else {
+        let Some(Kept { ticket, count }) = self.kept.as_deref().copied().filter(|_| self.closed.is_none()) else {
             return Taken::Repeat;
         };
         if let Err(full) = room.check_selling().and_then(|()| self.reserve(room)) {
-            return self.keep(kept, full);
+            return Taken::exhausted(full);
         }
         self.kept = None;
-        let (values, _) = self.values_above(self.through, &kept);
-        self.draw_all(&values, kept, room)
+        let (values, _) = self.values_above(self.through, &ticket);
+        self.draw_all(&values, ticket, count, room)
     }
 
-    fn draw_all(&mut self, values: &[(Ticket, u64)], highest: Ticket, room: &mut impl Room) -> Taken {
+    /// Draws what lies below the highest of `count` tickets, as far as there is room.
+    fn draw_all(&mut self, values: &[(Ticket, u64)], highest: Ticket, count: u32, room: &mut impl Room) -> Taken {
         let before = self.through;
         let full = values
             .iter()
             .find_map(|(ticket, number)| self.draw_next(ticket, *number, room).err());
-        let drawn = self.through.saturating_sub(before).min(self.kept_count);
+        let drawn = self.through.saturating_sub(before).min(count);
         self.records = self.records.saturating_add(drawn);
-        self.kept_count = self.kept_count.saturating_sub(drawn);
         match full {
-            Some(full) => self.keep(highest, full),
-            None => {
-                self.kept_count = 0;
-                Taken::Drawn
-            }
+            Some(full) => self.keep(highest, count.saturating_sub(drawn), full),
+            None => Taken::Drawn,
         }
     }
 
@@ -298,11 +318,14 @@ impl PayeeBook {
     fn draw_next(&mut self, ticket: &Ticket, number: u64, room: &mut impl Room) -> Result<(), Reject> {
         self.reserve(room)?;
         if self.draw.is_win(number) {
-            room.win(&self.book.body.hold, &self.id);
+            room.win(&self.hold, &self.id);
             self.has_reservation = Reservation::None;
             self.winners = self.winners.saturating_add(1);
-            self.last_win = Some(*ticket);
-            self.unwritten = self.unwritten.or(Some(ticket.index));
+            match &mut self.last_win {
+                Some(last) => **last = *ticket,
+                None => self.last_win = Some(Box::new(*ticket)),
+            }
+            self.unwritten = self.unwritten.or(NonZeroU32::new(ticket.index));
         }
         self.through = ticket.index;
         self.top = ticket.preimage;
@@ -328,18 +351,15 @@ impl PayeeBook {
 
     fn reserve(&mut self, room: &mut impl Room) -> Result<(), Reject> {
         if self.has_reservation == Reservation::None {
-            room.reserve(&self.book.body.hold, &self.id)?;
+            room.reserve(&self.hold, &self.id)?;
             self.has_reservation = Reservation::Held;
         }
         Ok(())
     }
 
-    fn keep(&mut self, ticket: Ticket, full: Reject) -> Taken {
-        self.kept = Some(ticket);
-        Taken::Exhausted {
-            need: Amount(full.need),
-            has: Amount(full.has),
-        }
+    fn keep(&mut self, ticket: Ticket, count: u32, full: Reject) -> Taken {
+        self.kept = Some(Box::new(Kept { ticket, count }));
+        Taken::exhausted(full)
     }
 
     /// The row to write now, if a winner is not yet being written; [`Self::written`] must follow. Spec: B-12.
@@ -360,7 +380,7 @@ impl PayeeBook {
     #[must_use]
     pub fn ack_through(&self) -> u32 {
         let first_unsafe = self.writing.or(self.unwritten);
-        first_unsafe.map_or(self.through, |index| index.saturating_sub(1))
+        first_unsafe.map_or(self.through, |index| index.get().saturating_sub(1))
     }
 
     /// Whether every winner is durable, so that all that is drawn may be acknowledged.
@@ -371,9 +391,12 @@ impl PayeeBook {
 
     /// The claim for all winners so far; what closing the book lets out. Never to be sent while the book is open.
     fn winner_row(&self) -> Option<WinnerRow> {
-        let top = self.last_win?;
+        let top = self.last_win.as_deref()?;
         let claim = Claim {
-            book: self.book,
+            book: Signed {
+                body: self.book(),
+                signature: self.signature,
+            },
             reveal: self.reveal,
             through: top.index,
             preimage: top.preimage,
@@ -386,11 +409,11 @@ impl PayeeBook {
 
     /// Closes the book for good; the first reason stands. Spec: B-13.
     pub fn close(&mut self, reject: Reject) -> Closing {
-        let reject = *self.closed.get_or_insert(reject);
+        let reject = **self.closed.get_or_insert_with(|| Box::new(reject));
         self.has_reservation = Reservation::None;
         Closing {
             book: self.id,
-            hold: self.book.body.hold,
+            hold: self.hold,
             reject,
             winners: self.winner_row(),
         }
@@ -440,7 +463,7 @@ impl PayeeBook {
     /// Whether a ticket is of this book: only payer and payee have seen any, so its bearer is the payer. Spec: D-04.
     #[must_use]
     pub fn is_bearer(&self, ticket: &Ticket) -> bool {
-        if ticket.index == 0 || ticket.index > self.book.body.length {
+        if ticket.index == 0 || ticket.index > self.length {
             return false;
         }
         if ticket.index > self.through {
@@ -464,7 +487,7 @@ impl PayeeBook {
     /// Whether every ticket of the book is drawn.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.through == self.book.body.length
+        self.through == self.length
     }
 
     /// Whether the book waits for a top-up.
@@ -475,8 +498,8 @@ impl PayeeBook {
 
     /// Why it was closed, if it was.
     #[must_use]
-    pub const fn closed(&self) -> Option<Reject> {
-        self.closed
+    pub fn closed(&self) -> Option<Reject> {
+        self.closed.as_deref().copied()
     }
 
     /// The book's id.
@@ -485,16 +508,41 @@ impl PayeeBook {
         self.id
     }
 
-    /// The book.
+    /// The book. Its commitment is computed: it takes a hash.
     #[must_use]
-    pub const fn book(&self) -> &Book {
-        &self.book.body
+    pub fn book(&self) -> Book {
+        Book {
+            hold: self.hold,
+            commitment: self.reveal.commitment(),
+            anchor: self.anchor,
+            length: self.length,
+            face_value: self.face_value,
+            threshold: self.draw.threshold(),
+        }
     }
 
-    /// The account whose hold pays.
+    /// The hold that pays.
     #[must_use]
-    pub const fn payer(&self) -> AccountKey {
-        self.payer
+    pub const fn hold(&self) -> HoldId {
+        self.hold
+    }
+
+    /// What one of its winners is worth.
+    #[must_use]
+    pub const fn face_value(&self) -> Amount {
+        self.face_value
+    }
+
+    /// Expected value of so many of its tickets, in atomic units.
+    #[must_use]
+    pub fn expected(&self, tickets: u64) -> u128 {
+        self.draw.threshold().expected(self.face_value, tickets)
+    }
+
+    /// How many tickets the book has.
+    #[must_use]
+    pub const fn length(&self) -> u32 {
+        self.length
     }
 
     /// Price of one ticket in its quote.

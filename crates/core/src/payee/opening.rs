@@ -178,18 +178,9 @@ impl Payee {
         account.raise(&ready.open.hold);
         account.add_book(book.body.id(), book.body.face_value);
         let row = account.row;
-        let payer = account.payer();
         let granted = account.grant();
         let until = takes_until(&row.hold.body);
-        let opened = PayeeBook::new(
-            book,
-            ready.reveal,
-            payer,
-            quote.ticket_price,
-            quote.jump_max,
-            until,
-            now,
-        );
+        let opened = PayeeBook::new(&book, ready.reveal, quote.ticket_price, quote.jump_max, until, now);
         self.granted.extend(granted);
         self.quoter.mark_opened(&ready.open.quote);
         Ok(Opened {

@@ -6,7 +6,7 @@ use crate::key::QuoteId;
 use crate::limits::{OPENED_QUOTES_MAX, QUOTE_EPOCH_MS, QUOTE_LIFE_MS};
 use crate::quote::{EpochSecret, Quote, QuoteTerms};
 use crate::reject::{Code, Reject};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Makes quotes and recognises them. Spec.
 #[derive(Debug)]
@@ -15,9 +15,9 @@ pub(crate) struct Quoter {
     /// Lives until the last quote made with it has expired.
     previous: Option<EpochSecret>,
     epoch_ends: Timestamp,
-    /// Ids that opened a book, kept until their quotes expire; never evicted before.
-    opened: BTreeMap<QuoteId, Timestamp>,
-    by_expiry: BTreeSet<(Timestamp, QuoteId)>,
+    /// Ids that opened a book, by when their quotes expire: kept so long, never evicted before. An id has one expiry, as
+    /// a quote with another is not recognised.
+    opened: BTreeSet<(Timestamp, QuoteId)>,
 }
 
 impl Quoter {
@@ -26,8 +26,7 @@ impl Quoter {
             current: secret,
             previous: None,
             epoch_ends: now.plus_ms(QUOTE_EPOCH_MS),
-            opened: BTreeMap::new(),
-            by_expiry: BTreeSet::new(),
+            opened: BTreeSet::new(),
         }
     }
 
@@ -62,7 +61,7 @@ impl Quoter {
     }
 
     pub(crate) fn check_unopened(&self, quote: &Quote) -> Result<(), Reject> {
-        if self.opened.contains_key(&quote.terms.quote_id) {
+        if self.opened.contains(&(quote.terms.expires_at, quote.terms.quote_id)) {
             return Err(Reject::of(Code::CommitmentReused));
         }
         if self.opened.len() >= OPENED_QUOTES_MAX {
@@ -74,19 +73,13 @@ impl Quoter {
 
     /// Remembers that a quote has opened its one book.
     pub(crate) fn mark_opened(&mut self, quote: &Quote) {
-        let (id, expires_at) = (quote.terms.quote_id, quote.terms.expires_at);
-        self.opened.insert(id, expires_at);
-        self.by_expiry.insert((expires_at, id));
+        self.opened.insert((quote.terms.expires_at, quote.terms.quote_id));
     }
 
     /// Forgets what can no longer be presented.
     pub(crate) fn prune(&mut self, now: Timestamp) {
-        while let Some((expires_at, id)) = self.by_expiry.first().copied() {
-            if expires_at >= now {
-                break;
-            }
-            self.by_expiry.remove(&(expires_at, id));
-            self.opened.remove(&id);
+        while self.opened.first().is_some_and(|(expires_at, _)| *expires_at < now) {
+            self.opened.pop_first();
         }
         let epoch_began = self.epoch_ends.minus_ms(QUOTE_EPOCH_MS);
         if now > epoch_began.plus_ms(QUOTE_LIFE_MS) {

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tombola_core::book::Ticket;
 use tombola_core::codec::encode;
-use tombola_core::key::BookId;
+use tombola_core::key::{BookId, HoldId};
 use tombola_core::message::{PayeeAnswer, ResponseHeader};
-use tombola_core::payee::PaidBy;
+use tombola_core::payee::{PaidBy, Payee};
 use tombola_core::quote::Service;
 use tombola_core::reject::{Code, Reject};
 use tombola_net::{NetError, SendHalf};
@@ -163,7 +163,7 @@ async fn wait_for_unit(shared: &Arc<Shared>, book: &Arc<OpenedBook>) -> bool {
                 return true;
             }
             let is_open = machine.closed().is_none();
-            if is_open && shared.rules().lend(&machine.payer()) {
+            if is_open && lend(&mut shared.rules(), &machine.hold()) {
                 return machine.serve(PaidBy::Credit);
             }
             is_open || machine.ack_through() < machine.through()
@@ -174,4 +174,9 @@ async fn wait_for_unit(shared: &Arc<Shared>, book: &Arc<OpenedBook>) -> bool {
         // A book that closed while this waits is seen at the latest at the next beat.
         let _ = tokio::time::timeout(HEARTBEAT, book.paid.notified()).await;
     }
+}
+
+/// Lends whoever pays from a hold one unit, if its credit allows.
+fn lend(rules: &mut Payee, hold: &HoldId) -> bool {
+    rules.payer(hold).is_some_and(|payer| rules.lend(&payer))
 }

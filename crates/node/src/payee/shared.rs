@@ -179,7 +179,7 @@ impl Shared {
             let facts = books.iter().filter_map(|(id, book)| {
                 let machine = lock(&book.machine);
                 let is_done = machine.closed().is_some() && book.handed_over.load(Ordering::Acquire);
-                is_done.then(|| (machine.book().hold, book.number, *id, machine.through()))
+                is_done.then(|| (machine.hold(), book.number, *id, machine.through()))
             });
             facts.collect()
         };
@@ -212,7 +212,7 @@ impl Shared {
         let books = lock(&self.books);
         books.values().any(|book| {
             let machine = lock(&book.machine);
-            machine.book().hold == *hold && machine.pool() > 0 && book.service.as_str() != TIP_SERVICE
+            machine.hold() == *hold && machine.pool() > 0 && book.service.as_str() != TIP_SERVICE
         })
     }
 
@@ -385,7 +385,10 @@ impl Shared {
         let mut machine = lock(&book.machine);
         let repaid = machine.settle_credit();
         if repaid > 0 {
-            self.rules().repay(&machine.payer(), repaid);
+            let mut rules = self.rules();
+            if let Some(payer) = rules.payer(&machine.hold()) {
+                rules.repay(&payer, repaid);
+            }
         }
         machine.ack_through()
     }
@@ -394,7 +397,7 @@ impl Shared {
     pub(crate) fn count_drawn(&self, book: &PayeeBook, before: &Drawn) {
         let now = Drawn::of(book);
         let tickets = u64::from(now.tickets - before.tickets);
-        let expected = book.book().threshold.expected(book.book().face_value, tickets);
+        let expected = book.expected(tickets);
         let add = |counter: &AtomicU64, value: u64| counter.fetch_add(value, Ordering::Relaxed);
         add(&self.counters.tickets, tickets);
         add(&self.counters.records, u64::from(now.records - before.records));

@@ -185,7 +185,7 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
             .map(|row| shared.store.enqueue(vec![Change::Hold(Box::new(row))]));
         (opened, queued)
     };
-    let hold = opened.book.book().hold;
+    let hold = opened.book.hold();
     let book = Arc::new(OpenedBook {
         machine: std::sync::Mutex::new(opened.book),
         number: shared.next_number(),
@@ -349,7 +349,7 @@ impl BookStream {
 
     /// A quote for the book after this one, once, when half of this one is drawn.
     async fn next_quote(&mut self, through: u32) -> Option<Quote> {
-        let half = lock(&self.book.machine).book().length / 2;
+        let half = lock(&self.book.machine).length() / 2;
         if self.next_quote_sent || through < half || through <= 1 {
             return None;
         }
