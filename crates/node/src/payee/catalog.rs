@@ -28,6 +28,12 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// `service_unknown` if it is not for sale; `busy` and `unavailable` are for later.
     fn find(&self, service: &Service) -> Result<Content, Reject>;
+
+    /// What [`Self::find`] says, from a catalog that knows it without a disk; this spares each request two changes of
+    /// thread. `None` has `find` asked instead.
+    fn find_in_memory(&self, _service: &Service) -> Option<Result<Content, Reject>> {
+        None
+    }
 }
 
 /// One version of what a service delivers.
@@ -354,5 +360,9 @@ impl Catalog for MemoryCatalog {
             .get(service)
             .cloned()
             .ok_or(Reject::of(Code::ServiceUnknown))
+    }
+
+    fn find_in_memory(&self, service: &Service) -> Option<Result<Content, Reject>> {
+        Some(self.find(service))
     }
 }

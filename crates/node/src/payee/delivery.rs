@@ -1,6 +1,6 @@
 //! Delivering units of a service as tickets pay for them.
 
-use super::catalog::Content;
+use super::catalog::{Content, Source};
 use super::shared::{Drawn, OpenedBook, SentUnits, Shared, lock};
 use super::stream::off_thread;
 use crate::clock;
@@ -48,14 +48,16 @@ pub(crate) async fn deliver(shared: &Arc<Shared>, wanted: Wanted, mut send: Send
     };
     send.send_frame(&encode(&PayeeAnswer::Response(header))).await?;
     if let Some(book) = book {
-        send_units(shared, &book, content, wanted.from_unit, &mut send).await?;
+        let sent = send_units(shared, &book, content, wanted.from_unit, &mut send).await;
+        // What the request's ticket advanced is acknowledged behind the units, not ahead of them.
+        book.changed.notify_one();
+        sent?;
     }
     send.finish()
 }
 
 async fn prepare(shared: &Arc<Shared>, wanted: &Wanted) -> Result<(Content, Option<Arc<OpenedBook>>), Reject> {
-    let (catalog, service) = (Arc::clone(shared), wanted.service.clone());
-    let content = off_thread(move || catalog.find(&service)).await?;
+    let content = shared.find(&wanted.service).await?;
     if wanted.from_unit > content.units() {
         return Err(Reject::compared(
             Code::UnitOutOfRange,
@@ -95,7 +97,6 @@ fn admit(shared: &Arc<Shared>, book: &Arc<OpenedBook>, wanted: &Wanted) -> Resul
     shared.count_drawn(&machine, &before);
     drop(machine);
     shared.write_winners(book);
-    book.changed.notify_one();
     match taken {
         Ok(_) => Ok(()),
         // A bad ticket costs hashes, so the book takes no second one; a pause of the payee's own is no fault of it.
@@ -113,7 +114,15 @@ async fn send_units(
     send: &mut SendHalf,
 ) -> Result<(), NetError> {
     // In the order of their arrival: tokio's mutex is fair.
-    let mut last = book.delivery.lock().await;
+    let mut last = match book.delivery.try_lock() {
+        Ok(last) => last,
+        Err(_) => {
+            // The ticket of this request may be what the delivery before it waits for.
+            book.changed.notify_one();
+            book.paid.notify_one();
+            book.delivery.lock().await
+        }
+    };
     let content = Arc::new(content);
     let is_same = last.as_ref().is_some_and(|sent| sent.content_hash == content.hash);
     if !is_same {
@@ -129,8 +138,7 @@ async fn send_units(
         if !is_again && !wait_for_unit(shared, book).await {
             return Ok(());
         }
-        let source = Arc::clone(&content);
-        match off_thread(move || source.read_unit(unit)).await {
+        match read_unit(&content, unit).await {
             Ok(bytes) => {
                 if unit == sent.units.end {
                     sent.units.end += 1;
@@ -153,6 +161,17 @@ async fn send_units(
     Ok(())
 }
 
+/// The bytes of one unit; a file is read away from the threads that read sockets.
+async fn read_unit(content: &Arc<Content>, unit: u64) -> Result<Vec<u8>, Reject> {
+    match content.source {
+        Source::Bytes(_) => content.read_unit(unit),
+        Source::File(_) => {
+            let content = Arc::clone(content);
+            off_thread(move || content.read_unit(unit)).await
+        }
+    }
+}
+
 /// Takes one unit from the book's pool, or from the payer's credit; false when the book is closed and its pool empty.
 async fn wait_for_unit(shared: &Arc<Shared>, book: &Arc<OpenedBook>) -> bool {
     loop {
@@ -171,6 +190,7 @@ async fn wait_for_unit(shared: &Arc<Shared>, book: &Arc<OpenedBook>) -> bool {
         if !is_open {
             return false;
         }
+        book.changed.notify_one();
         // A book that closed while this waits is seen at the latest at the next beat.
         let _ = tokio::time::timeout(HEARTBEAT, book.paid.notified()).await;
     }

@@ -2,6 +2,7 @@
 
 use super::catalog::{Catalog, Content, Source};
 use super::store::{Change, PayeeStore, Queued};
+use super::stream::off_thread;
 use crate::clock;
 use crate::disk::StoreError;
 use std::collections::HashMap;
@@ -236,18 +237,18 @@ impl Shared {
             .collect()
     }
 
-    /// A quote for a service at its price, or for a tip of an amount. May block on a disk.
-    pub(crate) fn quote(&self, service: &Service, price: Option<Amount>) -> Result<Quote, Reject> {
+    /// A quote for a service at its price, or for a tip of an amount.
+    pub(crate) async fn quote(&self, service: &Service, price: Option<Amount>) -> Result<Quote, Reject> {
         let price = match price {
             Some(tip) if service.as_str() == TIP_SERVICE => tip,
             Some(given) => {
-                let price = self.find(service)?.price;
+                let price = self.find(service).await?.price;
                 if given < price {
                     return Err(Reject::compared(Code::PriceMismatch, price.0, given.0));
                 }
                 price
             }
-            None => self.find(service)?.price,
+            None => self.find(service).await?.price,
         };
         let now = clock::now();
         let mut rules = self.rules();
@@ -258,7 +259,8 @@ impl Shared {
         rules.quote(service, price, QuoteId(clock::random()), now)
     }
 
-    pub(crate) fn find(&self, service: &Service) -> Result<Content, Reject> {
+    /// A service by its name; the disk is asked away from the threads that read sockets.
+    pub(crate) async fn find(&self, service: &Service) -> Result<Content, Reject> {
         if service.as_str() == TIP_SERVICE {
             let source = Source::Bytes(Arc::from([]));
             return Ok(Content {
@@ -269,7 +271,11 @@ impl Shared {
                 source,
             });
         }
-        self.catalog.find(service)
+        if let Some(found) = self.catalog.find_in_memory(service) {
+            return found;
+        }
+        let (catalog, service) = (Arc::clone(&self.catalog), service.clone());
+        off_thread(move || catalog.find(&service)).await
     }
 
     /// Closes a book for good; the first reason stands. Its winners are claimed when they are durable.

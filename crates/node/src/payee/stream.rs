@@ -72,12 +72,7 @@ async fn serve_stream(
             return super::delivery::deliver(shared, wanted, send).await;
         }
         Ok(PayeeRequest::Services { after }) => services(shared, after).await,
-        Ok(PayeeRequest::Quote { service, price }) => {
-            let shared = Arc::clone(shared);
-            off_thread(move || shared.quote(&service, price))
-                .await
-                .map(PayeeAnswer::Quote)
-        }
+        Ok(PayeeRequest::Quote { service, price }) => shared.quote(&service, price).await.map(PayeeAnswer::Quote),
         Ok(PayeeRequest::PresentHold { hold }) => present_hold(shared, &hold).await,
     };
     send.send_frame(&encode(&answer.unwrap_or_else(PayeeAnswer::Rejected)))
@@ -358,9 +353,8 @@ impl BookStream {
     }
 
     async fn fresh_quote(&self) -> Option<Quote> {
-        let shared = Arc::clone(&self.shared);
-        let (service, price) = (self.quote.terms.service.clone(), self.quote.terms.ticket_price);
-        off_thread(move || shared.quote(&service, Some(price))).await.ok()
+        let terms = &self.quote.terms;
+        self.shared.quote(&terms.service, Some(terms.ticket_price)).await.ok()
     }
 
     /// Closes the book, waits until its winners are durable, and tells the payer where it ended.

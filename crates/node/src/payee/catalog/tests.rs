@@ -3,7 +3,6 @@
 use super::*;
 use crate::config::PayeeConfig;
 use crate::payee::shared::Shared;
-use crate::payee::stream::off_thread;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -121,7 +120,7 @@ async fn while_a_file_is_hashed_others_are_sold_however_many_ask_for_it() {
     );
     let quote = |name: &str| {
         let (shared, service) = (Arc::clone(&shared), Service::new(name).unwrap());
-        tokio::spawn(off_thread(move || shared.quote(&service, None)))
+        tokio::spawn(async move { shared.quote(&service, None).await })
     };
     let first = quote("/large");
     tokio::task::spawn_blocking(move || has_begun.recv().unwrap())
