@@ -49,8 +49,7 @@ pub(crate) async fn deliver(shared: &Arc<Shared>, wanted: Wanted, mut send: Send
     send.send_frame(&encode(&PayeeAnswer::Response(header))).await?;
     if let Some(book) = book {
         let sent = send_units(shared, &book, content, wanted.from_unit, &mut send).await;
-        // What the request's ticket advanced is acknowledged behind the units, not ahead of them.
-        book.changed.notify_one();
+        book.rode.notify_one();
         sent?;
     }
     send.finish()

@@ -95,6 +95,8 @@ pub(crate) struct OpenedBook {
     pub(crate) service: Service,
     /// Wakes the book's stream: a winner is durable, there is room, or it was closed.
     pub(crate) changed: Notify,
+    /// Tells the book's stream of a ticket that came in a request.
+    pub(crate) rode: Notify,
     /// Whether its winners were handed over for claiming: once, when it is closed and all of them are durable.
     pub(crate) handed_over: AtomicBool,
     /// Wakes whoever waits for that.

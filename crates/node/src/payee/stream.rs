@@ -22,6 +22,9 @@ const READ_BYTES_MAX: usize = 65_536;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A close frame must be taken within this, or the stream is given up.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A ticket that came in a request is acknowledged this much later, together with what follows it: its units tell the
+/// payer as much, and a packet for each such ticket would cost a quarter of the request. Spec: P-05.
+const RIDING_ACK_DELAY: Duration = Duration::from_millis(1);
 /// How often an open book looks at the clock: for idleness, and for a store that works again.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
@@ -187,6 +190,7 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
         connection,
         service,
         changed: tokio::sync::Notify::new(),
+        rode: tokio::sync::Notify::new(),
         handed_over: std::sync::atomic::AtomicBool::new(false),
         handover: tokio::sync::Notify::new(),
         paid: tokio::sync::Notify::new(),
@@ -244,6 +248,7 @@ impl BookStream {
         let mut drain = self.shared.drain.subscribe();
         let mut buffer: Vec<u8> = Vec::with_capacity(READ_BYTES_MAX);
         let mut exhausted_at = None;
+        let mut has_ridden = false;
         if self
             .send(&BookFrame::Ack {
                 through: 0,
@@ -256,6 +261,7 @@ impl BookStream {
         }
         loop {
             let is_paused = buffer.len() >= TICKET_BYTES;
+            let patience = if has_ridden { RIDING_ACK_DELAY } else { HEARTBEAT };
             tokio::select! {
                 read = read_all(&mut recv, &mut buffer), if !is_paused => match read {
                     Read::Bytes => {}
@@ -264,8 +270,13 @@ impl BookStream {
                 },
                 () = self.book.changed.notified() => {}
                 _ = drain.wait_for(|draining| *draining) => return Reject::of(Code::Draining),
-                () = tokio::time::sleep(HEARTBEAT) => {}
+                () = self.book.rode.notified(), if !has_ridden => {
+                    has_ridden = true;
+                    continue;
+                }
+                () = tokio::time::sleep(patience) => {}
             }
+            has_ridden = false;
             if let Some(closed) = lock(&self.book.machine).closed() {
                 return closed;
             }
