@@ -185,6 +185,7 @@ fn the_ledger_decides_without_signatures() {
         "ledger/src/request.rs",
         "ledger/src/draft.rs",
         "ledger/src/audit/replay.rs",
+        "ledger/src/audit/replay/hold.rs",
         "ledger/src/audit/replay/money.rs",
     ];
     only_in(

@@ -218,6 +218,7 @@ mod tests {
             accounts: 2,
             holds: 1,
             books: 1,
+            rows: 12,
             deposits: 1_000,
             balances: 1_000,
             held: 0,
