@@ -23,6 +23,7 @@ pub mod estimate;
 pub mod home;
 pub mod key_file;
 pub mod loopback;
+mod meter;
 pub mod payee;
 pub mod payer;
 pub mod reset_salt;

@@ -29,6 +29,7 @@
 mod backup;
 mod catalog;
 mod delivery;
+mod peer;
 mod redeemer;
 mod shared;
 mod store;
@@ -61,7 +62,7 @@ use tombola_core::key::{HoldId, SecretKey, Signed};
 use tombola_core::payee::{self as rules, Exposure, Health, HoldRow, WinnerRow};
 use tombola_core::quote::{EpochSecret, Escrows};
 use tombola_core::reject::{Code, Reject};
-use tombola_net::{Address, ClientKey, Endpoint, NetError};
+use tombola_net::{Address, ClientKey, Endpoint, NetError, TurnedAway};
 
 /// How long a shutdown waits for streams to take their last frame.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -184,6 +185,18 @@ impl Payee {
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Connections that stand or are being made.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.endpoint.open_connections()
+    }
+
+    /// Attempts to connect that were not let in since the start, by reason.
+    #[must_use]
+    pub fn connections_turned_away(&self) -> TurnedAway {
+        self.endpoint.turned_away()
     }
 
     /// How it stands. May block on the disk.

@@ -1,8 +1,9 @@
-//! How much work each payee key may cause: hashes are the one thing a claim can ask for without having paid for it.
+//! What requests cost an escrow, so that no key causes more work than its share, and how large their answers may be.
 
-use std::collections::HashMap;
+use crate::meter::{Meter, Overdrawn};
 use std::time::Instant;
 use tombola_core::claim::Claim;
+use tombola_core::codec::MESSAGE_BYTES_MAX;
 use tombola_core::key::AccountKey;
 use tombola_core::limits::HASHES_PER_PAYEE_PER_SECOND;
 use tombola_core::message::{EscrowCommand, EscrowRequest, Evidence};
@@ -10,55 +11,39 @@ use tombola_core::reject::{Code, Reject};
 
 /// Hashes for one ticket of a claim: a step of the chain and a draw.
 const HASHES_PER_TICKET: u64 = 2;
-/// Payees remembered at once; those that owe nothing are forgotten first.
-const PAYEES_REMEMBERED_MAX: usize = 65_536;
+/// A request's signatures, its reads and its share of a commit take as long as this many hashes, or less.
+const HASHES_PER_REQUEST: u64 = 1_000;
+/// Most answers are one signed object with what belongs to it.
+const SMALL_ANSWER_BYTES: usize = 2_048;
+/// Of the answer to one claim: a receipt, or a refusal, with its envelope.
+const CLAIM_ANSWER_BYTES: usize = 448;
 
-/// What each payee key has used and not yet worked off.
-///
-/// A batch is taken while less than one second of work is outstanding, and then whole, however large it is: so every
-/// batch that fits a message is taken some time, and the mean rate is the limit.
-#[derive(Debug, Default)]
-pub(super) struct Budgets {
-    used: HashMap<AccountKey, Used>,
-}
+/// What each key has caused and not yet worked off.
+#[derive(Debug)]
+pub(super) struct Budgets(Meter<AccountKey>);
 
-#[derive(Debug, Clone, Copy)]
-struct Used {
-    hashes: u64,
-    at: Instant,
-}
-
-impl Used {
-    /// What is outstanding at a time.
-    fn outstanding(&self, now: Instant) -> u64 {
-        let micros = now.saturating_duration_since(self.at).as_micros();
-        let worked_off = micros.saturating_mul(u128::from(HASHES_PER_PAYEE_PER_SECOND)) / 1_000_000;
-        self.hashes
-            .saturating_sub(u64::try_from(worked_off).unwrap_or(u64::MAX))
+impl Default for Budgets {
+    fn default() -> Self {
+        Self(Meter::new(HASHES_PER_PAYEE_PER_SECOND))
     }
 }
 
 impl Budgets {
-    /// Takes hashes from a payee's budget.
+    /// Takes what a request costs from the budget of a key.
     ///
     /// # Errors
     /// `busy` (hashes a second, outstanding).
-    pub(super) fn take(&mut self, payee: AccountKey, hashes: u64, now: Instant) -> Result<(), Reject> {
-        let outstanding = self.used.get(&payee).map_or(0, |used| used.outstanding(now));
-        if outstanding >= HASHES_PER_PAYEE_PER_SECOND {
-            return Err(Reject::compared(Code::Busy, HASHES_PER_PAYEE_PER_SECOND, outstanding));
-        }
-        if self.used.len() >= PAYEES_REMEMBERED_MAX {
-            self.used.retain(|_, used| used.outstanding(now) > 0);
-        }
-        let hashes = outstanding.saturating_add(hashes);
-        self.used.insert(payee, Used { hashes, at: now });
+    pub(super) fn take(&mut self, key: AccountKey, request: &EscrowRequest, now: Instant) -> Result<(), Reject> {
+        let busy = |Overdrawn { limit, owed }| Reject::compared(Code::Busy, limit, owed);
+        self.0.check(&key, now).map_err(busy)?;
+        let hashes = hashes_of(request).saturating_add(HASHES_PER_REQUEST);
+        self.0.charge(key, hashes, now);
         Ok(())
     }
 }
 
 /// Hashes that verifying a request can take.
-pub(super) fn hashes_of(request: &EscrowRequest) -> u64 {
+fn hashes_of(request: &EscrowRequest) -> u64 {
     // An index past the end is refused before the walk.
     let tickets = |claim: &Claim| u64::from(claim.through.min(claim.book.body.length));
     let tickets: u64 = match &request.command {
@@ -88,24 +73,48 @@ pub(super) fn hashes_of(request: &EscrowRequest) -> u64 {
     tickets.saturating_mul(HASHES_PER_TICKET)
 }
 
+/// How many bytes the answer to a request may have; set aside before it is made.
+pub(super) fn answer_bytes_of(request: &EscrowRequest) -> usize {
+    match &request.command {
+        EscrowCommand::Claim { batch, .. } => {
+            let claims = batch.claims.as_slice().len();
+            (claims * CLAIM_ANSWER_BYTES + SMALL_ANSWER_BYTES).min(MESSAGE_BYTES_MAX)
+        }
+        EscrowCommand::Account { .. }
+        | EscrowCommand::Resubmit { .. }
+        | EscrowCommand::SetSplit { .. }
+        | EscrowCommand::Statement { .. }
+        | EscrowCommand::Subscribe { .. } => MESSAGE_BYTES_MAX,
+        EscrowCommand::Info
+        | EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Transfer { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::SetPayout { .. } => SMALL_ANSWER_BYTES,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
+    /// Spec: R-10.
     #[test]
-    fn a_payee_over_its_budget_waits_until_it_is_worked_off_and_no_other_waits() {
+    fn requests_that_claim_nothing_cost_something_as_well() {
         let mut budgets = Budgets::default();
-        let (payee, other) = (AccountKey([1; 32]), AccountKey([2; 32]));
-        let start = Instant::now();
+        let (key, other, now) = (AccountKey([1; 32]), AccountKey([2; 32]), Instant::now());
+        let request = EscrowRequest {
+            account: key,
+            command: EscrowCommand::Info,
+        };
+        let served = (0..100_000).take_while(|_| budgets.take(key, &request, now).is_ok()).count();
+        assert_eq!(served, 8_000);
         let limit = HASHES_PER_PAYEE_PER_SECOND;
-        assert_eq!(budgets.take(payee, 2 * limit, start), Ok(()), "any batch, once");
-        assert_eq!(
-            budgets.take(payee, 1, start),
-            Err(Reject::compared(Code::Busy, limit, 2 * limit))
-        );
-        assert_eq!(budgets.take(other, 1, start), Ok(()));
-        let later = start + Duration::from_millis(1_001);
-        assert_eq!(budgets.take(payee, 1, later), Ok(()));
+        let refused = Reject::compared(Code::Busy, limit, limit);
+        assert_eq!(budgets.take(key, &request, now), Err(refused));
+        assert_eq!(budgets.take(other, &request, now), Ok(()));
     }
 }

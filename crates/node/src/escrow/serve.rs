@@ -1,6 +1,6 @@
 //! Connections and streams: one request, one answer, one stream.
 
-use super::budget::hashes_of;
+use super::budget::answer_bytes_of;
 use super::shared::{REQUESTS_MAX, Shared, busy};
 use super::subscribe::{self, Subscriptions};
 use std::sync::{Arc, PoisonError};
@@ -17,7 +17,7 @@ use tombola_ledger::ledger::{Command, Outcome};
 use tombola_ledger::query;
 use tombola_ledger::request::{VerifiedRequest, holds_named};
 use tombola_ledger::store::{Store, StoreFault};
-use tombola_net::{Connection, NetError, RecvHalf, SendHalf};
+use tombola_net::{Connection, NetError, RecvHalf, SendHalf, SetAside};
 use tombola_store::block_on::block_on;
 use tombola_store::escrow_store::EscrowStore;
 
@@ -46,9 +46,10 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection
             },
         };
         let (shared, beginning) = (Arc::clone(&shared), beginning.clone());
-        let subscriptions = subscriptions.clone();
+        let (subscriptions, connection) = (subscriptions.clone(), connection.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve_stream(&shared, peer, &subscriptions, send, recv).await {
+            let asker = (peer, &connection);
+            if let Err(error) = serve_stream(&shared, asker, &subscriptions, send, recv).await {
                 tracing::debug!(%error, %peer, "a request had no answer");
             }
             drop(beginning);
@@ -58,7 +59,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection
 
 async fn serve_stream(
     shared: &Arc<Shared>,
-    peer: AccountKey,
+    (peer, connection): (AccountKey, &Connection),
     subscriptions: &Subscriptions,
     mut send: SendHalf,
     mut recv: RecvHalf,
@@ -69,6 +70,8 @@ async fn serve_stream(
         // A request that has not arrived has not begun.
         () = shared.state.drained() => return Err(NetError::ClosedHere),
     };
+    // Held until the answer is sent, so a peer that does not read its answers gets no more of them.
+    let mut _room = SetAside::default();
     let answer = match frame {
         Ok(Ok(Some(frame))) => match decode::<EscrowRequest>(&frame) {
             Ok(EscrowRequest {
@@ -79,7 +82,11 @@ async fn serve_stream(
                 let subscriber = subscribe::Subscriber { peer, account };
                 return subscribe::serve(shared, subscriber, subscriptions, after, (send, recv)).await;
             }
-            Ok(request) => answer(shared, peer, request).await,
+            Ok(request) => {
+                let room = timeout(SEND_TIMEOUT, connection.set_aside(answer_bytes_of(&request))).await;
+                _room = room.map_err(|_| NetError::TimedOut)?;
+                answer(shared, peer, request).await
+            }
             Err(error) => EscrowAnswer::Rejected(error.into()),
         },
         Ok(Err(NetError::FrameTooLarge { limit, given })) => {
@@ -103,7 +110,25 @@ async fn serve_stream(
 
 /// What a request is answered, when all it states is durable.
 async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> EscrowAnswer {
-    let answered = match &request.command {
+    // By the connection's key, not by the payee a batch names: nobody can use up the budget of another.
+    let charged = {
+        let mut budgets = shared.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.take(peer, &request, Instant::now())
+    };
+    let answered = match charged {
+        Ok(()) => carry_out(shared, peer, request).await,
+        Err(reject) => Err(reject),
+    };
+    answered.unwrap_or_else(|reject| {
+        if reject.code == Code::Busy {
+            shared.counters.turned_away.add(1);
+        }
+        EscrowAnswer::Rejected(reject)
+    })
+}
+
+async fn carry_out(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
+    match &request.command {
         EscrowCommand::Info
         | EscrowCommand::Account { .. }
         | EscrowCommand::HoldStatus { .. }
@@ -120,13 +145,7 @@ async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) 
         | EscrowCommand::Release(_)
         | EscrowCommand::Claim { .. }
         | EscrowCommand::Transfer { .. } => write(shared, peer, request).await,
-    };
-    answered.unwrap_or_else(|reject| {
-        if reject.code == Code::Busy {
-            shared.counters.turned_away.add(1);
-        }
-        EscrowAnswer::Rejected(reject)
-    })
+    }
 }
 
 /// Answers from the store, past the writer.
@@ -193,12 +212,6 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
     if shared.state.fault().is_some() {
         return Err(unavailable);
     }
-    let hashes = hashes_of(&request);
-    if hashes > 0 {
-        // By the connection's key, not by the payee a batch names: nobody can use up the budget of another.
-        let mut budgets = shared.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        budgets.take(peer, hashes, Instant::now())?;
-    }
     let _place = place(shared)?;
     let parts = parts(peer, request, shared.cores.count());
     let verified = verify(shared, peer, parts).await?;
@@ -235,7 +248,7 @@ fn place(shared: &Arc<Shared>) -> Result<tokio::sync::SemaphorePermit<'_>, Rejec
 }
 
 fn unreadable(fault: StoreFault) -> Reject {
-    tracing::error!(%fault, "the store cannot be read");
+    tracing::error!(event = "store_unreadable", %fault, "the store cannot be read");
     Reject::of(Code::Unavailable)
 }
 

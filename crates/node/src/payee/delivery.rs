@@ -1,6 +1,7 @@
 //! Delivering units of a service as tickets pay for them.
 
 use super::catalog::{Content, Source};
+use super::peer::{Peer, hashes_of_jump};
 use super::shared::{Drawn, OpenedBook, SentUnits, Shared, lock};
 use super::stream::off_thread;
 use crate::clock;
@@ -25,7 +26,7 @@ pub(crate) struct Wanted {
     pub(crate) from_unit: u64,
     pub(crate) book: Option<BookId>,
     pub(crate) ticket: Option<Ticket>,
-    pub(crate) connection: u64,
+    pub(crate) peer: Arc<Peer>,
 }
 
 /// Answers a request: the header, and then as many units as are paid for while the book lives.
@@ -84,7 +85,9 @@ fn admit(shared: &Arc<Shared>, book: &Arc<OpenedBook>, wanted: &Wanted) -> Resul
     let mut machine = lock(&book.machine);
     // A repeat is not checked by taking it, so a stranger's ticket must be checked here.
     let is_bearer = || wanted.ticket.is_some_and(|ticket| machine.is_bearer(&ticket));
-    if book.connection != wanted.connection && !is_bearer() {
+    if book.connection != wanted.peer.number && !is_bearer() {
+        // Looking for it took up to a hash for each ticket of the book.
+        wanted.peer.charge(hashes_of_jump(machine.book().length));
         return Err(Reject::of(Code::Unauthorized));
     }
     let is_closed = machine.closed().is_some();

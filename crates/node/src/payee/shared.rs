@@ -1,17 +1,19 @@
 //! What all tasks of a payee share: the rules, the open books, the store, and what is for sale.
 
 use super::catalog::{Catalog, Content, Source};
+use super::peer::{BROKEN_HASHES_PER_PAYER_PER_SECOND, hashes_of_jump};
 use super::store::{Change, PayeeStore, Queued};
 use super::stream::off_thread;
 use crate::clock;
 use crate::disk::StoreError;
+use crate::meter::{Meter, Overdrawn};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tombola_core::amount::Amount;
-use tombola_core::key::{BookId, HoldId, QuoteId};
+use tombola_core::key::{AccountKey, BookId, HoldId, QuoteId};
 use tombola_core::message::ContentHash;
 use tombola_core::payee::{Payee, PayeeBook, Room, TIP_SERVICE};
 use tombola_core::quote::{EpochSecret, Quote, Service};
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     /// Turns true when the payee is shutting down.
     pub(crate) drain: watch::Sender<bool>,
     pub(crate) counters: Counters,
+    /// Hashes that payers have caused by books that proved to be broken.
+    broken: Mutex<Meter<AccountKey>>,
 }
 
 /// What has happened since the start.
@@ -58,6 +62,10 @@ pub(crate) struct Counters {
     pub(crate) books: AtomicU64,
     /// Units delivered.
     pub(crate) units: AtomicU64,
+    /// Books closed for a broken chain.
+    pub(crate) broken_books: AtomicU64,
+    /// Books not opened because their payer had too many of those.
+    pub(crate) turned_away: AtomicU64,
 }
 
 /// How far a book was drawn at some moment.
@@ -145,7 +153,29 @@ impl Shared {
             work: Notify::new(),
             drain: watch::Sender::new(false),
             counters: Counters::default(),
+            broken: Mutex::new(Meter::new(BROKEN_HASHES_PER_PAYER_PER_SECOND)),
         }
+    }
+
+    /// Whether a payer may open another book, after those that it broke. Spec: B-05.
+    pub(crate) fn check_broken(&self, payer: &AccountKey) -> Result<(), Reject> {
+        let checked = lock(&self.broken).check(payer, Instant::now());
+        checked.map_err(|Overdrawn { limit, owed }| {
+            self.counters.turned_away.fetch_add(1, Ordering::Relaxed);
+            Reject::compared(Code::Busy, limit, owed)
+        })
+    }
+
+    /// A bad record made this payee hash up to `jump_max` times before it could be refused.
+    fn charge_broken(&self, hold: &HoldId) {
+        let (jump, payer) = {
+            let rules = self.rules();
+            (rules.terms().jump_max, rules.payer(hold))
+        };
+        if let Some(payer) = payer {
+            lock(&self.broken).charge(payer, hashes_of_jump(jump), Instant::now());
+        }
+        self.counters.broken_books.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn rules(&self) -> MutexGuard<'_, Payee> {
@@ -282,7 +312,14 @@ impl Shared {
 
     /// Closes a book for good; the first reason stands. Its winners are claimed when they are durable.
     pub(crate) fn close(self: &Arc<Self>, book: &Arc<OpenedBook>, reject: Reject) -> Reject {
-        let closing = lock(&book.machine).close(reject);
+        let (closing, is_first, hold) = {
+            let mut machine = lock(&book.machine);
+            let is_first = machine.closed().is_none();
+            (machine.close(reject), is_first, machine.hold())
+        };
+        if is_first && reject.code == Code::ChainBroken {
+            self.charge_broken(&hold);
+        }
         self.write_winners(book);
         self.hand_over(book);
         book.changed.notify_one();

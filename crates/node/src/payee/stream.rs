@@ -1,5 +1,6 @@
 //! The streams of a payee: one for each request, and one for each book.
 
+use super::peer::Peer;
 use super::shared::{Drawn, OpenedBook, Shared, lock};
 use super::store::Change;
 use crate::clock;
@@ -20,6 +21,8 @@ use tombola_net::{Connection, NetError, RecvHalf, SendHalf};
 const READ_BYTES_MAX: usize = 65_536;
 /// A request must arrive whole within this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// An answer must have been taken by the transport within this.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A close frame must be taken within this, or the stream is given up.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A ticket that came in a request is acknowledged this much later, together with what follows it: its units tell the
@@ -30,10 +33,12 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// Serves one connection until it ends: each stream in a task of its own.
 pub(crate) async fn serve_connection(shared: Arc<Shared>, connection: Connection, number: u64) {
-    while let Ok((send, recv)) = connection.accept().await {
-        let shared = Arc::clone(&shared);
+    let peer = Arc::new(Peer::new(connection, number));
+    while let Ok((send, recv)) = peer.connection.accept().await {
+        peer.pace().await;
+        let (shared, peer) = (Arc::clone(&shared), Arc::clone(&peer));
         tokio::spawn(async move {
-            if let Err(error) = serve_stream(&shared, send, recv, number).await {
+            if let Err(error) = serve_stream(&shared, send, recv, peer).await {
                 tracing::debug!(%error, "a stream ended early");
             }
         });
@@ -44,12 +49,12 @@ async fn serve_stream(
     shared: &Arc<Shared>,
     mut send: SendHalf,
     mut recv: RecvHalf,
-    connection: u64,
+    peer: Arc<Peer>,
 ) -> Result<(), NetError> {
     let frame = tokio::time::timeout(REQUEST_TIMEOUT, recv.recv_frame(MESSAGE_BYTES_MAX)).await;
     let request = match frame.map_err(|_| NetError::TimedOut)? {
         Ok(Some(frame)) => decode::<PayeeRequest>(&frame).map_err(Reject::from),
-        Ok(None) => return Ok(()),
+        Ok(None) | Err(NetError::FrameCut) => Err(Reject::of(Code::Malformed)),
         Err(NetError::FrameTooLarge { limit, given }) => {
             let size = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
             Err(Reject::compared(Code::TooLarge, size(limit), size(given)))
@@ -58,7 +63,7 @@ async fn serve_stream(
     };
     let answer = match request {
         Err(reject) => Err(reject),
-        Ok(PayeeRequest::OpenBook(open)) => return open_book(shared, *open, send, recv, connection).await,
+        Ok(PayeeRequest::OpenBook(open)) => return open_book(shared, *open, send, recv, &peer).await,
         Ok(PayeeRequest::Request {
             service,
             from_unit,
@@ -70,16 +75,27 @@ async fn serve_stream(
                 from_unit,
                 book,
                 ticket,
-                connection,
+                peer,
             };
             return super::delivery::deliver(shared, wanted, send).await;
         }
-        Ok(PayeeRequest::Services { after }) => services(shared, after).await,
+        Ok(PayeeRequest::Services { after }) => {
+            // A page is large: a peer that asks and does not read gets no more of them.
+            let room = tokio::time::timeout(ANSWER_TIMEOUT, peer.connection.set_aside(MESSAGE_BYTES_MAX)).await;
+            let _room = room.map_err(|_| NetError::TimedOut)?;
+            return say(&mut send, services(shared, after).await).await;
+        }
         Ok(PayeeRequest::Quote { service, price }) => shared.quote(&service, price).await.map(PayeeAnswer::Quote),
         Ok(PayeeRequest::PresentHold { hold }) => present_hold(shared, &hold).await,
     };
-    send.send_frame(&encode(&answer.unwrap_or_else(PayeeAnswer::Rejected)))
-        .await?;
+    say(&mut send, answer).await
+}
+
+/// The only frame of an answer; whoever does not take it in time is given up.
+async fn say(send: &mut SendHalf, answer: Result<PayeeAnswer, Reject>) -> Result<(), NetError> {
+    let frame = encode(&answer.unwrap_or_else(PayeeAnswer::Rejected));
+    let sent = tokio::time::timeout(ANSWER_TIMEOUT, send.send_frame(&frame)).await;
+    sent.unwrap_or(Err(NetError::TimedOut))?;
     send.finish()
 }
 
@@ -139,10 +155,10 @@ async fn open_book(
     open: OpenBook,
     mut send: SendHalf,
     recv: RecvHalf,
-    connection: u64,
+    peer: &Peer,
 ) -> Result<(), NetError> {
     let quote = open.quote.clone();
-    let book = match register(shared, open, connection) {
+    let book = match register(shared, open, peer.number) {
         Ok(book) => book,
         Err(reject) => {
             shared.work.notify_one();
@@ -155,6 +171,8 @@ async fn open_book(
             return send.finish();
         }
     };
+    // It has shown a hold, so it may have more on its way.
+    peer.connection.become_fast();
     let mut stream = BookStream {
         shared: Arc::clone(shared),
         book,
@@ -172,6 +190,7 @@ fn register(shared: &Arc<Shared>, open: OpenBook, connection: u64) -> Result<Arc
     if *shared.drain.borrow() {
         return Err(Reject::of(Code::Draining));
     }
+    shared.check_broken(&open.hold.body.terms.payer)?;
     let service = open.quote.terms.service.clone();
     let check = shared.rules().begin_open(&open, clock::now())?;
     let ready = check.verify(open)?;
@@ -246,7 +265,7 @@ impl BookStream {
     /// Takes tickets until the book is closed, by whomever; says why.
     async fn run(&mut self, mut recv: RecvHalf) -> Reject {
         let mut drain = self.shared.drain.subscribe();
-        let mut buffer: Vec<u8> = Vec::with_capacity(READ_BYTES_MAX);
+        let mut buffer: Vec<u8> = Vec::new();
         let mut exhausted_at = None;
         let mut has_ridden = false;
         if self
@@ -274,7 +293,9 @@ impl BookStream {
                     has_ridden = true;
                     continue;
                 }
-                () = tokio::time::sleep(patience) => {}
+                () = tokio::time::sleep(patience) => if !has_ridden {
+                    self.rest(&mut buffer);
+                },
             }
             has_ridden = false;
             if let Some(closed) = lock(&self.book.machine).closed() {
@@ -296,6 +317,12 @@ impl BookStream {
                 return Reject::of(Code::BookIdle);
             }
         }
+    }
+
+    /// Nothing has come for a while: a book that waits keeps no memory for records.
+    fn rest(&mut self, buffer: &mut Vec<u8>) {
+        buffer.shrink_to_fit();
+        self.tickets = Vec::new();
     }
 
     /// The payer has finished: what it sent before that still counts.
