@@ -1,5 +1,6 @@
 //! Which error codes have a test: a code counts when test code names it, or an invalid vector must get it.
 
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tombola_core::reject::Code;
@@ -15,6 +16,102 @@ pub fn untested(workspace: &Path) -> std::io::Result<Vec<Code>> {
         .copied()
         .filter(|code| !tested.contains(code))
         .collect())
+}
+
+/// What is wrong with the table of X-06 in `proto-spec.md`: each code has a row, whose test is there, is run, and names
+/// the code or takes it from the vector that the row names.
+///
+/// # Errors
+/// Whatever reading the files gives.
+pub fn untrue_rows(workspace: &Path) -> std::io::Result<Vec<String>> {
+    let rows = provoked(&crate::spec::text(workspace)?);
+    let invalid = std::fs::read_to_string(workspace.join("tests/vectors/invalid.json"))?;
+    let vectors: Value = serde_json::from_str(&invalid).map_err(std::io::Error::other)?;
+    let mut untrue = Vec::new();
+    for code in Code::ALL {
+        match rows.iter().find(|row| row.code == code.name()) {
+            None => untrue.push(format!("{code}: no row in X-06")),
+            Some(row) => untrue.extend(
+                row.fault(*code, workspace, &vectors)
+                    .map(|why| format!("{code}: {why}")),
+            ),
+        }
+    }
+    let is_known = |row: &&Provoked| Code::ALL.iter().any(|code| code.name() == row.code);
+    untrue.extend(
+        rows.iter()
+            .filter(|row| !is_known(row))
+            .map(|row| format!("{}: no such code", row.code)),
+    );
+    Ok(untrue)
+}
+
+/// A row of X-06.
+#[derive(Debug, PartialEq, Eq)]
+struct Provoked {
+    code: String,
+    input: String,
+    test: String,
+}
+
+/// The rows of X-06: three columns, the first and the last one in backticks.
+fn provoked(spec: &str) -> Vec<Provoked> {
+    let table = spec.split_once("**X-06**").map_or("", |(_, after)| after);
+    let table = table.split_once("\n## ").map_or(table, |(table, _)| table);
+    let quoted = |cell: &str| Some(cell.strip_prefix('`')?.strip_suffix('`')?.to_owned());
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+        let [code, input, test] = cells.as_slice() else {
+            return None;
+        };
+        Some(Provoked {
+            code: quoted(code)?,
+            input: (*input).to_owned(),
+            test: quoted(test)?,
+        })
+    };
+    table.lines().filter_map(row).collect()
+}
+
+impl Provoked {
+    fn fault(&self, code: Code, workspace: &Path, vectors: &Value) -> Option<String> {
+        let Some((path, name)) = self.test.split_once("::") else {
+            return Some(format!("{} is not a file::test", self.test));
+        };
+        let Ok(source) = std::fs::read_to_string(workspace.join(path)) else {
+            return Some(format!("there is no {path}"));
+        };
+        let Some(body) = test_body(&source, name) else {
+            return Some(format!("{path} runs no test {name}"));
+        };
+        match self.input.strip_prefix("vector: ") {
+            Some(vector) => {
+                let is_it = |one: &Value| one["name"] == vector && one["code"] == code.name();
+                let found = vectors["vectors"].as_array().is_some_and(|all| all.iter().any(is_it));
+                (!found).then(|| format!("no vector {vector:?} with this code"))
+            }
+            None => (!names(body, code)).then(|| format!("{name} does not name the code")),
+        }
+    }
+}
+
+/// The text of a test that is run: by an attribute of its own, or on each store.
+fn test_body<'a>(source: &'a str, name: &str) -> Option<&'a str> {
+    let (before, body) = source.split_once(&format!("fn {name}"))?;
+    if !body.starts_with(['(', '<']) {
+        return None;
+    }
+    let attributes = before.rsplit_once('}').map_or(before, |(_, after)| after);
+    let is_listed = || {
+        let (_, list) = source.split_once("on_each_store! {")?;
+        let (list, _) = list.split_once('}')?;
+        list.split_whitespace().any(|listed| listed == name).then_some(())
+    };
+    let is_run = attributes.contains("#[test]") || attributes.contains("#[tokio::test") || is_listed().is_some();
+    let line = before.rsplit_once('\n').map_or(before, |(_, line)| line);
+    let indent = &line[..line.len() - line.trim_start().len()];
+    let end = body.find(&format!("\n{indent}}}")).unwrap_or(body.len());
+    is_run.then(|| &body[..end])
 }
 
 /// The codes that tests name, as `Code::Variant` or as `"name"`, and those of the invalid vectors.
@@ -83,6 +180,47 @@ mod tests {
     fn the_driver_of_the_parties_is_no_test() {
         assert!(is_harness(Path::new("tests/it/pair/buyer.rs")));
         assert!(!is_harness(Path::new("tests/it/fairness.rs")));
+    }
+
+    const SPEC: &str =
+        "**X-06** Each.\n\n| code | by | test |\n| --- | --- | --- |\n| `busy` | much | `a.rs::b` |\n\n## 20. L\n";
+
+    #[test]
+    fn a_row_names_a_code_its_input_and_a_test() {
+        let row = Provoked {
+            code: "busy".to_owned(),
+            input: "much".to_owned(),
+            test: "a.rs::b".to_owned(),
+        };
+        assert_eq!(provoked(SPEC), [row]);
+    }
+
+    #[test]
+    fn a_test_counts_if_it_is_run() {
+        let source = "on_each_store! {\n    on_all\n}\n\nfn on_all<S>() {\n    Code::Busy\n}\n\n#[test]\nfn alone() {\n    \
+                      Code::Malformed\n}\n\nfn helper() {\n}\n";
+        assert!(names(test_body(source, "on_all").unwrap(), Code::Busy));
+        let alone = test_body(source, "alone").unwrap();
+        assert!(names(alone, Code::Malformed) && !names(alone, Code::Busy));
+        assert_eq!((test_body(source, "helper"), test_body(source, "alo")), (None, None));
+    }
+
+    #[test]
+    fn a_row_that_names_another_test_or_vector_is_untrue() {
+        let row = |input: &str, test: &str| Provoked {
+            code: "busy".to_owned(),
+            input: input.to_owned(),
+            test: test.to_owned(),
+        };
+        let vectors = serde_json::json!({"vectors": [{"name": "much", "code": "busy"}]});
+        let fault = |row: Provoked| row.fault(Code::Busy, &crate::workspace(), &vectors);
+        let own = "tests/src/codes.rs::a_test_counts_if_it_is_run";
+        assert_eq!(fault(row("vector: much", own)), None);
+        assert_eq!(fault(row("much", own)), None);
+        assert!(fault(row("vector: little", own)).is_some());
+        assert!(fault(row("much", "tests/src/codes.rs::no_such_test")).is_some());
+        assert!(fault(row("much", "tests/src/none.rs::a")).is_some());
+        assert!(fault(row("much", "tests/src/codes.rs::the_driver_of_the_parties_is_no_test")).is_some());
     }
 
     #[test]

@@ -312,3 +312,19 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         .concat(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Spec: X-06.
+    #[test]
+    fn a_lost_stream_closes_its_book() {
+        let mut book = PayerBook::new(&hold(), &quote(10, 8), FACE, 20, Preimage([1; 32]), &key(2)).unwrap();
+        let mut window = Window::new(Amount(100));
+        assert_eq!(book.issue(1, &mut window, &mut Vec::new()), 1);
+        book.lost(&mut window);
+        assert_eq!(book.closed().map(|reject| reject.code), Some(Code::StreamLost));
+        assert_eq!((book.in_flight(), window.lost_value()), (1, 10));
+    }
+}

@@ -1,6 +1,6 @@
 //! The stages of `cargo xtask ci`, each a program or a check of our own.
 
-use crate::tasks;
+use crate::{fuzz, tasks};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,7 @@ pub(crate) const ALL: &[Stage] = &[
     ("codes", |_| tasks::check_codes()),
     TESTS,
     DOCTESTS,
+    ("fuzz", |_| fuzz::run(&fuzz::Options::default())),
 ];
 
 /// The stages of these names, or all if none is named.
@@ -164,13 +165,13 @@ fn deny() -> Result<(), Failure> {
 }
 
 /// Whether a cargo subcommand is there.
-fn is_installed(subcommand: &str) -> bool {
+pub(crate) fn is_installed(subcommand: &str) -> bool {
     let mut command = cargo_command(&[subcommand, "--version"]);
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
-fn cargo(arguments: &[&str]) -> Result<(), Failure> {
+pub(crate) fn cargo(arguments: &[&str]) -> Result<(), Failure> {
     finish(&mut cargo_command(arguments))
 }
 

@@ -1,7 +1,9 @@
-//! What humans run: `cargo xtask ci | test | vectors | bench`.
+//! What humans run: `cargo xtask ci | test | vectors | bench | fuzz | soak`.
 
 mod bench;
 mod ci;
+mod fuzz;
+mod soak;
 mod tasks;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +41,11 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Fuzzes every harness of crates/fuzz, or some, each for a time.
+    Fuzz(fuzz::Options),
+    /// Runs something for hours; it can be stopped, and goes on where it was.
+    #[command(subcommand)]
+    Soak(soak::Soak),
     /// Writes the test vectors, or checks that they are what the generator makes.
     Vectors {
         /// Only compares, byte for byte.
@@ -52,6 +59,8 @@ fn main() -> ExitCode {
         Task::Test { without } => ci::run(&[ci::TESTS, ci::DOCTESTS], &without),
         Task::Ci { stages, without } => ci::run(&ci::selected(&stages), &without),
         Task::Bench { name, on, json } => bench::run(name.as_deref(), on, json),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Soak(soak) => soak::run(&soak),
         Task::Vectors { check: true } => tasks::check_vectors(),
         Task::Vectors { check: false } => tasks::write_vectors(),
     };

@@ -303,17 +303,14 @@ fn account_rule(world: &mut World, party: usize, number: u8, input: &mut Input<'
 }
 
 fn operator(world: &World, party: usize, number: u8, input: &mut Input<'_>) -> Option<Waiting> {
-    let command = match number % 3 {
+    let command = match number % 2 {
         0 => Command::CollectFees {
             account: public(party),
             amount: amount(number, input),
             reference: reference(input),
         },
-        1 => Command::Expire {
+        _ => Command::Expire {
             hold: world.hold(input)?.hold.id(),
-        },
-        _ => Command::PayOut {
-            account: u64::from(input.byte() % 8),
         },
     };
     Some(Waiting::of(command))

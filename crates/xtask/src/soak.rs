@@ -1,0 +1,23 @@
+//! What runs for hours: each kind is stopped and gone on with at will, and its figures add up in a file.
+
+mod flood;
+mod fuzz;
+
+use crate::ci::Failure;
+
+/// What is run for hours.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Soak {
+    /// Floods a payee and says how much slower a paying client gets.
+    Flood(flood::Options),
+    /// Fuzzes every target in turn, from the corpora that earlier runs kept.
+    Fuzz(fuzz::Options),
+}
+
+/// Runs one kind.
+pub(crate) fn run(soak: &Soak) -> Result<(), Failure> {
+    match soak {
+        Soak::Flood(options) => flood::run(options),
+        Soak::Fuzz(options) => fuzz::run(options),
+    }
+}
