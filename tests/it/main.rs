@@ -6,6 +6,7 @@ mod away;
 mod custody;
 mod delivery;
 mod fairness;
+mod flood;
 mod interop;
 mod outage;
 mod pair;

@@ -1,8 +1,9 @@
 //! Support for the integration tests and for `cargo xtask`: the vectors, and the checks of spec against code.
 //!
-//! The library stands on core alone; what drives nodes is in `it/`.
+//! The library stands on core and net alone; what drives nodes in this process is in `it/`.
 
 pub mod codes;
+pub mod flood;
 pub mod postgres;
 pub mod process;
 pub mod spec;
