@@ -14,7 +14,7 @@ pub use file::{ConfigFile, Section};
 pub use money::{Money, ParseBytesError, parse_bytes};
 pub use store::{DatabaseUrl, ParseDatabaseUrlError, StoreConfig};
 
-use error::check_range;
+use error::{check_metrics, check_range};
 use file::config;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,6 +65,10 @@ config! {
         payout_fee: Money = Money::literal("0");
         /// Smallest withdrawal.
         payout_min: Money = Money::literal("0.01");
+        /// Address and TCP port of the metrics for Prometheus, such as 127.0.0.1:9400. Unset: none.
+        metrics_listen: Option<SocketAddr> = None;
+        /// Let metrics_listen be an address that other machines reach; the numbers tell how business is.
+        metrics_beyond_loopback: bool = false;
         section
         /// Where the ledger is: a file in this directory, or a database that several escrow processes share.
         store: StoreConfig;
@@ -95,6 +99,7 @@ impl EscrowConfig {
     /// [`ConfigError`] naming the setting and both numbers.
     pub fn terms(&self) -> Result<EscrowTerms, ConfigError> {
         let asset = asset(&self.asset, self.decimals)?;
+        check_metrics(self.metrics_listen, self.metrics_beyond_loopback)?;
         let name_bytes = u64::try_from(self.name.len()).unwrap_or(u64::MAX);
         check_range("name", name_bytes, 1, NAME_BYTES_MAX)?;
         check_range("fee_ppm", self.fee_ppm.into(), 0, PPM_WHOLE)?;
@@ -150,6 +155,10 @@ config! {
         redeem_window_min_ms: u64 = REDEEM_WINDOW_MIN_MS;
         /// Books that one payer may open per second.
         opens_per_second: u32 = OPENS_PER_SECOND_MAX;
+        /// Address and TCP port of the metrics for Prometheus, such as 127.0.0.1:9400. Unset: none.
+        metrics_listen: Option<SocketAddr> = None;
+        /// Let metrics_listen be an address that other machines reach; the numbers tell how business is.
+        metrics_beyond_loopback: bool = false;
     }
 }
 
@@ -189,6 +198,7 @@ impl PayeeConfig {
     /// [`ConfigError`] naming the setting and both numbers.
     pub fn terms(&self) -> Result<PayeeTerms, ConfigError> {
         let asset = asset(&self.asset, self.decimals)?;
+        check_metrics(self.metrics_listen, self.metrics_beyond_loopback)?;
         check_range("per_bytes", self.per_bytes.into(), 1, UNIT_BYTES_MAX.into())?;
         let longest = BOOK_LENGTH_MAX.into();
         check_range("book_length_max", self.book_length_max.into(), 1, longest)?;
@@ -256,6 +266,10 @@ config! {
         redeem_window_ms: u64 = REDEEM_WINDOW_DEFAULT_MS;
         /// How long a purchase that needs a top-up waits for an escrow that is away, in milliseconds.
         escrow_patience_ms: u64 = ESCROW_PATIENCE_DEFAULT_MS;
+        /// Address and TCP port of the metrics for Prometheus, such as 127.0.0.1:9400. Unset: none.
+        metrics_listen: Option<SocketAddr> = None;
+        /// Let metrics_listen be an address that other machines reach; the numbers tell how business is.
+        metrics_beyond_loopback: bool = false;
     }
 }
 
@@ -285,6 +299,7 @@ impl PayerConfig {
     /// [`ConfigError`] naming the setting and both numbers.
     pub fn terms(&self) -> Result<PayerTerms, ConfigError> {
         let asset = asset(&self.asset, self.decimals)?;
+        check_metrics(self.metrics_listen, self.metrics_beyond_loopback)?;
         check_range("fee_ppm_max", self.fee_ppm_max.into(), 0, PPM_WHOLE)?;
         let (shortest, longest) = (REDEEM_WINDOW_MIN_MS, HOLD_LIFE_MAX_MS);
         check_range("redeem_window_ms", self.redeem_window_ms, shortest, longest)?;

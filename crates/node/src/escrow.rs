@@ -38,12 +38,14 @@ mod backup;
 mod books;
 mod budget;
 mod cores;
+mod examine;
 mod extract;
 mod operator;
 mod place;
 mod recovery;
 mod serve;
 mod shared;
+mod status;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -55,7 +57,9 @@ pub use books::{AccountSummary, EscrowBooks, EscrowTotals, WriterSummary};
 pub use operator::{FeesCollected, Settled};
 pub use place::{CLOCK_APART_MAX_MS, DatabasePlace, StorePlace};
 
+pub use examine::{Examined, examine};
 pub use extract::ExtractReport;
+pub use status::EscrowStatus;
 pub use witness::{Consent, WitnessError, WitnessOptions};
 
 use crate::clock;
@@ -65,6 +69,7 @@ use place::check_clock;
 use recovery::{Witnessing, take_up};
 use serve::serve_connection;
 use shared::Shared;
+use status::EscrowPulse;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,7 +82,7 @@ use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::codec::DecodeError;
 use tombola_core::escrow as rules;
 use tombola_core::key::{AccountKey, SecretKey};
-use tombola_core::message::{Phase, Reference};
+use tombola_core::message::Reference;
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::audit::{AuditReport, Progress as AuditProgress};
 use tombola_ledger::extract::ExtractError;
@@ -142,6 +147,8 @@ pub struct Escrow {
     accepting: JoinHandle<()>,
     writing: std::thread::JoinHandle<()>,
     witnessing: Witnessing,
+    pulse: Arc<EscrowPulse>,
+    beating: JoinHandle<()>,
     /// Ends when the last request that has begun is answered.
     begun: mpsc::Receiver<()>,
 }
@@ -159,26 +166,6 @@ pub struct Deposited {
     pub at: Timestamp,
     /// Height of the event in the log; the same for each repeat.
     pub height: u64,
-}
-
-/// How an escrow stands.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub struct EscrowStatus {
-    /// Its sums, as of the last commit.
-    pub totals: EscrowTotals,
-    /// Connections that stand or are being made.
-    pub connections: u64,
-    /// Requests answered since the start.
-    pub requests: u64,
-    /// Claims answered since the start, repeats and refusals included.
-    pub claims_answered: u64,
-    /// Requests refused because a limit on work was reached, since the start.
-    pub turned_away: u64,
-    /// Whether mutating requests are answered: false after a fault of the store.
-    pub is_serving: bool,
-    /// Open, recovering after a rollback, or draining.
-    pub phase: Phase,
 }
 
 impl Escrow {
@@ -202,6 +189,7 @@ impl Escrow {
             .spawn(move || writer::run(ledger, &jobs, &writer.state))
             .map_err(|error| StoreFault::Io(error.kind()))?;
         let witnessing = Witnessing::start(keeper, Arc::clone(&shared));
+        let (pulse, beating) = status::watch(&shared);
         let (beginning, begun) = mpsc::channel(1);
         let accepting = tokio::spawn(accept(Arc::clone(&shared), endpoint.clone(), beginning));
         Ok(Self {
@@ -211,6 +199,8 @@ impl Escrow {
             accepting,
             writing,
             witnessing,
+            pulse,
+            beating,
             begun,
         })
     }
@@ -335,25 +325,6 @@ impl Escrow {
         Ok(())
     }
 
-    /// How it stands.
-    ///
-    /// # Errors
-    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub async fn status(&self) -> Result<EscrowStatus, EscrowNodeError> {
-        let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
-        let totals = blocking(move || block_on(books::totals(&store, &config))).await??;
-        let counters = &self.shared.counters;
-        Ok(EscrowStatus {
-            totals,
-            connections: u64::try_from(self.endpoint.open_connections()).unwrap_or(u64::MAX),
-            requests: counters.requests.read(),
-            claims_answered: counters.claims.read(),
-            turned_away: counters.turned_away.read(),
-            is_serving: self.shared.state.fault().is_none(),
-            phase: self.shared.state.standing().phase,
-        })
-    }
-
     /// Waits until the ledger has stopped after a fault. The process is to end with an error then: what the last
     /// commit did is decided by opening the store again.
     pub async fn failed(&self) -> LedgerFault {
@@ -374,8 +345,10 @@ impl Escrow {
         self.witnessing.finish().await;
         self.endpoint.close(0, "shutting down");
         let _ = timeout(DRAIN_TIMEOUT, self.endpoint.wait_idle()).await;
-        self.accepting.abort();
-        let _ = self.accepting.await;
+        for task in [self.accepting, self.beating] {
+            task.abort();
+            let _ = task.await;
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`loopback`] | all three in one process, for demos, figures and tests |
 //! | [`escrow_client`] | an account's connection to its escrow |
 //! | [`home`], [`key_file`], [`config`], [`admin`] | a role's directory, key, settings and socket |
+//! | [`metrics`] | rates, luck, and the port that Prometheus reads |
 //! | [`disk`] | a store file with one writer and group commit |
 //! | [`clock`], [`estimate`] | time and randomness; what a purchase is likely to cost |
 
@@ -24,6 +25,7 @@ pub mod home;
 pub mod key_file;
 pub mod loopback;
 mod meter;
+pub mod metrics;
 pub mod payee;
 pub mod payer;
 pub mod reset_salt;

@@ -32,6 +32,7 @@ mod delivery;
 mod peer;
 mod redeemer;
 mod shared;
+mod status;
 mod store;
 mod stream;
 #[cfg(test)]
@@ -39,6 +40,7 @@ mod tests;
 
 pub use backup::Backup;
 pub use catalog::{Catalog, Content, FileCatalog, MemoryCatalog, Source};
+pub use status::{HEALTH_CODES, PayeeStatus};
 
 use crate::clock;
 use crate::config;
@@ -48,6 +50,7 @@ use crate::home::private_file;
 use crate::reset_salt::{self, ResetSaltError};
 use redeemer::Redeemer;
 use shared::Shared;
+use status::{PayeePulse, status};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,10 +59,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::{Change, PayeeStore};
 use tokio::task::JoinHandle;
-use tombola_core::amount::{Amount, Timestamp};
+use tombola_core::amount::Timestamp;
 use tombola_core::claim::Refusal;
 use tombola_core::key::{HoldId, SecretKey, Signed};
-use tombola_core::payee::{self as rules, Exposure, Health, HoldRow, WinnerRow};
+use tombola_core::payee::{self as rules, HoldRow, WinnerRow};
 use tombola_core::quote::{EpochSecret, Escrows};
 use tombola_core::reject::{Code, Reject};
 use tombola_net::{Address, ClientKey, Endpoint, NetError, TurnedAway};
@@ -89,37 +92,8 @@ pub struct Payee {
     address: Address,
     redeemer: Arc<tokio::sync::Mutex<Redeemer>>,
     escrow: Arc<EscrowClient>,
+    pulse: Arc<PayeePulse>,
     tasks: Vec<JoinHandle<()>>,
-}
-
-/// How a payee stands.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub struct PayeeStatus {
-    /// Whether tickets are taken, and if not, why.
-    pub health: &'static str,
-    /// What it is owed and has reserved.
-    pub exposure: Exposure,
-    /// Units that it lends one payer account ahead of tickets at most.
-    pub credit_units: u32,
-    /// Ticket records whose index was drawn, since the start: as many as tickets, unless payers jumped.
-    pub records: u64,
-    /// Indices drawn since the start.
-    pub tickets: u64,
-    /// Winners since the start.
-    pub winners: u64,
-    /// Expected value of what was drawn since the start, in atomic units.
-    pub expected: Amount,
-    /// Claims sent since the start, repeats included.
-    pub claims: u64,
-    /// Units delivered since the start.
-    pub units: u64,
-    /// Winners redeemed, ever.
-    pub winners_redeemed: u64,
-    /// Credited for them, fees deducted, ever.
-    pub redeemed: Amount,
-    /// Refusals kept as evidence.
-    pub refusals: u64,
 }
 
 /// What redeeming on demand came to.
@@ -166,7 +140,9 @@ impl Payee {
         let address = Address::new(key.account(), bound.ip().to_string(), bound.port());
         let redeemer = Redeemer::new(Arc::clone(&shared), Arc::clone(&escrow), key);
         let redeemer = Arc::new(tokio::sync::Mutex::new(redeemer));
+        let (pulse, beating) = status::watch(&shared);
         let tasks = vec![
+            beating,
             tokio::spawn(accept(Arc::clone(&shared), endpoint.clone())),
             tokio::spawn(redeemer::run(Arc::clone(&redeemer), Arc::clone(&shared))),
         ];
@@ -177,6 +153,7 @@ impl Payee {
             address,
             redeemer,
             escrow,
+            pulse,
             tasks,
         })
     }
@@ -197,14 +174,6 @@ impl Payee {
     #[must_use]
     pub fn connections_turned_away(&self) -> TurnedAway {
         self.endpoint.turned_away()
-    }
-
-    /// How it stands. May block on the disk.
-    ///
-    /// # Errors
-    /// [`PayeeError::Store`] if the store cannot be read.
-    pub fn status(&self) -> Result<PayeeStatus, PayeeError> {
-        status(&self.shared)
     }
 
     /// Closes every book that has winners, and claims all that is unclaimed.
@@ -335,34 +304,6 @@ fn claimable(store: &PayeeStore, holds: &[HoldRow], winners: Vec<WinnerRow>) -> 
     // If this is not written the next start does it.
     let _ = (!ends.is_empty()).then(|| store.enqueue(ends));
     claimable
-}
-
-fn status(shared: &Shared) -> Result<PayeeStatus, PayeeError> {
-    // Reading may wait for the disk, and nothing may wait for the rules meanwhile.
-    let (totals, refusals) = (shared.store.totals()?, shared.store.refusals()?);
-    let has_failed = shared.store.has_failed();
-    let rules = shared.rules();
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let counters = &shared.counters;
-    Ok(PayeeStatus {
-        health: match rules.health() {
-            _ if has_failed => "store failed: no ticket is taken until a restart; mend the disk first",
-            Health::Selling => "selling",
-            Health::Overdue => "overdue: winners could not be redeemed in time",
-            Health::StoreFailed => "store failed: no ticket is taken",
-        },
-        exposure: rules.exposure(),
-        credit_units: rules.terms().credit_units,
-        records: count(&counters.records),
-        tickets: count(&counters.tickets),
-        winners: count(&counters.winners),
-        expected: Amount(count(&counters.expected)),
-        claims: count(&counters.claims),
-        units: count(&counters.units),
-        winners_redeemed: totals.winners,
-        redeemed: Amount(totals.net),
-        refusals: u64::try_from(refusals.len()).unwrap_or(u64::MAX),
-    })
 }
 
 async fn accept(shared: Arc<Shared>, endpoint: Endpoint) {

@@ -46,6 +46,7 @@ use link::Link;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use store::PayerStore;
 use tombola_core::amount::Amount;
 use tombola_core::key::{AccountKey, HoldId, SecretKey};
@@ -85,6 +86,7 @@ pub(crate) struct Inner {
     /// Holds that purchases are paying from now.
     pub(crate) leased: Mutex<HashSet<HoldId>>,
     pub(crate) resubmitting: tokio::sync::Mutex<Resubmitting>,
+    started: Instant,
 }
 
 /// What happens while a payer pays.
@@ -156,6 +158,7 @@ impl Payer {
             links: Mutex::new(HashMap::new()),
             leased: Mutex::new(HashSet::new()),
             resubmitting: tokio::sync::Mutex::default(),
+            started: Instant::now(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -1,6 +1,7 @@
 //! What can be wrong with a configuration.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use tombola_core::amount::{Decimal, ParseAmountError};
 
@@ -72,6 +73,16 @@ pub enum ConfigError {
         /// The setting that it needs.
         needs: &'static str,
     },
+    /// Other machines would reach what is meant for this one.
+    #[error("{key} is {given}, which other machines reach; use 127.0.0.1, or set {needs} = true as well")]
+    NotLoopback {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        given: SocketAddr,
+        /// The setting that allows it.
+        needs: &'static str,
+    },
     /// The text is not TOML, has an unknown key, or a value of another type.
     #[error("line {line}{}: {detail}", key.as_ref().map(|key| format!(", {key}")).unwrap_or_default())]
     Syntax {
@@ -106,4 +117,16 @@ pub(super) fn check_range(key: &'static str, given: u64, min: u64, max: u64) -> 
         return Ok(());
     }
     Err(ConfigError::OutOfRange { key, given, min, max })
+}
+
+/// Metrics are for programs of this machine, unless the operator says so twice.
+pub(super) const fn check_metrics(listen: Option<SocketAddr>, is_beyond_allowed: bool) -> Result<(), ConfigError> {
+    match listen {
+        Some(given) if !given.ip().is_loopback() && !is_beyond_allowed => Err(ConfigError::NotLoopback {
+            key: "metrics_listen",
+            given,
+            needs: "metrics_beyond_loopback",
+        }),
+        _ => Ok(()),
+    }
 }

@@ -158,3 +158,18 @@ fn numbers_of_bytes_read_with_their_units() {
         assert_eq!(parse_bytes(text), Err(ParseBytesError), "{text:?}");
     }
 }
+
+#[test]
+fn metrics_are_for_this_machine_unless_it_is_said_twice() {
+    let at = |listen: &str, beyond: &str| PayeeConfig::parse(&format!("metrics_listen = {listen:?}\n{beyond}"));
+    assert!(at("127.0.0.1:0", "").is_ok() && at("[::1]:9400", "").is_ok());
+    for listen in ["0.0.0.0:9400", "192.0.2.1:9400", "[::]:9400"] {
+        let refused = at(listen, "").unwrap_err();
+        assert!(matches!(refused, ConfigError::NotLoopback { .. }), "{refused}");
+        assert!(
+            refused.to_string().contains("metrics_beyond_loopback = true"),
+            "{refused}"
+        );
+        assert!(at(listen, "metrics_beyond_loopback = true").is_ok());
+    }
+}

@@ -44,6 +44,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The stable name of what an operator is told by the log.
+    #[must_use]
+    pub const fn event(&self) -> &'static str {
+        match self {
+            Self::Io(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => "disk_full",
+            _ => "store_failed",
+        }
+    }
+
     pub(super) fn open(error: redb::DatabaseError, known: u64) -> Self {
         match error {
             redb::DatabaseError::DatabaseAlreadyOpen => Self::Locked,

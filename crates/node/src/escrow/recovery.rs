@@ -24,12 +24,17 @@ pub(super) async fn take_up<S: Store>(
     options: &WitnessOptions,
     key: &SecretKey,
 ) -> Result<Keeper, WitnessError> {
-    let standpoint = check(ledger.store(), ledger.totals(), options, writer, key).await?;
+    let checked = check(ledger.store(), ledger.totals(), options, writer, key).await;
+    if let Err(error @ (WitnessError::Behind { .. } | WitnessError::AnotherHistory { .. })) = &checked {
+        tracing::error!(event = "rollback_detected", %error, "the store is not what its witness has seen");
+    }
+    let standpoint = checked?;
     let mut keeper = Keeper::new(options.path.clone(), writer, key, standpoint);
     keeper.write(ledger.totals())?;
     ledger.set_epoch(standpoint.epoch);
     if let Some(restored_at) = standpoint.recovering {
         tracing::warn!(
+            event = "recovering",
             epoch = standpoint.epoch,
             "recovering: parties resubmit, nothing new is promised"
         );
@@ -84,7 +89,7 @@ async fn keep(mut keeper: Keeper, shared: Arc<Shared>, mut orders: mpsc::Receive
         }
         let (back, written) = write(keeper, &shared).await;
         if let Err(error) = &written {
-            tracing::error!(%error, "the witness is not written: a store that loses its end would not be noticed");
+            tracing::error!(event = "witness_not_written", %error, "the witness is not written: a store that loses its end would not be noticed");
         }
         let Some(back) = back else { return };
         keeper = back;
@@ -118,7 +123,7 @@ async fn write(mut keeper: Keeper, shared: &Arc<Shared>) -> (Option<Keeper>, Res
 }
 
 /// A writer's sums as of its last commit.
-async fn totals<R: Reader>(store: &R, writer: u32) -> Result<Totals, StoreFault> {
+pub(super) async fn totals<R: Reader>(store: &R, writer: u32) -> Result<Totals, StoreFault> {
     let stored = store.load(&[Key::totals(writer)]).await?.pop().flatten();
     match stored.map(|stored| Row::decode(Table::Totals, &stored.bytes)) {
         Some(Ok(Row::Totals(totals))) => Ok(totals),

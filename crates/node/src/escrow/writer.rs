@@ -2,6 +2,7 @@
 
 use super::shared::{Commands, Job, State};
 use crate::clock;
+use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -25,8 +26,18 @@ const FOLD_PAUSE: Duration = Duration::from_millis(200);
 pub(super) fn run(mut ledger: Ledger<EscrowStore>, jobs: &Receiver<Job>, state: &State) {
     let _alarm = Alarm(state);
     if let Err(fault) = serve(&mut ledger, jobs, state) {
-        tracing::error!(%fault, "the ledger stopped: nothing more is promised");
+        tracing::error!(event = event_of(&fault), %fault, "the ledger stopped: nothing more is promised");
         state.fail(fault);
+    }
+}
+
+/// The stable name of a fault in the log, for whoever watches it.
+const fn event_of(fault: &LedgerFault) -> &'static str {
+    match fault {
+        LedgerFault::ClockApart { .. } => "clock_skew",
+        LedgerFault::Fenced { .. } => "fenced",
+        LedgerFault::Store(StoreFault::Io(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) => "disk_full",
+        _ => "store_failed",
     }
 }
 

@@ -68,7 +68,7 @@ impl Redeemer {
         let has_failed = self.shared.rules().health() == tombola_core::payee::Health::StoreFailed;
         if has_failed && self.shared.store.write(vec![Change::Probe]).await.is_ok() {
             self.shared.rules().store_recovered();
-            tracing::info!("the store works again: tickets are taken");
+            tracing::info!(event = "store_recovered", "the store works again: tickets are taken");
             for book in self.shared.open_books() {
                 book.changed.notify_one();
             }
@@ -138,7 +138,7 @@ impl Redeemer {
         match result {
             Ok(()) => self.backoff = BACKOFF_FIRST,
             Err(error) => {
-                tracing::warn!(%error, retry_in_ms = self.backoff.as_millis(), "the escrow does not answer");
+                tracing::warn!(event = "escrow_away", %error, retry_in_ms = self.backoff.as_millis(), "the escrow does not answer");
                 self.next_try = Instant::now() + self.backoff;
                 self.backoff = (self.backoff * 2).min(BACKOFF_LAST);
             }
@@ -213,7 +213,7 @@ impl Redeemer {
             }
             Err(reject) => {
                 let book = answer.receipt.body.book;
-                tracing::error!(%reject, %book, "a receipt that does not fit its claim");
+                tracing::error!(event = "receipt_wrong", %reject, %book, "a receipt that does not fit its claim");
                 rules.postpone(&book, clock::now());
                 Vec::new()
             }
@@ -300,7 +300,7 @@ impl Redeemer {
                 Ok(())
             }
             Err(EscrowError::Rejected(reject)) => {
-                tracing::error!(%reject, hold = %release.body.hold, "the escrow refuses a release");
+                tracing::error!(event = "release_refused", %reject, hold = %release.body.hold, "the escrow refuses a release");
                 let queued = {
                     let mut rules = self.shared.rules();
                     let row = rules.release_failed(&release.body.hold);
@@ -346,7 +346,7 @@ pub(super) fn judge(rules: &mut Payee, refusal: &Signed<Refusal>, phase: Option<
     };
     match refused {
         Ok(Refused::Ended(hold)) => {
-            tracing::error!(%code, %book, "a claim was refused for good: its winner and the refusal are kept");
+            tracing::error!(event = "claim_refused", %code, %book, "a claim was refused for good: its winner and the refusal are kept");
             vec![kept, Change::End(book), Change::Hold(hold)]
         }
         Ok(Refused::Unchecked(hold)) => {

@@ -7,6 +7,7 @@ use super::stream::off_thread;
 use crate::clock;
 use crate::disk::StoreError;
 use crate::meter::{Meter, Overdrawn};
+use crate::metrics::LuckTally;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +67,8 @@ pub(crate) struct Counters {
     pub(crate) broken_books: AtomicU64,
     /// Books not opened because their payer had too many of those.
     pub(crate) turned_away: AtomicU64,
+    /// Worth of what was drawn, and of its winners.
+    pub(crate) luck: Mutex<LuckTally>,
 }
 
 /// How far a book was drawn at some moment.
@@ -388,7 +391,7 @@ impl Shared {
 
     async fn retry_until_durable(&self, mut queued: Queued, change: Change) {
         while let Err(error) = self.durable(queued).await {
-            tracing::error!(%error, "a winner cannot be kept: no ticket is taken until the disk works again");
+            tracing::error!(event = error.event(), %error, "a winner cannot be kept: no ticket is taken until the disk works again");
             tokio::time::sleep(WRITE_RETRY).await;
             queued = self.store.enqueue(vec![change.clone()]);
         }
@@ -398,7 +401,7 @@ impl Shared {
     /// their hold cannot be claimed after a restart.
     pub(crate) async fn keep_hold(&self, mut queued: Queued, hold: &HoldId) {
         while let Err(error) = self.durable(queued).await {
-            tracing::error!(%error, %hold, "a hold cannot be kept: no ticket is taken until the disk works again");
+            tracing::error!(event = error.event(), %error, %hold, "a hold cannot be kept: no ticket is taken until the disk works again");
             if self.store.has_failed() {
                 return;
             }
@@ -446,7 +449,9 @@ impl Shared {
         let add = |counter: &AtomicU64, value: u64| counter.fetch_add(value, Ordering::Relaxed);
         add(&self.counters.tickets, tickets);
         add(&self.counters.records, u64::from(now.records - before.records));
-        add(&self.counters.winners, u64::from(now.winners - before.winners));
+        let winners = u64::from(now.winners - before.winners);
+        add(&self.counters.winners, winners);
+        lock(&self.counters.luck).note(&book.book(), tickets, winners);
         add(&self.counters.expected, u64::try_from(expected).unwrap_or(u64::MAX));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Payer;
 use super::paying::lock_window;
+use crate::metrics::{Sample, Unit, VERSION};
 use std::sync::PoisonError;
 use tombola_core::amount::Amount;
 use tombola_core::key::AccountKey;
@@ -60,6 +61,57 @@ impl Payer {
         let mut windows: Vec<_> = windows.collect();
         windows.sort_unstable_by_key(|window| window.payee);
         windows
+    }
+
+    /// Milliseconds since it was connected.
+    #[must_use]
+    pub fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The numbers for the metrics port. Names are a contract.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        let windows = self.windows();
+        let total = |part: fn(&WindowStatus) -> Amount| {
+            let sum = tombola_core::amount::sum(windows.iter().map(part));
+            u64::try_from(sum).unwrap_or(u64::MAX)
+        };
+        let in_flight = windows.iter().map(|window| window.in_flight).sum();
+        let payees = u64::try_from(windows.len()).unwrap_or(u64::MAX);
+        vec![
+            Sample::info("payer", "The program", vec![("version", VERSION.to_owned())]),
+            Sample::measured(
+                "payer_uptime",
+                "How long the node runs",
+                self.uptime_ms() as f64 / 1_000.0,
+            )
+            .of(Unit::Seconds),
+            Sample::gauge("payer_payees", "Payees that this process has dealt with", payees),
+            Sample::gauge(
+                "payer_in_flight",
+                "Tickets that payees have not acknowledged",
+                in_flight,
+            ),
+            Sample::gauge(
+                "payer_in_flight_value",
+                "Their worth",
+                total(|window| window.in_flight_value),
+            )
+            .of(Unit::Atoms),
+            Sample::gauge(
+                "payer_lost",
+                "Worth of what was lost with connections",
+                total(|window| window.lost_value),
+            )
+            .of(Unit::Atoms),
+            Sample::gauge(
+                "payer_undrawn",
+                "Worth of what payees said they did not draw",
+                total(|w| w.undrawn_value),
+            )
+            .of(Unit::Atoms),
+        ]
     }
 
     /// The cap of each window, if one is set; by default the larger of one face value and 64 prices.

@@ -1,0 +1,156 @@
+//! How an escrow stands: what its operator sees, and the numbers that are watched.
+
+use super::books::{self, EscrowTotals, WriterSummary};
+use super::shared::Shared;
+use super::{Escrow, EscrowNodeError, blocking};
+use crate::metrics::{Pulse, Sample, Unit, VERSION, by_reason};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tombola_core::message::Phase;
+use tombola_store::block_on::block_on;
+
+/// How an escrow stands.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct EscrowStatus {
+    /// The version of this program.
+    pub version: &'static str,
+    /// How long the node has run.
+    pub uptime_ms: u64,
+    /// Its sums, as of the last commit.
+    pub totals: EscrowTotals,
+    /// The processes that share its ledger, this one included.
+    pub writers: Vec<WriterSummary>,
+    /// Connections that stand or are being made.
+    pub connections: u64,
+    /// Requests answered since the start.
+    pub requests: u64,
+    /// Of these a second, over the last minute.
+    pub requests_per_second: f64,
+    /// Claims answered since the start, repeats and refusals included.
+    pub claims_answered: u64,
+    /// Of these a second, over the last minute.
+    pub claims_per_second: f64,
+    /// Requests refused because a limit on work was reached, since the start.
+    pub turned_away: u64,
+    /// Attempts to connect that were not let in since the start, by reason.
+    pub connections_turned_away: BTreeMap<String, u64>,
+    /// Whether mutating requests are answered: false after a fault of the store.
+    pub is_serving: bool,
+    /// Open, recovering after a rollback, or draining.
+    pub phase: Phase,
+}
+
+/// What is counted for the rates: requests and claims.
+pub(super) type EscrowPulse = Pulse<2>;
+
+/// Starts counting rates.
+pub(super) fn watch(shared: &Arc<Shared>) -> (Arc<EscrowPulse>, JoinHandle<()>) {
+    let watched = Arc::clone(shared);
+    Pulse::start(move || counted(&watched))
+}
+
+fn counted(shared: &Shared) -> [u64; 2] {
+    [shared.counters.requests.read(), shared.counters.claims.read()]
+}
+
+impl Escrow {
+    /// How it stands.
+    ///
+    /// # Errors
+    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
+    pub async fn status(&self) -> Result<EscrowStatus, EscrowNodeError> {
+        let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
+        let totals = blocking(move || block_on(books::totals(&store, &config))).await??;
+        let writers = self.writers().await?;
+        let counts = counted(&self.shared);
+        let [requests, claims_answered] = counts;
+        let [requests_per_second, claims_per_second] = self.pulse.per_second(counts);
+        Ok(EscrowStatus {
+            version: VERSION,
+            uptime_ms: self.pulse.uptime_ms(),
+            totals,
+            writers,
+            connections: u64::try_from(self.endpoint.open_connections()).unwrap_or(u64::MAX),
+            requests,
+            requests_per_second,
+            claims_answered,
+            claims_per_second,
+            turned_away: self.shared.counters.turned_away.read(),
+            connections_turned_away: by_reason(&self.endpoint.turned_away()),
+            is_serving: self.shared.state.fault().is_none(),
+            phase: self.shared.state.standing().phase,
+        })
+    }
+}
+
+impl EscrowStatus {
+    /// The numbers for the metrics port. Names are a contract.
+    #[must_use]
+    pub fn samples(&self) -> Vec<Sample> {
+        let totals = &self.totals;
+        // A sum past 18 quintillion atomic units is shown as that.
+        let atoms = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
+        let is = |phase| u64::from(self.phase == phase);
+        let removed = self.writers.iter().filter(|writer| writer.is_removed).count();
+        let writers = self.writers.len().saturating_sub(removed);
+        vec![
+            Sample::info("escrow", "The program", vec![("version", self.version.to_owned())]),
+            Sample::measured(
+                "escrow_uptime",
+                "How long the node runs",
+                self.uptime_ms as f64 / 1_000.0,
+            )
+            .of(Unit::Seconds),
+            Sample::gauge(
+                "escrow_serving",
+                "1 unless the store failed",
+                u64::from(self.is_serving),
+            ),
+            Sample::gauge(
+                "escrow_recovering",
+                "1 while parties bring back what was lost",
+                is(Phase::Recovering),
+            ),
+            Sample::gauge("escrow_conserved", "1 if the sums add up", u64::from(totals.conserved)),
+            Sample::gauge(
+                "escrow_writers",
+                "Processes that share the ledger",
+                u64::try_from(writers).unwrap_or(u64::MAX),
+            ),
+            Sample::counter("escrow_requests", "Requests answered", self.requests),
+            Sample::counter(
+                "escrow_claims_answered",
+                "Claims answered, repeats and refusals included",
+                self.claims_answered,
+            ),
+            Sample::counter(
+                "escrow_requests_turned_away",
+                "Requests refused by a limit on work",
+                self.turned_away,
+            ),
+            Sample::gauge(
+                "escrow_connections",
+                "Connections that stand or are being made",
+                self.connections,
+            ),
+            Sample::counter("escrow_height", "Events in the log", totals.height),
+            Sample::counter("escrow_accounts", "Accounts", totals.accounts),
+            Sample::counter("escrow_holds", "Holds ever opened", totals.holds),
+            Sample::counter("escrow_claims", "Claims that paid something, ever", totals.claims),
+            Sample::counter("escrow_winners", "Winners paid, ever", totals.winners),
+            Sample::counter("escrow_deposits", "Money taken in, ever", atoms(totals.deposits)).of(Unit::Atoms),
+            Sample::counter("escrow_withdrawn", "Money paid out, ever", atoms(totals.withdrawn)).of(Unit::Atoms),
+            Sample::gauge("escrow_balances", "What accounts can spend", atoms(totals.balances)).of(Unit::Atoms),
+            Sample::gauge("escrow_held", "What open holds set aside", atoms(totals.held)).of(Unit::Atoms),
+            Sample::gauge("escrow_fees", "Fees not collected", atoms(totals.fees)).of(Unit::Atoms),
+            Sample::gauge("escrow_pending", "Payouts not settled", atoms(totals.pending)).of(Unit::Atoms),
+            Sample::by_reason(
+                "escrow_connections_turned_away",
+                "Attempts to connect that were not let in",
+                self.connections_turned_away.clone(),
+            ),
+        ]
+    }
+}

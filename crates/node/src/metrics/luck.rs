@@ -1,0 +1,53 @@
+//! Luck: what tickets were worth in expectation against what their winners were worth.
+
+use tombola_core::amount::Amount;
+use tombola_core::book::Book;
+
+use crate::estimate::chance;
+
+/// How lucky somebody was: what was expected, what was drawn, and whether that is still chance.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Luck {
+    /// What the tickets were worth, in atomic units.
+    pub expected: Amount,
+    /// What their winners are worth, before fees.
+    pub drawn: Amount,
+    /// By how many standard deviations it was more than expected. Beyond 4 either way is worth a look: it happens by
+    /// chance once in 16,000 times.
+    pub z: f64,
+}
+
+/// Adds up luck. The variance is a float, as it is of no account: nothing is booked by it.
+#[derive(Debug, Default)]
+pub(crate) struct LuckTally {
+    expected: u128,
+    drawn: u128,
+    variance: f64,
+}
+
+impl LuckTally {
+    /// So many tickets of a book were drawn, with so many winners.
+    pub(crate) fn note(&mut self, book: &Book, tickets: u64, winners: u64) {
+        if tickets == 0 {
+            return;
+        }
+        let (face, chance) = (book.face_value, chance(book.threshold));
+        self.expected = self.expected.saturating_add(book.threshold.expected(face, tickets));
+        self.drawn = self
+            .drawn
+            .saturating_add(u128::from(face.0).saturating_mul(u128::from(winners)));
+        self.variance += tickets as f64 * (face.0 as f64).powi(2) * chance * (1.0 - chance);
+    }
+
+    pub(crate) fn luck(&self) -> Luck {
+        let atoms = |sum: u128| Amount(u64::try_from(sum).unwrap_or(u64::MAX));
+        let deviation = self.variance.sqrt();
+        let difference = self.drawn as f64 - self.expected as f64;
+        Luck {
+            expected: atoms(self.expected),
+            drawn: atoms(self.drawn),
+            // Sure tickets have no luck.
+            z: if deviation > 0.0 { difference / deviation } else { 0.0 },
+        }
+    }
+}
