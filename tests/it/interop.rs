@@ -2,6 +2,7 @@
 //!
 //! With `TOMBOLA_WITHOUT=interop` these tests say `NOT RUN: interop`; none is left out silently.
 
+mod metrics;
 mod python;
 
 use python::{account, ask, without_interop};

@@ -11,6 +11,7 @@ use crate::local::{
     HomeArg, Stop, ask, init_with, lock_to_run, lock_unanswered, parse_account, quoted, read, ready, serve_socket, sole,
 };
 use crate::output::{Output, fields, number, text};
+use crate::watch::{self, Service};
 use books::{Books, Request};
 use clap::Subcommand;
 use custody::Custody;
@@ -24,12 +25,15 @@ use tombola_core::amount::Asset;
 use tombola_core::key::AccountKey;
 use tombola_net::Address;
 use tombola_node::config::{DatabaseUrl, EscrowConfig, Money, StoreConfig};
-use tombola_node::escrow::{Consent, Escrow, EscrowBooks, EscrowNodeError, EscrowOptions, WitnessOptions};
+use tombola_node::escrow::{
+    Consent, Escrow, EscrowBooks, EscrowNodeError, EscrowOptions, Examined, WitnessOptions, examine,
+};
 use tombola_node::home::Home;
+use tombola_node::metrics::MetricsServer;
 
 const ROLE: &str = "escrow";
 /// The store in a home, unless it is a database.
-const STORE_FILE: &str = "escrow.redb";
+pub(crate) const STORE_FILE: &str = "escrow.redb";
 /// The witness, unless it is configured elsewhere.
 const WITNESS_FILE: &str = "witness";
 /// A database's password, as the programs of PostgreSQL take it.
@@ -234,7 +238,10 @@ fn make(home: &HomeArg, options: Init, output: Output) -> Result<(), Failure> {
 }
 
 fn options(home: &Home, arg: &HomeArg) -> Result<(EscrowOptions, Asset), Failure> {
-    let config = read::<EscrowConfig>(home)?;
+    options_of(home, arg, read(home)?)
+}
+
+fn options_of(home: &Home, arg: &HomeArg, config: EscrowConfig) -> Result<(EscrowOptions, Asset), Failure> {
     let terms = config.terms()?;
     let password = std::env::var(PASSWORD_VARIABLE).ok();
     let options = EscrowOptions {
@@ -252,7 +259,9 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, outp
     let mut stop = Stop::listen()?;
     let home = arg.open(ROLE)?;
     let lock = lock_to_run(&home).await?;
-    let (mut options, asset) = options(&home, arg)?;
+    let config = read::<EscrowConfig>(&home)?;
+    let metrics_listen = config.metrics_listen;
+    let (mut options, asset) = options_of(&home, arg, config)?;
     options.listen = listen.unwrap_or(options.listen);
     options.witness.consent = consent;
     let failed = |error: EscrowNodeError| Failure::escrow_node(&error, asset);
@@ -260,6 +269,13 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, outp
     let address = escrow.address().clone();
     let next = format!("tombola payee init --escrow {address} --files .");
     let also = format!("tombola payer init --escrow {address}");
+    let watched = Arc::clone(&escrow);
+    let metrics = watch::metrics(metrics_listen, move || {
+        let escrow = Arc::clone(&watched);
+        async move { Some(escrow.status().await.ok()?.samples()) }
+    })
+    .await?;
+    let url = metrics.as_ref().map(MetricsServer::url);
     let serving = Arc::clone(&escrow);
     let carry_out = move |request: Request, lines: UnboundedSender<Value>| {
         let escrow = Arc::clone(&serving);
@@ -272,20 +288,38 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, outp
         ready(
             output,
             &format!("escrow {address}"),
-            json!({ "address": address }),
+            json!({ "address": address, "metrics": url }),
             &next,
             Some(("to pay", &also)),
         );
-        tokio::select! {
+        let service = Service::ready("serving");
+        let ended = tokio::select! {
             () = stop.wait() => Ok(()),
             fault = watched.failed() => Err(failed(fault.into())),
-        }
+        };
+        service.stopping();
+        ended
     };
     let ended = serve_socket(&lock, carry_out, end).await?;
+    // It holds the node, too.
+    drop(metrics);
     if let Some(escrow) = sole(escrow).await {
         escrow.shutdown().await;
     }
     ended
+}
+
+/// What the running escrow of a home says of itself; nothing if none runs.
+pub(crate) async fn standing(home: &Home) -> Result<Option<Value>, Failure> {
+    ask(home, &Request::Status {}, |_| ()).await
+}
+
+/// What the store of a stopped escrow and its witness say, under the home's lock.
+pub(crate) async fn examined(home: &Home, arg: &HomeArg) -> Result<Examined, Failure> {
+    let _lock = lock_unanswered(home)?;
+    let (options, asset) = options(home, arg)?;
+    let looked = examine(&options).await;
+    looked.map_err(|error| Failure::escrow_node(&error, asset))
 }
 
 /// Asks the running node, or opens the books alone.

@@ -33,7 +33,7 @@ pub(crate) const HELP: &str = "Exit codes:
 
 With --json, standard output has one JSON object: the result, or {\"error\": {\"code\", \"message\", ...}}; where a
 check fails, the result with that \"error\" in it.
-Logs go to standard error; TOMBOLA_LOG sets what is logged (for example TOMBOLA_LOG=debug).";
+Logs go to standard error; --log sets what is logged (for example --log debug), --log-format json how.";
 
 /// How a command ends if it does not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,9 +149,14 @@ impl Failure {
         Exit::of(&self.error.code)
     }
 
+    /// What to do next, if it says.
+    pub(crate) fn next_step(&self) -> Option<&str> {
+        self.error.detail.get(NEXT).and_then(Value::as_str)
+    }
+
     /// For people: what happened, then what to do.
     pub(crate) fn text(&self) -> String {
-        let next = self.error.detail.get(NEXT).and_then(Value::as_str);
+        let next = self.next_step();
         let next = next.map(|next| format!("\nnext: {next}")).unwrap_or_default();
         format!("error: {}{next}", self.error.message)
     }
@@ -193,7 +198,7 @@ impl Failure {
         }
     }
 
-    fn witness(error: &WitnessError) -> Self {
+    pub(crate) fn witness(error: &WitnessError) -> Self {
         let recover = "find the newest store or backup; if there is none, start with --accept-rollback: parties bring back \
                        what they hold, and no new hold is opened until tombola escrow end-recovery";
         match error {

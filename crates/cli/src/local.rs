@@ -16,9 +16,11 @@ use tombola_core::key::{AccountKey, SecretKey};
 use tombola_net::Address;
 use tombola_node::admin::{self, AdminError, AdminServer, Progress, RequestError};
 use tombola_node::config::{CONFIG_FILE, ConfigFile};
-use tombola_node::home::{Home, HomeError, HomeLock};
+use tombola_node::home::{Existing, Home, HomeError, HomeLock, write_file};
 use tombola_node::key_file::{self, Cost, KEY_FILE, KeyFileError, Protection};
 
+/// When the last backup was made, and where.
+pub(crate) const LAST_BACKUP_FILE: &str = "last-backup";
 /// How long commands that have begun may go on after a node was told to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -48,6 +50,33 @@ impl HomeArg {
                 .next(format!("tombola {role} init --home {}", path.display())),
             _ => error.into(),
         })
+    }
+
+    /// Whether the home of a role is there.
+    pub(crate) fn exists(&self, role: &str) -> bool {
+        self.path(role).is_ok_and(|path| path.join(CONFIG_FILE).exists())
+    }
+
+    /// Whether the option names one.
+    pub(crate) const fn is_given(&self) -> bool {
+        self.home.is_some()
+    }
+
+    /// Remembers when a backup was made and where, for `tombola doctor`.
+    pub(crate) fn note_backup(&self, role: &str, file: &Path) {
+        let note = json!({ "at": tombola_node::clock::now(), "file": file });
+        let written = self.open(role).map(|home| {
+            write_file(
+                &home.file(LAST_BACKUP_FILE),
+                note.to_string().as_bytes(),
+                0o600,
+                Existing::Replace,
+            )
+        });
+        if !matches!(written, Ok(Ok(()))) {
+            // The backup is as good without.
+            tracing::warn!(event = "backup_not_noted", "doctor will not know of this backup");
+        }
     }
 
     /// The options as they are to be repeated in a command that is shown.

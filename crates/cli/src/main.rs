@@ -2,6 +2,7 @@
 
 mod account;
 mod demo;
+mod doctor;
 mod escrow;
 mod exit;
 mod inspect;
@@ -11,12 +12,13 @@ mod output;
 mod payee;
 mod payer;
 mod verify;
+mod watch;
 
 use clap::{Parser, Subcommand};
 use exit::Failure;
 use output::Output;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use watch::LogArgs;
 
 /// Pay fractions of a cent with lottery tickets.
 ///
@@ -28,6 +30,8 @@ struct Cli {
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    log: LogArgs,
     #[command(subcommand)]
     role: Role,
 }
@@ -42,6 +46,8 @@ enum Role {
     Payee(payee::Args),
     /// Buy, tip, and check what was paid.
     Payer(payer::Args),
+    /// Look for what would cost money later: disks, clocks, keys, limits, the escrow; one role's home or all.
+    Doctor(doctor::Args),
     /// Make, show, carry and protect key files.
     Key(key::Args),
     /// Show any object of the protocol: its type, its fields, and whether its signatures verify.
@@ -52,15 +58,14 @@ enum Role {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("TOMBOLA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    let output = if cli.json { Output::Programs } else { Output::People };
+    if let Err(failure) = cli.log.begin() {
+        output.failure(&failure);
+        return failure.exit().into();
+    }
     if let Err(error) = tombola_node::key_file::forbid_core_dumps() {
         tracing::warn!(%error, "core dumps could not be turned off: a crash may write keys to a disk");
     }
-    let output = if cli.json { Output::Programs } else { Output::People };
     match run(cli.role, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -78,6 +83,7 @@ fn run(role: Role, output: Output) -> Result<(), Failure> {
             Role::Escrow(args) => escrow::run(args, output).await,
             Role::Payee(args) => payee::run(args, output).await,
             Role::Payer(args) => payer::run(args, output).await,
+            Role::Doctor(args) => doctor::run(args, output).await,
             Role::Key(args) => key::run(args, output),
             Role::Inspect(args) => inspect::run(&args, output),
             Role::Verify(args) => verify::run(&args, output),

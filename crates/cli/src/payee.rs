@@ -4,6 +4,7 @@ use crate::account::{self, Owner};
 use crate::exit::Failure;
 use crate::local::{HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, quoted, read, ready, serve_socket, sole};
 use crate::output::{Output, date, fields, money, number};
+use crate::watch::{self, Service};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,12 +14,14 @@ use std::sync::Arc;
 use tombola_core::amount::Asset;
 use tombola_net::Address;
 use tombola_node::config::{Money, PayeeConfig, parse_bytes};
+use tombola_node::disk::StoreError;
 use tombola_node::home::{Existing, Home};
-use tombola_node::payee::{Catalog, FileCatalog, Payee, PayeeError, PayeeOptions, PayeeStatus, Redeemed};
+use tombola_node::metrics::MetricsServer;
+use tombola_node::payee::{Catalog, FileCatalog, HEALTH_CODES, Payee, PayeeError, PayeeOptions, PayeeStatus, Redeemed};
 
 const ROLE: &str = "payee";
 /// The store in a home.
-const STORE_FILE: &str = "payee.redb";
+pub(crate) const STORE_FILE: &str = "payee.redb";
 
 /// The payee sells files, unit by unit, as tickets arrive, and redeems the winners by itself.
 #[derive(Debug, clap::Args)]
@@ -132,6 +135,7 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Backup { file } => {
             let file = std::path::absolute(file)?;
             let done = operate(home, &Request::Backup { file: file.clone() }).await?;
+            home.note_backup(ROLE, &file);
             output.result(&done, || {
                 let (holds, books) = (number(&done, "holds"), number(&done, "unclaimed_books"));
                 let (file, key) = (file.display(), tombola_node::key_file::KEY_FILE);
@@ -227,12 +231,19 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
     let failed = |error: PayeeError| Failure::payee_node(&error, asset);
     let payee = Arc::new(Payee::serve(options, catalog).await.map_err(failed)?);
     let address = payee.address().clone();
+    let watched = Arc::clone(&payee);
+    let metrics = watch::metrics(config.metrics_listen, move || {
+        let payee = Arc::clone(&watched);
+        async move { Some(status(payee).await.ok()?.samples()) }
+    })
+    .await?;
+    let url = metrics.as_ref().map(MetricsServer::url);
     let serving = Arc::clone(&payee);
     let carry_out = move |request: Request, _| {
         let payee = Arc::clone(&serving);
         async move {
             match request {
-                Request::Status {} => payee.status().map(|status| {
+                Request::Status {} => status(Arc::clone(&payee)).await.map(|status| {
                     let node = json!({ "running": true, "address": payee.address() });
                     status_json(&status, asset, node)
                 }),
@@ -246,7 +257,7 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
         let init = format!("tombola payer init --escrow {escrow}");
         let (price, unit) = (&config.price, config.per_bytes);
         let what = format!("payee {address}\nselling at {price} {} for {unit} bytes", asset.name());
-        let fields = json!({ "address": address });
+        let fields = json!({ "address": address, "metrics": url });
         match offers.first() {
             Some(offer) => {
                 let next = get_command(&address, offer.service.as_str());
@@ -254,13 +265,24 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
             }
             None => ready(output, &format!("{what}; the directory is empty"), fields, &init, None),
         }
+        let service = Service::ready("selling");
         stop.wait().await;
+        service.stopping();
     };
     serve_socket(&lock, carry_out, end).await?;
+    // It holds the node, too.
+    drop(metrics);
     if let Some(payee) = sole(payee).await {
         payee.shutdown().await;
     }
     Ok(())
+}
+
+/// How a running payee stands, asked away from the async threads: its store may be slow.
+async fn status(payee: Arc<Payee>) -> Result<PayeeStatus, PayeeError> {
+    let asked = tokio::task::spawn_blocking(move || payee.status()).await;
+    // Only a runtime that ends keeps the answer away.
+    asked.unwrap_or(Err(PayeeError::Store(StoreError::Stopped)))
 }
 
 /// The command that buys a service.
@@ -269,6 +291,11 @@ fn get_command(address: &Address, service: &str) -> String {
     let file = name.rsplit('/').next().unwrap_or(name);
     let url = quoted(&address.clone().with_path(name).to_string());
     format!("tombola payer get {url} -o {} --spend-max 0.50", quoted(file))
+}
+
+/// How the payee of a home stands, whether it runs or not.
+pub(crate) async fn standing(arg: &HomeArg) -> Result<Value, Failure> {
+    operate(arg, &Request::Status {}).await
 }
 
 /// Asks the running node, or works on its store alone.
@@ -329,25 +356,44 @@ fn status_json(status: &PayeeStatus, asset: Asset, node: Value) -> Value {
     let exposure = &status.exposure;
     json!({
         "node": node,
+        "version": status.version,
+        "uptime_ms": status.uptime_ms,
         "health": status.health,
+        "health_means": HEALTH_CODES.iter().find(|(code, _)| *code == status.health).map(|(_, means)| means),
         "asset": asset.name(),
         "owed": money(exposure.liabilities, asset),
         "reserved": money(exposure.reservations, asset),
         "unclaimed_books": exposure.unclaimed_books,
+        "unclaimed_winners": exposure.unclaimed_winners,
         "claim_deadline": exposure.claim_deadline.map(date),
+        "claim_deadline_ms": exposure.claim_deadline,
         "holds": exposure.holds,
+        "open_holds": exposure.open_holds,
+        "hold_capacity": money(exposure.capacity, asset),
+        "hold_room": money(exposure.room, asset),
+        "hold_expiry": exposure.next_expiry.map(date),
+        "hold_expiry_ms": exposure.next_expiry,
         "open_books": exposure.open_books,
         "credit_units": status.credit_units,
         "units_lent": exposure.units_lent,
         "records": status.records,
         "tickets": status.tickets,
+        "tickets_per_second": status.tickets_per_second,
         "winners": status.winners,
-        "expected": money(status.expected, asset),
+        "expected": money(status.luck.expected, asset),
+        "drawn": money(status.luck.drawn, asset),
+        "luck": status.luck.z,
+        "books": status.books,
         "units": status.units,
         "claims": status.claims,
+        "claims_per_second": status.claims_per_second,
         "winners_redeemed": status.winners_redeemed,
         "redeemed": money(status.redeemed, asset),
         "refusals": status.refusals,
+        "broken_books": status.broken_books,
+        "turned_away": status.turned_away,
+        "connections": status.connections,
+        "connections_turned_away": status.connections_turned_away,
     })
 }
 

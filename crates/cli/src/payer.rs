@@ -8,6 +8,7 @@ use crate::escrow::deposit_hint;
 use crate::exit::{CHECK_FAILED, Failure};
 use crate::local::{HomeArg, Stop, ask, init, lock_to_run, lock_unanswered, read, ready, serve_socket};
 use crate::output::{Output, date, fields, number, text};
+use crate::watch::{self, Service};
 pub(crate) use carry_out::entry_json;
 use carry_out::{Request, Running, payer_failure};
 use clap::Subcommand;
@@ -19,11 +20,12 @@ use tombola_core::amount::{Asset, Timestamp};
 use tombola_net::Address;
 use tombola_node::config::PayerConfig;
 use tombola_node::home::{Home, HomeLock};
+use tombola_node::metrics::MetricsServer;
 use tombola_node::payer::{Payer, PayerOptions};
 
 const ROLE: &str = "payer";
 /// The store in a home.
-const STORE_FILE: &str = "payer.redb";
+pub(crate) const STORE_FILE: &str = "payer.redb";
 
 /// The payer keeps a deposit at an escrow and pays with lottery tickets.
 #[derive(Debug, clap::Args)]
@@ -53,7 +55,7 @@ enum Command {
     Send(SendArgs),
     /// Show balance and open holds.
     Balance,
-    /// Show what is at risk with each payee: its window of unacknowledged tickets. Asks nobody but the running node.
+    /// Show what is at risk with each payee (its window of unacknowledged tickets), balance and open holds.
     Status,
     /// Show what happened to the account.
     Statement {
@@ -235,6 +237,11 @@ fn owner(home: &HomeArg) -> Result<Owner, Failure> {
     Owner::new(home.key(&opened)?, terms.account, escrow, terms.asset)
 }
 
+/// How the payer of a home stands, whether it runs or not.
+pub(crate) async fn standing(arg: &HomeArg) -> Result<Value, Failure> {
+    once(arg, &Request::Asset {}).await
+}
+
 async fn once(home: &HomeArg, request: &Request) -> Result<Value, Failure> {
     let node = Node::open(home).await?;
     let result = node.request(request.clone(), &|_| ()).await;
@@ -247,6 +254,10 @@ async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
     let home = arg.open(ROLE)?;
     let lock = lock_to_run(&home).await?;
     let (payer, asset) = connect(&home, arg)?;
+    let watched = payer.clone();
+    let listen = read::<PayerConfig>(&home)?.metrics_listen;
+    let metrics = watch::metrics(listen, move || std::future::ready(Some(watched.samples()))).await?;
+    let url = metrics.as_ref().map(MetricsServer::url);
     let account = payer.account();
     let serving = payer.clone();
     let carry_out = move |request: Request, lines: mpsc::UnboundedSender<Value>| {
@@ -262,11 +273,14 @@ async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
     let next = format!("tombola payer balance{}", arg.shown());
     let end = async move {
         let socket = tombola_node::admin::socket_path(&home);
-        let fields = json!({ "account": account, "socket": socket });
+        let fields = json!({ "account": account, "socket": socket, "metrics": url });
         ready(output, &format!("payer {account}"), fields, &next, None);
+        let service = Service::ready("ready to pay");
         stop.wait().await;
+        service.stopping();
     };
     serve_socket(&lock, carry_out, end).await?;
+    drop(metrics);
     payer.shutdown().await;
     Ok(())
 }

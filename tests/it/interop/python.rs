@@ -27,8 +27,21 @@ pub(super) fn without_interop() -> bool {
 /// # Panics
 /// If it fails.
 pub(super) fn ask(args: &[&str]) -> Value {
+    finish(&[&["-m", "tombola_interop"], args].concat())
+}
+
+/// The families of a metrics port, as a strict parser reads them.
+///
+/// # Panics
+/// If it does not answer, or not in OpenMetrics.
+pub(super) fn scrape(url: &str) -> Value {
+    let script = interop().join("openmetrics.py").display().to_string();
+    finish(&[&script, url])
+}
+
+fn finish(args: &[&str]) -> Value {
     let mut command = Command::new(interpreter());
-    command.args(["-m", "tombola_interop"]).args(args).stdin(Stdio::null());
+    command.args(args).stdin(Stdio::null());
     // Nothing is written into the sources.
     command.env("PYTHONPATH", interop()).env("PYTHONDONTWRITEBYTECODE", "1");
     let output = command.output().unwrap();
@@ -75,7 +88,7 @@ fn interpreter() -> &'static Path {
 fn is_usable(interpreter: &Path) -> bool {
     let mut imports = Command::new(interpreter);
     imports
-        .args(["-c", "import aioquic, cryptography"])
+        .args(["-c", "import aioquic, cryptography, prometheus_client"])
         .stderr(Stdio::null());
     imports.status().is_ok_and(|status| status.success())
 }

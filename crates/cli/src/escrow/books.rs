@@ -281,12 +281,18 @@ impl Books<'_> {
                 let node = json!({
                     "running": true,
                     "address": escrow.address(),
+                    "version": status.version,
+                    "uptime_ms": status.uptime_ms,
                     "serving": status.is_serving,
                     "phase": status.phase,
                     "connections": status.connections,
                     "requests": status.requests,
+                    "requests_per_second": status.requests_per_second,
                     "claims_answered": status.claims_answered,
+                    "claims_per_second": status.claims_per_second,
+                    "writers": writers_json(&status.writers)["writers"],
                     "turned_away": status.turned_away,
+                    "connections_turned_away": status.connections_turned_away,
                 });
                 Ok(totals_json(&status.totals, asset, node))
             }

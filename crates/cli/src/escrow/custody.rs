@@ -70,7 +70,8 @@ pub(super) async fn run(home: &HomeArg, command: Custody, output: Output) -> Res
         Custody::Backup { file } => {
             // The node that runs may have another working directory.
             let file = std::path::absolute(file)?;
-            let report = operate(home, &Request::Backup { file }).await?;
+            let report = operate(home, &Request::Backup { file: file.clone() }).await?;
+            home.note_backup(ROLE, &file);
             output.result(&report, || fields(&report));
         }
         Custody::Restore { file, over_newer } => {

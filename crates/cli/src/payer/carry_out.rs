@@ -1,16 +1,22 @@
 //! What a payer node is asked, over its socket or in this process, and its answers as JSON.
 
 use crate::exit::{CEILING, Failure, PAYEE_AWAY};
-use crate::output::money;
+use crate::output::{date, money, sum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use tombola_core::amount::{Amount, Asset};
+use std::time::Duration;
+use tombola_core::amount::{self, Amount, Asset, Timestamp};
 use tombola_core::codec::encode;
-use tombola_core::message::{AccountState, Charge, SharePaid, StatementEntry, StatementKind, StatementPage};
+use tombola_core::message::{
+    AccountState, Charge, HoldStatus, SharePaid, StatementEntry, StatementKind, StatementPage,
+};
 use tombola_core::payer::PlanError;
 use tombola_net::Address;
 use tombola_node::payer::{AuditReport, Order, Payer, PayerError, PayerEvent};
+
+/// How long `status` waits for an escrow that may be away.
+const ESCROW_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What the socket of a running payer takes. Amounts are decimals.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -67,7 +73,16 @@ pub(crate) async fn carry_out(
     match request {
         Request::Asset {} => Ok(json!({ "asset": asset.name(), "decimals": asset.decimals })),
         Request::Balance {} => Ok(balance_json(&payer.balance().await.map_err(failed)?, asset)),
-        Request::Status {} => Ok(status_json(payer, asset, running)),
+        Request::Status {} => {
+            // Who asks wants to know what is here, whether or not the escrow is there.
+            let state = tokio::time::timeout(ESCROW_PATIENCE, payer.balance()).await;
+            Ok(status_json(
+                payer,
+                asset,
+                running,
+                state.ok().and_then(Result::ok).as_ref(),
+            ))
+        }
         Request::Statement { after } => Ok(statement_json(&payer.statement(after).await.map_err(failed)?, asset)),
         Request::Audit {} => Ok(audit_json(&payer.audit().await.map_err(failed)?, asset)),
         Request::PlanGet { url, output, spend_max } => {
@@ -243,7 +258,7 @@ fn balance_json(state: &AccountState, asset: Asset) -> Value {
     shown
 }
 
-fn status_json(payer: &Payer, asset: Asset, running: Running) -> Value {
+fn status_json(payer: &Payer, asset: Asset, running: Running, state: Option<&AccountState>) -> Value {
     let windows = payer.windows().into_iter().map(|window| {
         json!({
             "payee": window.payee,
@@ -258,11 +273,32 @@ fn status_json(payer: &Payer, asset: Asset, running: Running) -> Value {
     });
     json!({
         "node": { "running": running == Running::Node },
+        "version": tombola_node::metrics::VERSION,
+        "uptime_ms": (running == Running::Node).then(|| payer.uptime_ms()),
         "account": payer.account(),
+        "escrow_away": state.is_none(),
+        "balance": state.map(|state| money(state.balance, asset)),
+        "held": state.map(|state| money(state.held, asset)),
+        "open_holds": state.map(|state| state.open_holds),
+        "hold_room": state.map(|state| hold_room(state, asset)),
+        "hold_expiry": state.and_then(hold_expiry).map(date),
+        "hold_expiry_ms": state.and_then(hold_expiry),
         "asset": asset.name(),
         "window_value": payer.window_value().map(|value| money(value, asset)),
         "windows": windows.collect::<Vec<_>>(),
     })
+}
+
+/// What is left in the open holds of an account's first page.
+fn hold_room(state: &AccountState, asset: Asset) -> String {
+    let left = |status: &HoldStatus| status.hold.body.cap.saturating_sub(status.paid);
+    sum(amount::sum(state.holds.as_slice().iter().map(left)), asset)
+}
+
+/// When the first of them expires.
+fn hold_expiry(state: &AccountState) -> Option<Timestamp> {
+    let expiries = state.holds.as_slice().iter();
+    expiries.map(|status| status.hold.body.terms.expires_at).min()
 }
 
 fn statement_json(page: &StatementPage, asset: Asset) -> Value {

@@ -1,0 +1,130 @@
+//! How a node is watched from outside: its log, its metrics port, and what it tells the system's service manager.
+
+use crate::exit::Failure;
+use clap::ValueEnum;
+use sd_notify::NotifyState;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tombola_node::metrics::{MetricsServer, Sample};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+/// What is logged where nobody says anything.
+const FILTER_DEFAULT: &str = "warn";
+/// Where a filter is looked for, in this order, unless the command line has one.
+const FILTER_VARIABLES: [&str; 2] = ["TOMBOLA_LOG", "RUST_LOG"];
+
+/// Log lines for people or for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Text, one line an event.
+    Text,
+    /// One JSON object an event: timestamp, level, target, message, and the event's own fields.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct LogArgs {
+    /// What is logged to standard error: error, warn, info, debug, or by module as in RUST_LOG [default: TOMBOLA_LOG,
+    /// RUST_LOG, or warn].
+    #[arg(long = "log", global = true, value_name = "FILTER")]
+    filter: Option<String>,
+    /// One event is one line either way.
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+impl LogArgs {
+    /// Begins to log.
+    ///
+    /// # Errors
+    /// Where the filter of the command line is none; one in the environment is passed over.
+    pub(crate) fn begin(&self) -> Result<(), Failure> {
+        let filter = match &self.filter {
+            Some(filter) => EnvFilter::try_new(filter).map_err(|error| {
+                Failure::new("log_filter", format!("--log {filter}: {error}")).next("give --log info, for example")
+            })?,
+            None => FILTER_VARIABLES
+                .iter()
+                .find_map(|name| EnvFilter::try_from_env(name).ok())
+                .unwrap_or_else(|| EnvFilter::new(FILTER_DEFAULT)),
+        };
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_span_events(FmtSpan::NONE)
+            .with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => lines.init(),
+            LogFormat::Json => lines
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(false)
+                .init(),
+        }
+        Ok(())
+    }
+}
+
+/// Opens the metrics port of a node, if it is to have one.
+pub(crate) async fn metrics<F>(
+    listen: Option<SocketAddr>,
+    samples: impl Fn() -> F + Send + Sync + 'static,
+) -> Result<Option<MetricsServer>, Failure>
+where
+    F: Future<Output = Option<Vec<Sample>>> + Send + 'static,
+{
+    let Some(listen) = listen else { return Ok(None) };
+    let server = MetricsServer::bind(listen, samples).await.map_err(|error| {
+        Failure::new("metrics", error.to_string())
+            .next("choose another metrics_listen in config.toml; port 0 takes any")
+    })?;
+    Ok(Some(server))
+}
+
+/// What the service manager is told; nothing where none asked for it (`NOTIFY_SOCKET`).
+#[derive(Debug)]
+pub(crate) struct Service {
+    alive: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// The node serves now; from here on the manager hears twice in its watchdog's time that the node still works.
+    ///
+    /// The signs of life come from the node's own runtime, so one whose threads all hang gives none.
+    pub(crate) fn ready(status: &str) -> Self {
+        notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+        let alive = sd_notify::watchdog_enabled().map(|limit| tokio::spawn(stay_alive(limit)));
+        Self { alive }
+    }
+
+    /// The node begins to end.
+    pub(crate) fn stopping(self) {
+        notify(&[NotifyState::Stopping]);
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(alive) = &self.alive {
+            alive.abort();
+        }
+    }
+}
+
+async fn stay_alive(limit: Duration) {
+    let mut beats = tokio::time::interval(limit / 2);
+    loop {
+        beats.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(event = "notify_failed", %error, "the service manager was not told");
+    }
+}
