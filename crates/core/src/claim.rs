@@ -213,3 +213,6 @@ impl Tagged for Refusal {
 }
 
 const CLAIM_HASH_TAG: Tag = Tag::new("tombola/claim-hash/v1");
+
+#[cfg(test)]
+mod tests;

@@ -165,6 +165,58 @@ const HOLD_ID_TAG: Tag = Tag::new("tombola/hold-id/v1");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amount::DAY_MS;
+    use crate::key::SecretKey;
+    use std::collections::BTreeSet;
+
+    /// Spec: H-02.
+    #[test]
+    fn a_holds_id_binds_every_term_and_no_revision() {
+        let key = |n| SecretKey::from_seed(&[n; 32]).account();
+        let terms = HoldTerms {
+            escrow: key(1),
+            asset: Asset::USD,
+            payer: key(2),
+            signer: key(2),
+            payee: key(3),
+            serial: 7,
+            fee: Fee::default(),
+            face_value_min: Amount(10),
+            face_value_max: Amount(1_000),
+            book_length_max: 4_096,
+            opened_at: Timestamp(DAY_MS),
+            expires_at: Timestamp(2 * DAY_MS),
+            redeem_by: Timestamp(3 * DAY_MS),
+        };
+        let changes: [fn(&mut HoldTerms, AccountKey); 14] = [
+            |t, key| t.escrow = key,
+            |t, _| t.asset = Asset::new("EUR", 9).unwrap(),
+            |t, key| t.payer = key,
+            |t, key| t.signer = key,
+            |t, key| t.payee = key,
+            |t, _| t.serial += 1,
+            |t, _| t.fee.flat.0 += 1,
+            |t, _| t.fee.ppm += 1,
+            |t, _| t.face_value_min.0 += 1,
+            |t, _| t.face_value_max.0 += 1,
+            |t, _| t.book_length_max += 1,
+            |t, _| t.opened_at.0 += 1,
+            |t, _| t.expires_at.0 += 1,
+            |t, _| t.redeem_by.0 += 1,
+        ];
+        let id = |terms, revision, cap| {
+            let cap = Amount(cap);
+            Hold { terms, revision, cap }.id()
+        };
+        let mut ids = BTreeSet::from([id(terms, 0, 5_000)]);
+        for change in changes {
+            let mut other = terms;
+            change(&mut other, key(4));
+            ids.insert(id(other, 0, 5_000));
+        }
+        assert_eq!(ids.len(), 1 + changes.len());
+        assert_eq!(id(terms, 1, 6_000), id(terms, 0, 5_000));
+    }
 
     /// Spec: H-04.
     #[test]

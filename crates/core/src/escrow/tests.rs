@@ -208,6 +208,12 @@ fn a_top_up_only_raises_the_current_revision() {
     assert_eq!(raised.hold.id(), hold.hold.id());
     let refused = |revision, cap| code(top_up(&hold, revision, Amount(cap), Amount(1_000)));
     assert_eq!(refused(1, 6_000), ("revision_stale", 0, 1));
+    let later = HoldRecord {
+        hold: raised.hold,
+        ..hold
+    };
+    let stale = top_up(&later, 0, Amount(7_000), Amount(1_000));
+    assert_eq!(code(stale), ("revision_stale", 1, 0));
     assert_eq!(refused(0, 5_000), ("cap_out_of_range", 5_000, 5_000));
     assert_eq!(refused(0, 4_999), ("cap_out_of_range", 5_000, 4_999));
     assert_eq!(refused(0, 6_001), ("insufficient_funds", 1_001, 1_000));
@@ -231,6 +237,7 @@ fn a_release_must_agree_with_the_ledger_and_repeats() {
     };
     assert_eq!(release(&said(2_000), &hold), Ok(ReleaseVerdict::Return(Amount(3_000))));
     assert_eq!(code(release(&said(1_999), &hold)), ("release_mismatch", 2_000, 1_999));
+    assert_eq!(code(release(&said(2_001), &hold)), ("release_mismatch", 2_000, 2_001));
     let ended = |state| HoldRecord { state, ..hold };
     assert_eq!(
         release(&said(2_000), &ended(HoldState::Released)),

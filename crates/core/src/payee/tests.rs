@@ -96,9 +96,13 @@ impl World {
     }
 
     fn issue(&mut self, hold: &Signed<Hold>, price: u64, length: u32) -> (PayerBook, OpenBook) {
+        self.issue_of(hold, FACE, price, length)
+    }
+
+    fn issue_of(&mut self, hold: &Signed<Hold>, face: Amount, price: u64, length: u32) -> (PayerBook, OpenBook) {
         let quote = self.quote(price);
         let secret = Preimage([self.quotes; 32]);
-        let book = PayerBook::new(&hold.body, &quote, FACE, length, secret, &self.payer).unwrap();
+        let book = PayerBook::new(&hold.body, &quote, face, length, secret, &self.payer).unwrap();
         let open = OpenBook {
             hold: *hold,
             quote,

@@ -55,6 +55,48 @@ fn winners_are_claimed_after_closing_settled_by_the_receipt_and_the_hold_release
     assert_eq!(w.payee.tick(later.plus_ms(1_000)), []);
 }
 
+/// Spec: H-07.
+#[test]
+fn a_hold_is_not_released_while_a_winner_has_no_receipt() {
+    let mut w = World::new();
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 1);
+    book.take(&tickets[0], &mut w.payee, NOW).unwrap();
+    w.payee.closed(&book.close(Reject::of(Code::BookComplete)), NOW);
+    let idle = NOW.plus_ms(crate::limits::HOLD_IDLE_MS);
+    let tasks = w.payee.tick(idle);
+    assert!(!tasks.iter().any(|task| matches!(task, Task::Release(_))), "{tasks:?}");
+    let release = crate::hold::Release {
+        hold: hold.body.id(),
+        paid: Amount(0),
+    };
+    let signed = Signed::new(release, &SecretKey::from_seed(&[3; 32]));
+    assert_eq!(w.payee.released(signed).unwrap_err().code, Code::Busy);
+}
+
+/// Spec: P-06, B-10.
+#[test]
+fn a_top_up_leaves_what_was_paid() {
+    let mut w = World::new();
+    let hold = w.hold(10 * FACE.0, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 1);
+    book.take(&tickets[0], &mut w.payee, NOW).unwrap();
+    let closing = book.close(Reject::of(Code::BookComplete));
+    w.payee.closed(&closing, NOW);
+    let paid = receipt(&w, &closing.winners.unwrap(), FACE.0);
+    w.payee.receive(&paid, NOW).unwrap();
+    let more = Signed::new(
+        Hold {
+            revision: 1,
+            cap: Amount(20 * FACE.0),
+            ..hold.body
+        },
+        &w.escrow,
+    );
+    let (row, room) = w.payee.present_hold(&more, NOW).unwrap();
+    assert_eq!((row.paid, room), (FACE, Amount(19 * FACE.0)));
+}
+
 /// Spec: B-15.
 #[test]
 fn unclaimed_winners_of_enough_value_close_their_book() {
@@ -83,14 +125,29 @@ fn exposure_shows_what_open_holds_still_pay_and_what_waits_for_a_receipt() {
     let (tickets, mut book) = w.open(&second, FACE.0, 3);
     book.take(&tickets[0], &mut w.payee, NOW).unwrap();
     let shown = w.payee.exposure();
-    assert_eq!((shown.holds, shown.open_holds, shown.capacity), (2, 2, Amount(12 * FACE.0)));
-    assert_eq!(shown.room, Amount(shown.capacity.0 - shown.liabilities.0 - shown.reservations.0));
-    assert_eq!((shown.unclaimed_books, shown.unclaimed_winners), (1, u64::from(row.winners)));
+    assert_eq!(
+        (shown.holds, shown.open_holds, shown.capacity),
+        (2, 2, Amount(12 * FACE.0))
+    );
+    assert_eq!(
+        shown.room,
+        Amount(shown.capacity.0 - shown.liabilities.0 - shown.reservations.0)
+    );
+    assert_eq!(
+        (shown.unclaimed_books, shown.unclaimed_winners),
+        (1, u64::from(row.winners))
+    );
     assert_eq!(shown.next_expiry, Some(NOW.plus_ms(DAY_MS).minus_ms(EXPIRY_MARGIN_MS)));
     w.payee.refused(&refusal(&w, &row, Code::HoldReleased), NOW).unwrap();
     let shown = w.payee.exposure();
-    assert_eq!((shown.holds, shown.open_holds, shown.capacity), (2, 1, Amount(7 * FACE.0)));
-    assert_eq!(shown.next_expiry, Some(NOW.plus_ms(2 * DAY_MS).minus_ms(EXPIRY_MARGIN_MS)));
+    assert_eq!(
+        (shown.holds, shown.open_holds, shown.capacity),
+        (2, 1, Amount(7 * FACE.0))
+    );
+    assert_eq!(
+        shown.next_expiry,
+        Some(NOW.plus_ms(2 * DAY_MS).minus_ms(EXPIRY_MARGIN_MS))
+    );
 }
 
 /// Spec: C-04.

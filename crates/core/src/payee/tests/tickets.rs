@@ -127,6 +127,28 @@ fn closing_one_book_makes_room_for_the_next_in_line() {
     assert_eq!(b.resume(&mut w.payee), Taken::Drawn);
 }
 
+/// Spec: B-11.
+#[test]
+fn a_book_that_needs_little_does_not_overtake_one_that_waits_for_much() {
+    let mut w = World::new();
+    let hold = w.hold(5 * FACE.0 / 2, |_| ());
+    let (a_tickets, mut a) = w.open(&hold, 1, 10);
+    assert_eq!(a.take(&a_tickets[0], &mut w.payee, NOW), Ok(Taken::Drawn));
+    let (mut payer, open) = w.issue_of(&hold, Amount(2 * FACE.0), 1, 10);
+    let (b_tickets, mut b) = (all_tickets(&mut payer), w.payee.open_book(open, NOW).unwrap().book);
+    let (c_tickets, mut c) = w.open(&hold, 1, 10);
+    let exhausted = |need| Taken::Exhausted {
+        need: Amount(need),
+        has: Amount(3 * FACE.0 / 2),
+    };
+    assert_eq!(b.take(&b_tickets[0], &mut w.payee, NOW), Ok(exhausted(2 * FACE.0)));
+    assert_eq!(c.take(&c_tickets[0], &mut w.payee, NOW), Ok(exhausted(FACE.0)));
+    w.payee.closed(&a.close(Reject::of(Code::BookFinished)), NOW);
+    assert_eq!(w.payee.take_granted(), [b.id()]);
+    assert_eq!(b.resume(&mut w.payee), Taken::Drawn);
+    assert!(matches!(c.resume(&mut w.payee), Taken::Exhausted { .. }));
+}
+
 /// Spec: B-12.
 #[test]
 fn a_winner_is_acknowledged_only_when_it_is_durable() {
