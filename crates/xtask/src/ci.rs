@@ -1,6 +1,6 @@
 //! The stages of `cargo xtask ci`, each a program or a check of our own.
 
-use crate::{fuzz, tasks};
+use crate::{fuzz, planted, tasks};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,7 @@ pub(crate) const ALL: &[Stage] = &[
     ("codes", |_| tasks::check_codes()),
     TESTS,
     DOCTESTS,
+    ("planted", |_| planted::run(&[])),
     ("fuzz", |_| fuzz::run(&fuzz::Options::default())),
 ];
 

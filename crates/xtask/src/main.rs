@@ -1,8 +1,9 @@
-//! What humans run: `cargo xtask ci | test | vectors | bench | fuzz | soak`.
+//! What humans run: `cargo xtask ci | test | vectors | bench | fuzz | planted | soak`.
 
 mod bench;
 mod ci;
 mod fuzz;
+mod planted;
 mod soak;
 mod tasks;
 
@@ -33,13 +34,18 @@ enum Task {
     },
     /// Measures: all figures, or those of one bench.
     Bench {
-        /// Which: ticket-verify, stream, claims or open-holds.
+        /// Which: ticket-verify, stream, one-shot, paid-request, book-memory, claims or open-holds.
         name: Option<String>,
         #[command(flatten)]
         on: bench::On,
         /// One JSON array of {name, value, unit, floor, ratio, min, max}.
         #[arg(long)]
         json: bool,
+    },
+    /// Plants each bug of tests/planted in a copy, and shows which test catches it.
+    Planted {
+        /// Only these, by the names of their patches.
+        names: Vec<String>,
     },
     /// Fuzzes every harness of crates/fuzz, or some, each for a time.
     Fuzz(fuzz::Options),
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         Task::Test { without } => ci::run(&[ci::TESTS, ci::DOCTESTS], &without),
         Task::Ci { stages, without } => ci::run(&ci::selected(&stages), &without),
         Task::Bench { name, on, json } => bench::run(name.as_deref(), on, json),
+        Task::Planted { names } => planted::run(&names),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Soak(soak) => soak::run(&soak),
         Task::Vectors { check: true } => tasks::check_vectors(),

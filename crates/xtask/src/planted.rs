@@ -1,0 +1,232 @@
+//! Planted bugs: each patch of `tests/planted` removes one guard of the rules, and a test must notice.
+
+use crate::ci::Failure;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Instant;
+
+/// A bug: a patch, and the test that is there to catch it.
+struct Planted {
+    name: String,
+    patch: PathBuf,
+    what: String,
+    krate: String,
+    test: String,
+}
+
+/// Plants each bug in a copy of the tracked files, one after another, and runs the test that is to catch it. All copies
+/// share one target directory, so only the crate with the bug is built again.
+pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
+    let root = tombola_tests::workspace();
+    let all = read_all(&root.join("tests/planted"))?;
+    let unknown = names.iter().find(|name| all.iter().all(|bug| bug.name != **name));
+    if let Some(unknown) = unknown {
+        let known: Vec<_> = all.iter().map(|bug| bug.name.as_str()).collect();
+        return Err(Failure::Check(format!(
+            "no planted bug {unknown}; there are: {}",
+            known.join(", ")
+        )));
+    }
+    let chosen: Vec<_> = all
+        .iter()
+        .filter(|bug| names.is_empty() || names.contains(&bug.name))
+        .collect();
+    let place = target_directory(&root).join("planted");
+    let field = Field {
+        tree: place.join("tree"),
+        target: place.join("target"),
+    };
+    field.copy_from(&root)?;
+    field.sound(&chosen)?;
+    let mut missed = Vec::new();
+    for bug in &chosen {
+        let start = Instant::now();
+        let verdict = field.try_out(bug)?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!(
+            "{:<32} {verdict:<7} {seconds:>5.1} s  {} by {}",
+            bug.name, bug.what, bug.test
+        );
+        if verdict != Verdict::Caught {
+            missed.push(bug.name.as_str());
+        }
+    }
+    println!(
+        "{} of {} planted bugs caught",
+        chosen.len() - missed.len(),
+        chosen.len()
+    );
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Check(format!("no test noticed: {}", missed.join(", "))))
+}
+
+/// What became of a bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Caught,
+    Missed,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Caught => "caught",
+            Self::Missed => "MISSED",
+        })
+    }
+}
+
+/// The patches of a directory. The first line of each says what the bug is, the second which test catches it:
+/// `Caught by: CRATE TEST`.
+fn read_all(directory: &Path) -> Result<Vec<Planted>, Failure> {
+    let paths = tombola_tests::files_below(directory, &["patch"]).map_err(Failure::Io)?;
+    let mut all = Vec::new();
+    for patch in paths {
+        let text = std::fs::read_to_string(&patch).map_err(Failure::Io)?;
+        let mut lines = text.lines();
+        let what = lines.next().unwrap_or_default().to_owned();
+        let caught_by = lines.next().and_then(|line| line.strip_prefix("Caught by: "));
+        let Some((krate, test)) = caught_by.and_then(|line| line.split_once(' ')) else {
+            let error = format!("{}: its second line is not `Caught by: CRATE TEST`", patch.display());
+            return Err(Failure::Check(error));
+        };
+        let name = patch.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        all.push(Planted {
+            name: name.unwrap_or_default(),
+            what,
+            krate: krate.to_owned(),
+            test: test.to_owned(),
+            patch,
+        });
+    }
+    all.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(all)
+}
+
+fn target_directory(root: &Path) -> PathBuf {
+    let given = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    given.map_or_else(|| root.join("target"), |given| root.join(given))
+}
+
+/// Where bugs are planted.
+struct Field {
+    tree: PathBuf,
+    target: PathBuf,
+}
+
+impl Field {
+    /// Makes the tree what the tracked files are; what is the same already keeps its time, so it is not built again.
+    fn copy_from(&self, root: &Path) -> Result<(), Failure> {
+        let listed = output(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?;
+        let names = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let mut wanted = BTreeSet::new();
+        for name in names.split_terminator('\0') {
+            let (from, to) = (root.join(name), self.tree.join(name));
+            // A file that is deleted and still tracked is not there.
+            let Ok(bytes) = std::fs::read(&from) else { continue };
+            wanted.insert(to.clone());
+            if std::fs::read(&to).is_ok_and(|known| known == bytes) {
+                continue;
+            }
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent).map_err(Failure::Io)?;
+            }
+            std::fs::write(&to, bytes).map_err(Failure::Io)?;
+        }
+        for path in tombola_tests::files_below(&self.tree, &["rs", "toml"]).map_err(Failure::Io)? {
+            if !wanted.contains(&path) {
+                std::fs::remove_file(path).map_err(Failure::Io)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Without any bug each of the tests is there and passes; else their failing would mean nothing.
+    fn sound(&self, bugs: &[&Planted]) -> Result<(), Failure> {
+        let crates: BTreeSet<_> = bugs.iter().map(|bug| bug.krate.as_str()).collect();
+        for krate in crates {
+            let tests: BTreeSet<_> = bugs
+                .iter()
+                .filter(|bug| bug.krate == krate)
+                .map(|bug| bug.test.as_str())
+                .collect();
+            let tests: Vec<_> = tests.into_iter().collect();
+            let ran = self.test(krate, &tests)?;
+            let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+            let passed = format!("test result: ok. {} passed", tests.len());
+            if !ran.status.success() || !said.contains(&passed) {
+                let error = String::from_utf8_lossy(&ran.stderr).into_owned();
+                return Err(Failure::Check(format!(
+                    "{krate} without any bug: {} tests are to pass\n{said}\n{error}",
+                    tests.len()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn try_out(&self, bug: &Planted) -> Result<Verdict, Failure> {
+        self.apply(bug, &[])?;
+        let built = self.cargo(&bug.krate, &["--no-run"], &[]);
+        let ran = built.and_then(|built| {
+            if built.status.success() {
+                return self.test(&bug.krate, &[&bug.test]);
+            }
+            let error = String::from_utf8_lossy(&built.stderr).into_owned();
+            Err(Failure::Check(format!("{} does not build: {error}", bug.name)))
+        });
+        self.apply(bug, &["--reverse"])?;
+        // 101 is what a failed test ends with; a signal would be something else.
+        match ran?.status.code() {
+            Some(101) => Ok(Verdict::Caught),
+            _ => Ok(Verdict::Missed),
+        }
+    }
+
+    fn apply(&self, bug: &Planted, options: &[&str]) -> Result<(), Failure> {
+        let mut git = Command::new("git");
+        // The copy may lie inside of the repository, whose index is not to be looked at.
+        git.current_dir(&self.tree)
+            .env("GIT_CEILING_DIRECTORIES", self.tree.parent().unwrap_or(&self.tree));
+        git.args(["apply", "--whitespace=nowarn"]).args(options).arg(&bug.patch);
+        let done = git.output().map_err(Failure::Io)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        let error = String::from_utf8_lossy(&done.stderr).into_owned();
+        Err(Failure::Check(format!(
+            "{} does not apply any more; make it anew: {error}",
+            bug.patch.display()
+        )))
+    }
+
+    fn test(&self, krate: &str, tests: &[&str]) -> Result<Output, Failure> {
+        self.cargo(krate, &[], tests)
+    }
+
+    fn cargo(&self, krate: &str, options: &[&str], tests: &[&str]) -> Result<Output, Failure> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .args(["test", "--quiet", "--locked", "--package", krate, "--lib"])
+            .args(options);
+        if !tests.is_empty() {
+            command.args(["--", "--exact"]).args(tests);
+        }
+        command.output().map_err(Failure::Io)
+    }
+}
+
+fn output(command: &mut Command) -> Result<Output, Failure> {
+    let output = command.output().map_err(Failure::Io)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Failure::Program(format!("{command:?}: {error}")))
+}
