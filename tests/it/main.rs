@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails may stop where it is")]
 
 mod away;
+mod chaos;
 mod custody;
 mod delivery;
 mod fairness;

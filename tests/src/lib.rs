@@ -2,6 +2,7 @@
 //!
 //! The library stands on core and net alone; what drives nodes in this process is in `it/`.
 
+pub mod chaos;
 pub mod codes;
 pub mod flood;
 pub mod postgres;

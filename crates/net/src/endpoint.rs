@@ -76,7 +76,8 @@ impl Endpoint {
         let mut config = tls::server_config(&identity, client_key)?;
         config
             .transport_config(Arc::new(server_transport(client_key)))
-            .migration(false)
+            // A NAT that forgets a client gives it another address; its path is validated before anything more is sent there.
+            .migration(true)
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES_MAX)
             .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);

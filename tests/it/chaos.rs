@@ -1,0 +1,240 @@
+//! The three nodes over networks that lose, repeat, reorder, corrupt, cut, go dark and change addresses. `TOMBOLA_SEED`
+//! chooses the same faults again; the order in which packets come is up to the machine.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use tempfile::TempDir;
+use tombola_core::amount::Amount;
+use tombola_core::message::Reference;
+use tombola_net::Address;
+use tombola_node::escrow::{Escrow, EscrowOptions, WitnessOptions};
+use tombola_node::key_file;
+use tombola_node::loopback::LoopbackOptions;
+use tombola_node::payee::{FileCatalog, Payee, PayeeOptions};
+use tombola_node::payer::{Delivered, Payer, PayerEvent, PayerOptions};
+use tombola_tests::chaos::{Faults, Proxy, Way};
+
+const PRICE: Amount = Amount(1_000_000);
+const UNIT: u32 = 1_024;
+const UNITS: u64 = 200;
+/// A bad day: a few of a hundred packets suffer something.
+const BAD: Faults = Faults {
+    loss: 30,
+    duplicate: 30,
+    delay: 100,
+    corrupt: 20,
+    truncate: 10,
+};
+const NONE: Faults = Faults {
+    loss: 0,
+    duplicate: 0,
+    delay: 0,
+    corrupt: 0,
+    truncate: 0,
+};
+
+/// Three nodes, a proxy on each of their ways, and a file for sale. Every ticket wins.
+struct World {
+    directory: TempDir,
+    escrow: Escrow,
+    payee: Payee,
+    payer: Payer,
+    to_payee: Proxy,
+    payer_to_escrow: Proxy,
+    payee_to_escrow: Proxy,
+    content: Vec<u8>,
+}
+
+fn seed() -> u64 {
+    let given = std::env::var("TOMBOLA_SEED").ok().and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| u64::from_le_bytes(tombola_node::clock::random::<8>()))
+}
+
+fn options() -> LoopbackOptions {
+    let mut options = LoopbackOptions::default();
+    options.payee.face_value_max = "0.001".parse().unwrap();
+    options.payee.redeem_at_value = "1000".parse().unwrap();
+    options
+}
+
+async fn serve(directory: &TempDir, escrow: Address) -> Payee {
+    let home = directory.path().join("payee");
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join(key_file::KEY_FILE);
+    let key = key_file::read(&file).or_else(|_| key_file::create(&file)).unwrap();
+    let terms = options().payee.terms().unwrap();
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let catalog = FileCatalog::new(&directory.path().join("files"), PRICE, UNIT).unwrap();
+    let store = home.join("payee.redb");
+    let options = PayeeOptions {
+        key,
+        listen,
+        escrow,
+        terms,
+        store,
+    };
+    Payee::serve(options, catalog).await.unwrap()
+}
+
+fn socket(address: &Address) -> SocketAddr {
+    format!("{}:{}", address.host, address.port).parse().unwrap()
+}
+
+fn through(proxy: &Proxy, address: &Address) -> Address {
+    Address::new(address.key, "127.0.0.1", proxy.address().port())
+}
+
+impl World {
+    async fn start(faults: Faults) -> Self {
+        let (seed, options) = (seed(), options());
+        let directory = tempfile::tempdir().unwrap();
+        let home = |role: &str| {
+            let home = directory.path().join(role);
+            std::fs::create_dir_all(&home).unwrap();
+            home
+        };
+        let content: Vec<u8> = (0..UNITS * u64::from(UNIT)).map(|at| (at % 251) as u8).collect();
+        std::fs::write(home("files").join("song"), &content).unwrap();
+        let escrow = Escrow::serve(EscrowOptions {
+            key: key_file::create(&home("escrow").join(key_file::KEY_FILE)).unwrap(),
+            listen: options.escrow.listen,
+            terms: options.escrow.terms().unwrap(),
+            name: options.escrow.name.clone(),
+            store: home("escrow").join("escrow.redb").into(),
+            witness: WitnessOptions::at(home("escrow").join("witness")),
+        })
+        .await
+        .unwrap();
+        let proxy = |to: SocketAddr, number: u64| Proxy::start(to, faults, seed ^ (number << 32));
+        let at_escrow = socket(escrow.address());
+        let payer_to_escrow = proxy(at_escrow, 1).await.unwrap();
+        let payee_to_escrow = proxy(at_escrow, 2).await.unwrap();
+        let payee = serve(&directory, through(&payee_to_escrow, escrow.address())).await;
+        let to_payee = proxy(socket(payee.address()), 3).await.unwrap();
+        let payer = Payer::connect(PayerOptions {
+            key: key_file::create(&home("payer").join(key_file::KEY_FILE)).unwrap(),
+            escrow: through(&payer_to_escrow, escrow.address()),
+            terms: options.payer.terms().unwrap(),
+            store: home("payer").join("payer.redb"),
+        })
+        .unwrap();
+        let reference = Reference::new("deposit").unwrap();
+        escrow.deposit(&payer.account(), options.deposit, &reference).await.unwrap();
+        Self {
+            directory,
+            escrow,
+            payee,
+            payer,
+            to_payee,
+            payer_to_escrow,
+            payee_to_escrow,
+            content,
+        }
+    }
+
+    /// Downloads the song; when so many tickets are acknowledged, something happens, once.
+    async fn download(&self, moment: u64, happen: impl FnOnce() + Send) -> Delivered {
+        let output = self.directory.path().join("song.got");
+        let url: Address = format!("{}/song", through(&self.to_payee, self.payee.address())).parse().unwrap();
+        let happen = Mutex::new(Some(happen));
+        let on_event = |event: PayerEvent| match event {
+            PayerEvent::Acknowledged { tickets } if tickets >= moment => {
+                if let Some(happen) = happen.lock().unwrap().take() {
+                    happen();
+                }
+            }
+            PayerEvent::Reconnecting { attempt } => println!("reconnecting, try {attempt}"),
+            _ => {}
+        };
+        let order = self.payer.plan_get(&url, Some(Amount(8_000_000_000)), &output);
+        let order = order.await.unwrap();
+        let done = self.payer.get(&order, &on_event).await.unwrap();
+        assert_eq!(std::fs::read(&output).unwrap(), self.content);
+        assert!(happen.into_inner().unwrap().is_none(), "the moment never came");
+        done
+    }
+
+    /// All three say the same, to the atom, and nothing was paid twice beyond a window.
+    async fn check(self, done: Delivered) {
+        for proxy in [&self.to_payee, &self.payer_to_escrow, &self.payee_to_escrow] {
+            proxy.heal();
+            proxy.set(NONE);
+        }
+        self.payee.redeem().await.unwrap();
+        let redeemed = self.payee.status().unwrap();
+        let audit = self.payer.audit().await.unwrap();
+        assert!(audit.is_clean(), "{audit:?}");
+        assert_eq!(audit.charged.0, redeemed.winners_redeemed * PRICE.0);
+        assert_eq!(audit.winners, redeemed.winners_redeemed);
+        assert!(done.tickets <= audit.winners, "{done:?} {audit:?}");
+        // A window of 64 prices may be lost with each of two connections.
+        assert!((UNITS..=UNITS + 128).contains(&audit.winners), "{done:?} {audit:?}");
+        let escrow = self.escrow.audit().await.unwrap();
+        assert!(escrow.findings.is_empty(), "{escrow:?}");
+        self.payer.shutdown().await;
+        self.payee.shutdown().await;
+        self.escrow.shutdown().await;
+    }
+}
+
+/// Spec: D-03, N-01.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_over_a_bad_network_is_whole_and_paid_once() {
+    let world = World::start(BAD).await;
+    let done = world.download(0, || ()).await;
+    world.check(done).await;
+}
+
+/// Spec: D-03.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_that_goes_dark_for_a_while_loses_no_download() {
+    for ways in [&[Way::ToServer][..], &[Way::ToClient], &[Way::ToServer, Way::ToClient]] {
+        let world = World::start(NONE).await;
+        let dark = || ways.iter().for_each(|way| world.to_payee.darken(*way));
+        let healing = async {
+            // Light again when the first retransmissions were lost as well.
+            while ways.iter().all(|way| world.to_payee.swallowed(*way) < 5) {
+                tokio::task::yield_now().await;
+            }
+            world.to_payee.heal();
+        };
+        let (done, ()) = tokio::join!(world.download(20, dark), healing);
+        world.check(done).await;
+    }
+}
+
+/// A NAT forgets the payer in the middle of a download, and the download goes on. Spec: N-07.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payer_whose_address_changes_goes_on_at_once() {
+    let world = World::start(NONE).await;
+    let began = std::time::Instant::now();
+    let done = world.download(20, || world.to_payee.rebind()).await;
+    // Without migration the connection is dead, and found out by its idle timeout.
+    assert!(began.elapsed() < tombola_net::limits::IDLE_TIMEOUT, "{:?}", began.elapsed());
+    world.check(done).await;
+}
+
+/// The escrow has booked a claim, and its answer is lost with the payee: the next process gets the same receipt, and
+/// nothing is paid twice. Spec: R-10.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_lost_after_a_claim_comes_again_and_pays_nothing_more() {
+    let mut world = World::start(NONE).await;
+    // The payee claims by itself when the book ends; by then no answer comes any more.
+    let done = world.download(UNITS / 2, || world.payee_to_escrow.darken(Way::ToClient)).await;
+    while world.escrow.status().await.unwrap().claims_answered == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.payee.status().unwrap().winners_redeemed, 0);
+    let escrow = through(&world.payee_to_escrow, world.escrow.address());
+    let audit = world.payer.audit().await.unwrap();
+    assert!(audit.charged.0 >= UNITS * PRICE.0, "{audit:?}");
+    world.payee.shutdown().await;
+    // Another address: what is still on its way to the old one is lost for good.
+    world.payee_to_escrow.rebind();
+    world.payee_to_escrow.heal();
+    world.payee = serve(&world.directory, escrow).await;
+    world.payee.redeem().await.unwrap();
+    let again = world.payer.audit().await.unwrap();
+    assert_eq!((again.charges, again.charged), (audit.charges, audit.charged));
+    world.check(done).await;
+}
