@@ -1,0 +1,192 @@
+//! Bad input by table: what ARCHITECTURE.md says provokes each exit code and each error of a configuration or key file.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs a command with --json and gives its exit code and its one object.
+fn json(args: &[&str]) -> (i32, Value) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tombola"));
+    command.stdin(Stdio::null()).env_remove("TOMBOLA_LOG");
+    let output = command.arg("--json").args(args).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let value = serde_json::from_str(&text);
+    let value = value.unwrap_or_else(|error| panic!("{args:?}: {error}: {text:?}"));
+    (output.status.code().unwrap(), value)
+}
+
+/// A home of a role, by its name; payee and payer have one of an escrow beside them.
+fn home(directory: &Path, role: &str) -> PathBuf {
+    let init = |role: &str, more: &[&str]| {
+        let home = directory.join(role);
+        let args = [&[role, "init", "--home", home.to_str().unwrap()], more].concat();
+        let (code, made) = json(&args);
+        assert_eq!(code, 0, "{made}");
+        (home, made["address"].as_str().unwrap_or_default().to_owned())
+    };
+    let (home, address) = init("escrow", &[]);
+    if role == "escrow" {
+        return home;
+    }
+    init(role, &["--escrow", &address]).0
+}
+
+/// What the program says of a home: code, message, and what to do next.
+fn said(role: &str, home: &Path) -> (i32, String, String, String) {
+    let (code, value) = json(&[role, "status", "--home", home.to_str().unwrap()]);
+    let text = |key: &str| value["error"][key].as_str().unwrap_or_default().to_owned();
+    (code, text("code"), text("message"), text("next"))
+}
+
+/// The role, what is written into its configuration, and what the message must have: the setting and both numbers.
+const SETTINGS: &[(&str, &str, &[&str])] = &[
+    // Syntax: the line, the key, and what is wrong.
+    ("escrow", "no_such_setting = 1", &["line 1", "no_such_setting"]),
+    ("payee", "price = 1", &["line 1", "price"]),
+    ("payee", "\nprice 1", &["line 2"]),
+    ("escrow", "listen = \"nowhere\"", &["line 1", "listen"]),
+    ("payee", "price = \"1,5\"", &["line 1", "price", "0.0001"]),
+    // Amount.
+    (
+        "escrow",
+        "decimals = 2\nfee_flat = \"0.001\"",
+        &["fee_flat", "2 decimal places"],
+    ),
+    (
+        "payee",
+        "price = \"99999999999\"",
+        &["price", "larger than any account"],
+    ),
+    // AmountBelow.
+    (
+        "payee",
+        "price = \"1\"\nface_value_max = \"0.5\"",
+        &["face_value_max", "0.50", "1.00"],
+    ),
+    // Asset.
+    ("escrow", "asset = \"\"", &["asset", "\"\"", "16"]),
+    ("escrow", "decimals = 19", &["asset", "19", "18"]),
+    // OutOfRange.
+    ("escrow", "fee_ppm = 1000001", &["fee_ppm", "1000001", "1000000"]),
+    ("payee", "jump_max = 0", &["jump_max", "0", "1", "65536"]),
+    ("payee", "credit_units = 10001", &["credit_units", "10001", "10000"]),
+    (
+        "payee",
+        "redeem_window_min_ms = 1",
+        &["redeem_window_min_ms", "1", "86400000"],
+    ),
+    // Needs.
+    ("escrow", "[store]\nwriter = 1", &["writer", "url"]),
+    // Zero.
+    ("payee", "price = \"0\"", &["price", "0"]),
+    ("escrow", "cap_min = \"0\"", &["cap_min", "0"]),
+];
+
+#[test]
+fn every_wrong_setting_is_named_with_both_numbers_and_what_to_do() {
+    for role in ["escrow", "payee"] {
+        let directory = tempfile::tempdir().unwrap();
+        let home = home(directory.path(), role);
+        for (_, text, must_say) in SETTINGS.iter().filter(|(of, ..)| *of == role) {
+            std::fs::write(home.join("config.toml"), text).unwrap();
+            let (exit, code, message, next) = said(role, &home);
+            assert_eq!((exit, code.as_str()), (1, "config"), "{text:?}: {message}");
+            // In: the file, always.
+            assert!(message.contains("config.toml"), "{message}");
+            for word in *must_say {
+                assert!(message.contains(word), "{text:?}: no {word:?} in {message:?}");
+            }
+            assert!(!next.is_empty(), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = home(directory.path(), "escrow");
+    std::fs::remove_file(home.join("config.toml")).unwrap();
+    std::fs::create_dir(home.join("config.toml")).unwrap();
+    let (exit, code, message, next) = said("escrow", &home);
+    assert_eq!((exit, code.as_str()), (1, "config"), "{message}");
+    assert!(message.contains("config.toml") && !next.is_empty());
+}
+
+/// A key file, its mode, and what the message must have.
+const KEYS: &[(&[u8], u32, &str)] = &[
+    (b"", 0o600, "key.pem"),
+    (
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        0o600,
+        "key.pem",
+    ),
+    (b"\xff\xfe", 0o600, "key.pem"),
+    (&[b'a'; 5_000], 0o600, "key.pem"),
+    (b"-----BEGIN PRIVATE KEY-----\n", 0o644, "644"),
+];
+
+#[test]
+fn every_bad_key_file_is_named_and_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = home(directory.path(), "payer");
+    let path = home.join("key.pem");
+    for (bytes, mode, word) in KEYS {
+        std::fs::write(&path, bytes).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).unwrap();
+        let (exit, value) = json(&["key", "show", path.to_str().unwrap()]);
+        let message = value["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(
+            (exit, value["error"]["code"].as_str()),
+            (1, Some("key_file")),
+            "{value}"
+        );
+        assert!(message.contains(word), "{message}");
+    }
+}
+
+#[test]
+fn a_key_that_is_no_file_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (exit, value) = json(&["key", "show", directory.path().to_str().unwrap()]);
+    let message = value["error"]["message"].as_str().unwrap_or_default();
+    assert_eq!(
+        (exit, value["error"]["code"].as_str()),
+        (1, Some("key_file")),
+        "{value}"
+    );
+    assert!(message.contains("not a file"), "{message}");
+}
+
+/// The table says no more than there is: each file has the test, and each exit code a row.
+#[test]
+fn every_row_of_the_tables_names_a_test_that_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let (_, section) = text.split_once("## Bad input, by table").unwrap();
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let mut first_cells = Vec::new();
+    for row in section
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.ends_with("` |"))
+    {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let test = cells.last().unwrap().trim_matches('`');
+        let (path, name) = test.split_once("::").unwrap();
+        let source = std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let (before, _) = source
+            .split_once(&format!("fn {name}("))
+            .unwrap_or_else(|| panic!("{path} has no {name}"));
+        let attributes = before.rsplit_once('}').map_or(before, |(_, after)| after);
+        assert!(attributes.contains("#[test]"), "{test} is not run");
+        first_cells.push(cells[0].trim_matches('`').to_owned());
+    }
+    for number in 0..=10 {
+        assert!(
+            first_cells.contains(&number.to_string()),
+            "no row of exit code {number}"
+        );
+    }
+}
