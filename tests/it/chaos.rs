@@ -119,7 +119,10 @@ impl World {
         })
         .unwrap();
         let reference = Reference::new("deposit").unwrap();
-        escrow.deposit(&payer.account(), options.deposit, &reference).await.unwrap();
+        escrow
+            .deposit(&payer.account(), options.deposit, &reference)
+            .await
+            .unwrap();
         Self {
             directory,
             escrow,
@@ -135,7 +138,9 @@ impl World {
     /// Downloads the song; when so many tickets are acknowledged, something happens, once.
     async fn download(&self, moment: u64, happen: impl FnOnce() + Send) -> Delivered {
         let output = self.directory.path().join("song.got");
-        let url: Address = format!("{}/song", through(&self.to_payee, self.payee.address())).parse().unwrap();
+        let url: Address = format!("{}/song", through(&self.to_payee, self.payee.address()))
+            .parse()
+            .unwrap();
         let happen = Mutex::new(Some(happen));
         let on_event = |event: PayerEvent| match event {
             PayerEvent::Acknowledged { tickets } if tickets >= moment => {
@@ -210,7 +215,11 @@ async fn a_payer_whose_address_changes_goes_on_at_once() {
     let began = std::time::Instant::now();
     let done = world.download(20, || world.to_payee.rebind()).await;
     // Without migration the connection is dead, and found out by its idle timeout.
-    assert!(began.elapsed() < tombola_net::limits::IDLE_TIMEOUT, "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < tombola_net::limits::IDLE_TIMEOUT,
+        "{:?}",
+        began.elapsed()
+    );
     world.check(done).await;
 }
 
@@ -220,7 +229,9 @@ async fn a_payer_whose_address_changes_goes_on_at_once() {
 async fn an_answer_that_is_lost_after_a_claim_comes_again_and_pays_nothing_more() {
     let mut world = World::start(NONE).await;
     // The payee claims by itself when the book ends; by then no answer comes any more.
-    let done = world.download(UNITS / 2, || world.payee_to_escrow.darken(Way::ToClient)).await;
+    let done = world
+        .download(UNITS / 2, || world.payee_to_escrow.darken(Way::ToClient))
+        .await;
     while world.escrow.status().await.unwrap().claims_answered == 0 {
         tokio::task::yield_now().await;
     }

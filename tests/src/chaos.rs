@@ -101,7 +101,10 @@ impl Proxy {
 
     /// Everything passes again, as far as the faults let it.
     pub fn heal(&self) {
-        self.shared.dark.iter().for_each(|dark| dark.store(false, Ordering::Relaxed));
+        self.shared
+            .dark
+            .iter()
+            .for_each(|dark| dark.store(false, Ordering::Relaxed));
     }
 
     /// Packets that the dark took.

@@ -122,7 +122,10 @@ pub fn run(options: Options) -> Result<Report, String> {
         attempts_per_second,
         broken_books,
         resident_kib: (before, most),
-        turned_away: turned_away.get("connections_turned_away").cloned().unwrap_or(json!(null)),
+        turned_away: turned_away
+            .get("connections_turned_away")
+            .cloned()
+            .unwrap_or(json!(null)),
         load: load.split_whitespace().next().unwrap_or_default().to_owned(),
     })
 }

@@ -64,8 +64,10 @@ impl Connection {
     /// many places for such connections; without one, or with one already, nothing changes.
     pub fn become_fast(&self) {
         if self.budget.become_fast() {
-            self.quic.set_max_concurrent_bi_streams(VarInt::from_u32(FAST_STREAMS_MAX));
-            self.quic.set_receive_window(VarInt::from_u32(FAST_CONNECTION_BYTES_MAX));
+            self.quic
+                .set_max_concurrent_bi_streams(VarInt::from_u32(FAST_STREAMS_MAX));
+            self.quic
+                .set_receive_window(VarInt::from_u32(FAST_CONNECTION_BYTES_MAX));
             self.quic.set_send_window(FAST_SEND_BYTES_MAX);
         }
     }

@@ -78,7 +78,9 @@ fn capture() -> Result<Vec<Vec<u8>>, String> {
         .build()
         .map_err(text)?;
     runtime.block_on(async {
-        let sink = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(text)?;
+        let sink = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .map_err(text)?;
         let port = sink.local_addr().map_err(text)?.port();
         let nobody = Address::new(SecretKey::from_seed(&[1; 32]).account(), "127.0.0.1", port);
         let client = Endpoint::client(None).map_err(text)?;

@@ -90,7 +90,9 @@ fn from_a_quarter_of_all_connections_on_addresses_are_to_be_proven() {
 #[test]
 fn handshakes_at_once_are_limited_and_fewer_without_proof() {
     let (node, now) = admission(ClientKey::NotAsked);
-    let mut places: Vec<Place> = (0..64).map(|n| admit(&node, attempt(far(n), Proof::Missing, now))).collect();
+    let mut places: Vec<Place> = (0..64)
+        .map(|n| admit(&node, attempt(far(n), Proof::Missing, now)))
+        .collect();
     assert!(matches!(
         node.judge(attempt(far(64), Proof::Missing, now)),
         Verdict::Retry
@@ -203,7 +205,9 @@ fn the_table_of_ranges_does_not_grow_and_forgives_nothing() {
     let mut ranges = Ranges::new([1; 32]);
     let taken = (0..100_000u32).filter(|n| ranges.take(range_of(far(*n)), 0)).count();
     assert_eq!(taken, 100_000, "one attempt each is no flood");
-    let again = (0..PROVEN_BURST + 10).filter(|_| ranges.take(range_of(far(0)), 0)).count();
+    let again = (0..PROVEN_BURST + 10)
+        .filter(|_| ranges.take(range_of(far(0)), 0))
+        .count();
     let burst = usize::try_from(PROVEN_BURST).unwrap();
     assert!(again <= burst && again > burst / 2, "{again}");
 }

@@ -110,7 +110,9 @@ mod tests {
             account: key,
             command: EscrowCommand::Info,
         };
-        let served = (0..100_000).take_while(|_| budgets.take(key, &request, now).is_ok()).count();
+        let served = (0..100_000)
+            .take_while(|_| budgets.take(key, &request, now).is_ok())
+            .count();
         assert_eq!(served, 8_000);
         let limit = HASHES_PER_PAYEE_PER_SECOND;
         let refused = Reject::compared(Code::Busy, limit, limit);

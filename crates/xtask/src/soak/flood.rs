@@ -41,11 +41,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         );
         println!(
             "ratio {:.2} (at most {RATIO_MAX}); {:.0} attempts/s; {} broken books; memory {} KiB before, {} KiB at most",
-            report.ratio,
-            report.attempts_per_second,
-            report.broken_books,
-            report.resident_kib.0,
-            report.resident_kib.1
+            report.ratio, report.attempts_per_second, report.broken_books, report.resident_kib.0, report.resident_kib.1
         );
         println!("turned away {}; load {}", report.turned_away, report.load);
     }
