@@ -178,7 +178,7 @@ fn a_log_in_json_is_one_object_a_line_and_names_what_an_operator_is_woken_for() 
 }
 
 #[test]
-fn a_filter_that_is_none_is_refused_and_nothing_is_logged_below_it() {
+fn a_filter_that_is_none_is_refused() {
     let (code, refused) = run(&["--log", "a=b=c", "escrow", "status"]);
     assert_eq!((code, refused["error"]["code"].as_str()), (1, Some("log_filter")));
 }

@@ -14,6 +14,17 @@ const OPEN_TO_OTHERS: u32 = 0o077;
 /// The line feed that editors and `echo` add, with the carriage return that some add before it.
 const NEWLINE_BYTES_MAX: usize = 2;
 
+/// Where systemd puts the credentials of a service, for that service alone.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// Group bits of a file that has an access control list are that list's widest entry: here the service's own user.
+const CREDENTIAL_MODE: u32 = 0o440;
+
+/// Whether a file is one that systemd keeps for this service: root's, in the directory that nobody else can enter.
+fn is_credential(path: &Path, credentials: Option<&Path>, (uid, mode): (u32, u32)) -> bool {
+    let is_there = credentials.is_some_and(|directory| path.parent() == Some(directory));
+    is_there && uid == 0 && mode == CREDENTIAL_MODE
+}
+
 /// What opens an encrypted key file. Not empty, and at most [`PASSPHRASE_BYTES_MAX`] bytes of any kind.
 pub struct Passphrase(Zeroizing<Vec<u8>>);
 
@@ -43,7 +54,8 @@ impl Passphrase {
         // Asked of the opened file: the path could lead elsewhere a moment later.
         let metadata = file.metadata().map_err(failed)?;
         let mode = metadata.mode() & 0o777;
-        if mode & OPEN_TO_OTHERS != 0 {
+        let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+        if mode & OPEN_TO_OTHERS != 0 && !is_credential(path, credentials.as_deref(), (metadata.uid(), mode)) {
             let path = path.to_owned();
             return Err(PassphraseFileError::Exposed { path, mode });
         }
@@ -139,4 +151,21 @@ pub enum PassphraseFileError {
         /// Its owner.
         uid: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_systemd_keeps_for_this_service_may_show_group_bits() {
+        let directory = Path::new("/run/credentials/a.service");
+        let (there, elsewhere) = (directory.join("passphrase"), Path::new("/tmp/passphrase"));
+        let kept = (0, 0o440);
+        assert!(is_credential(&there, Some(directory), kept));
+        assert!(!is_credential(&there, None, kept));
+        assert!(!is_credential(elsewhere, Some(directory), kept));
+        assert!(!is_credential(&there, Some(directory), (1_000, 0o440)));
+        assert!(!is_credential(&there, Some(directory), (0, 0o444)));
+    }
 }
