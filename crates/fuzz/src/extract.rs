@@ -15,13 +15,15 @@ pub fn extract(data: &[u8]) {
     if let Ok(key) = end.body.escrow.check() {
         let _ = end.verify(&key);
     }
-    for (height, _) in flaws {
-        assert!(height <= end.body.height || !data.is_empty());
-    }
+    let is_in_order = flaws.is_sorted_by_key(|(height, _)| *height);
+    assert!(is_in_order, "what is wrong is told in the order of the log");
 }
 
+/// The signed end, and what was wrong at which height.
+type Checked = (Signed<LogEnd>, Vec<(u64, Flaw)>);
+
 /// Reads it event by event, as from a file of any length.
-fn read(data: &[u8]) -> Result<(Signed<LogEnd>, Vec<(u64, Flaw)>), ExtractError> {
+fn read(data: &[u8]) -> Result<Checked, ExtractError> {
     let (start, mut rest) = data.split_first_chunk::<START_BYTES>().ok_or(ExtractError::Foreign)?;
     let bytes = start;
     let start = decode_start(bytes)?;

@@ -40,7 +40,7 @@ pub fn payee_actions(data: &[u8]) {
 
 /// A book that is opened, paid, won and redeemed; jumps; a hold that runs dry and is topped up; a restart.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let open = [0, 0, 2, 0, 0];
+    let open = [0, 0, 1, 0, 0];
     let pay = |index: u8| [2, 0, index, 0, 0];
     let keep = [6, 0, 7, 0];
     let redeem = [9, 0, 10, 0, 0, 0];

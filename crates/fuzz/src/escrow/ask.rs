@@ -270,7 +270,7 @@ fn release(world: &mut World, input: &mut Input<'_>) -> Option<Waiting> {
 fn settle(world: &World, number: u8, input: &mut Input<'_>) -> Option<Waiting> {
     let known = world.withdrawals.get(input.below(world.withdrawals.len()));
     Some(Waiting::of(Command::Settle {
-        withdrawal: known.copied().unwrap_or(u64::from(number)),
+        withdrawal: known.copied().unwrap_or_else(|| u64::from(number)),
         outcome: input.pick(&[PayoutOutcome::Paid, PayoutOutcome::Failed]),
         reference: reference(input),
     }))

@@ -94,7 +94,7 @@ impl Market {
     /// Opens a book, in which something may be wrong.
     pub(super) fn open(&mut self, input: &mut Input<'_>) {
         let (hold, price, bad) = (input.below(HOLDS), input.pick(&[1_000, 500, 300, 100, 3]), input.byte());
-        let length = 1 + u32::from(input.byte()) % LENGTH_MAX;
+        let length = LENGTH_MAX - u32::from(input.byte()) % LENGTH_MAX;
         self.quotes = self.quotes.wrapping_add(1);
         let service = Service::new("/f").expect("short");
         let id = QuoteId([self.quotes; 16]);
@@ -192,7 +192,12 @@ impl Market {
             return;
         };
         let before = book.through();
-        let index = before.saturating_add(ahead % (LENGTH_MAX + 2)).saturating_sub(2);
+        // The next one, or one further on; now and then one that was before, or none.
+        let index = match bad {
+            2 => 0,
+            3 => before,
+            _ => before.saturating_add(1 + ahead % (JUMP_MAX + 2)),
+        };
         let last = index.saturating_add(u32::from(run % 20));
         let ticket = |index| Ticket {
             index,
