@@ -126,9 +126,8 @@ where
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(REQUEST_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION_TIMEOUT, connection).await {
-        Ok(Err(error)) => tracing::debug!(%error, "a metrics client went away"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = timeout(CONNECTION_TIMEOUT, connection).await {
+        tracing::debug!(%error, "a metrics client went away");
     }
 }
 
