@@ -343,8 +343,7 @@ impl Payee {
     #[must_use]
     pub fn exposure(&self) -> Exposure {
         let atoms = |sum: u128| Amount(u64::try_from(sum).unwrap_or(u64::MAX));
-        let total =
-            |part: fn(&HoldAccount) -> Amount| atoms(crate::amount::sum(self.holds.values().map(part)));
+        let total = |part: fn(&HoldAccount) -> Amount| atoms(crate::amount::sum(self.holds.values().map(part)));
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let open = || self.holds.values().filter(|account| account.is_open());
         Exposure {

@@ -15,8 +15,8 @@ struct Planted {
     test: String,
 }
 
-/// Plants each bug in a copy of the tracked files, one after another, and runs the test that is to catch it. All copies
-/// share one target directory, so only the crate with the bug is built again.
+/// Plants each bug in a copy of the tracked files, one after another, and runs the test that is to catch it. The copy
+/// shares the target directory, so only the crate with the bug is built again.
 pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
     let root = tombola_tests::workspace();
     let all = read_all(&root.join("tests/planted"))?;
@@ -32,10 +32,10 @@ pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
         .iter()
         .filter(|bug| names.is_empty() || names.contains(&bug.name))
         .collect();
-    let place = target_directory(&root).join("planted");
+    let target = target_directory(&root);
     let field = Field {
-        tree: place.join("tree"),
-        target: place.join("target"),
+        tree: target.join("planted"),
+        target,
     };
     field.copy_from(&root)?;
     field.sound(&chosen)?;
