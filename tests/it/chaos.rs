@@ -222,30 +222,3 @@ async fn a_payer_whose_address_changes_goes_on_at_once() {
     );
     world.check(done).await;
 }
-
-/// The escrow has booked a claim, and its answer is lost with the payee: the next process gets the same receipt, and
-/// nothing is paid twice. Spec: R-10.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_that_is_lost_after_a_claim_comes_again_and_pays_nothing_more() {
-    let mut world = World::start(NONE).await;
-    // The payee claims by itself when the book ends; by then no answer comes any more.
-    let done = world
-        .download(UNITS / 2, || world.payee_to_escrow.darken(Way::ToClient))
-        .await;
-    while world.escrow.status().await.unwrap().claims_answered == 0 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(world.payee.status().unwrap().winners_redeemed, 0);
-    let escrow = through(&world.payee_to_escrow, world.escrow.address());
-    let audit = world.payer.audit().await.unwrap();
-    assert!(audit.charged.0 >= UNITS * PRICE.0, "{audit:?}");
-    world.payee.shutdown().await;
-    // Another address: what is still on its way to the old one is lost for good.
-    world.payee_to_escrow.rebind();
-    world.payee_to_escrow.heal();
-    world.payee = serve(&world.directory, escrow).await;
-    world.payee.redeem().await.unwrap();
-    let again = world.payer.audit().await.unwrap();
-    assert_eq!((again.charges, again.charged), (audit.charges, audit.charged));
-    world.check(done).await;
-}
