@@ -53,9 +53,11 @@ struct Shared {
     dice: Mutex<u64>,
     dark: [AtomicBool; 2],
     swallowed: [AtomicU64; 2],
-    /// One socket towards the server for each client, and who reads it.
-    clients: Mutex<HashMap<SocketAddr, (Arc<UdpSocket>, JoinHandle<()>)>>,
+    clients: Mutex<HashMap<SocketAddr, Client>>,
 }
+
+/// A client's socket towards the server, and who reads it.
+type Client = (Arc<UdpSocket>, JoinHandle<()>);
 
 impl Proxy {
     /// Begins to pass packets on to a server on this machine.
@@ -214,13 +216,10 @@ async fn back(shared: &Shared) -> io::Result<Arc<UdpSocket>> {
 async fn answer(shared: Arc<Shared>, socket: Arc<UdpSocket>, client: SocketAddr) {
     let mut buffer = vec![0; PACKET_BYTES_MAX];
     loop {
-        let bytes = match socket.recv(&mut buffer).await {
-            Ok(bytes) => bytes,
-            Err(_) => {
-                // The server's port was closed a moment ago: it may be opened again.
-                tokio::task::yield_now().await;
-                continue;
-            }
+        let Ok(bytes) = socket.recv(&mut buffer).await else {
+            // The server's port was closed a moment ago: it may be opened again.
+            tokio::task::yield_now().await;
+            continue;
         };
         let packet = buffer.get(..bytes).unwrap_or_default().to_vec();
         for (copy, late) in shared.fate(Way::ToClient, packet) {

@@ -95,7 +95,7 @@ impl<K: Hash + Eq + Copy> Meter<K> {
                 self.owed.remove(&first);
             }
         }
-        let owed = self.owed.entry(peer).or_insert(Owed::nothing(now));
+        let owed = self.owed.entry(peer).or_insert_with(|| Owed::nothing(now));
         owed.charge(hashes, self.per_second, now);
     }
 }

@@ -325,7 +325,7 @@ impl PayeeBook {
                 Some(last) => **last = *ticket,
                 None => self.last_win = Some(Box::new(*ticket)),
             }
-            self.unwritten = self.unwritten.or(NonZeroU32::new(ticket.index));
+            self.unwritten = self.unwritten.or_else(|| NonZeroU32::new(ticket.index));
         }
         self.through = ticket.index;
         self.top = ticket.preimage;

@@ -37,7 +37,7 @@ impl Rate {
         let begin = at_ms.saturating_sub(RATE_WINDOW_MS);
         // The last sample that is no younger than the window, or else the first one of all.
         let from = self.samples.iter().rev().find(|(at, _)| *at <= begin);
-        let Some((from_ms, from_total)) = from.or(self.samples.front()) else {
+        let Some((from_ms, from_total)) = from.or_else(|| self.samples.front()) else {
             return 0.0;
         };
         let took_ms = at_ms.saturating_sub(*from_ms);

@@ -64,7 +64,11 @@ fn logins(config: &Config) -> Vec<Login> {
     let user = config.get_user().unwrap_or_default();
     let login = |(number, host): (usize, &Host)| {
         // One port serves all hosts, or each has its own.
-        let port = ports.get(number).or_else(|| ports.first()).copied().unwrap_or(DEFAULT_PORT);
+        let port = ports
+            .get(number)
+            .or_else(|| ports.first())
+            .copied()
+            .unwrap_or(DEFAULT_PORT);
         Login {
             host: match host {
                 Host::Tcp(name) => name.clone(),
