@@ -166,6 +166,19 @@ fn an_escrow_with_a_database_that_is_killed_ten_times_under_load_keeps_what_it_a
     kill_often(Processes::with_database(&server.database()));
 }
 
+/// Spec: R-12. Two processes on one database, and half of the claims for each.
+#[test]
+fn one_claim_sent_64_times_at_once_to_two_processes_pays_once() {
+    let Some(server) = Server::shared() else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _inside = runtime.enter();
+    let processes = Processes::with_database(&server.database());
+    let load = processes.load();
+    let outcome = block_on(load.race(64, 8));
+    println!("{} answers, {} tries without one", load.answers(), load.lost());
+    processes.check(&load, outcome);
+}
+
 /// Spec: W-16. Two processes, and a primary with a synchronous standby that is promoted. Neither process is started again.
 #[test]
 fn an_escrow_outlives_the_server_of_its_database() {

@@ -180,6 +180,39 @@ impl Load {
         std::mem::take(&mut *self.outcome.lock().unwrap())
     }
 
+    /// One payee sends one claim so often at once, over some connections to each process in turn.
+    pub(crate) async fn race(self: &Arc<Self>, times: usize, connections: usize) -> Outcome {
+        let (payer, payee) = (payer_key(0), payee_key(0));
+        self.deposit(&payer, 1_000, "payer 0").await;
+        let client = self.client(&payer, 0);
+        let EscrowAnswer::Info(info) = self.ask(&client, &EscrowCommand::Info).await else {
+            panic!("an escrow says who it is");
+        };
+        let headers = [1, 2].map(|id| RequestHeader {
+            id: RequestId([id; 16]),
+            issued_at: info.time,
+        });
+        let hold = self.open_hold(&client, 0, info.time, headers).await;
+        let clients: Vec<_> = (0..connections).map(|n| Arc::new(self.client(&payee, n))).collect();
+        let command = claim(&clients[0], &payer, &hold, 0, LENGTH);
+        let mut racing = JoinSet::new();
+        for n in 0..times {
+            let (load, client, command) = (Arc::clone(self), Arc::clone(&clients[n % connections]), command.clone());
+            racing.spawn(async move { load.ask(&client, &command).await });
+        }
+        let answers = racing.join_all().await;
+        let first = answers.first().cloned().unwrap();
+        assert!(answers.iter().all(|answer| *answer == first), "one receipt for all");
+        let paid = receipt(&first).gross.0;
+        assert_eq!(paid, FACE.0 * u64::from(LENGTH));
+        let mut outcome = self.outcome.lock().unwrap();
+        outcome.claims = 1;
+        outcome.transferred(&payer, &payee, paid);
+        outcome.of(&payer).held -= paid;
+        outcome.keep(PAYERS, command, first);
+        std::mem::take(&mut *outcome)
+    }
+
     /// The process that a client talks to: others than the one it talked to before, where there are others.
     fn client(&self, key: &SecretKey, n: usize) -> EscrowClient {
         let address = self.writers[n % self.writers.len()].clone();
