@@ -6,14 +6,14 @@
 //!
 //! | harness | bytes are | what must hold |
 //! | --- | --- | --- |
-//! | [`decoder`] | a message, object, row or event | no panic, one encoding of each value |
-//! | [`text`] | what people type | no panic, it reads as it prints |
-//! | [`config`], [`key_file`], [`extract`] | a file | no panic, a typed error, or it reads as it is written |
-//! | [`claim`] | changes to a good claim | the rules agree with a naive reading of the specification |
-//! | [`payee_actions`] | what happens to a payee | winners are covered, durable and paid; each index is drawn once |
-//! | [`payer_actions`] | what happens to a payer | the window keeps to its cap, the journal to what was acknowledged |
-//! | [`escrow_actions`] | commands to an escrow | money is conserved, the audit is clean |
-//! | [`quic_peer`] | streams of a peer | a real payee and a real escrow go on answering |
+//! | [`decoder()`] | a message, object, row or event | no panic, one encoding of each value |
+//! | [`text()`] | what people type | no panic, it reads as it prints |
+//! | [`config()`], [`key_file()`], [`extract()`] | a file | no panic, a typed error, or it reads as it is written |
+//! | [`claim()`] | changes to a good claim | the rules agree with a naive reading of the specification |
+//! | [`payee_actions()`] | what happens to a payee | winners are covered, durable and paid; each index is drawn once |
+//! | [`payer_actions()`] | what happens to a payer | the window keeps to its cap, the journal to what was acknowledged |
+//! | [`escrow_actions()`] | commands to an escrow | money is conserved, the audit is clean |
+//! | [`quic_peer()`] | streams of a peer | a real payee and a real escrow go on answering |
 
 #![allow(
     clippy::expect_used,
