@@ -33,7 +33,7 @@ pub(crate) const HELP: &str = "Exit codes:
 
 With --json, standard output has one JSON object: the result, or {\"error\": {\"code\", \"message\", ...}}; where a
 check fails, the result with that \"error\" in it.
-Logs go to standard error; --log sets what is logged (for example --log debug), --log-format json how.";
+Logs go to standard error; --log-filter sets what is logged (for example --log-filter debug), --log-format json how.";
 
 /// How a command ends if it does not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

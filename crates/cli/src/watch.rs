@@ -30,7 +30,7 @@ pub(crate) enum LogFormat {
 pub(crate) struct LogArgs {
     /// What is logged to standard error: error, warn, info, debug, or by module as in RUST_LOG [default: TOMBOLA_LOG,
     /// RUST_LOG, or warn].
-    #[arg(long = "log", global = true, value_name = "FILTER")]
+    #[arg(long = "log-filter", global = true, value_name = "FILTER")]
     filter: Option<String>,
     /// One event is one line either way.
     #[arg(long, global = true, value_enum, default_value = "text")]
@@ -45,7 +45,7 @@ impl LogArgs {
     pub(crate) fn begin(&self) -> Result<(), Failure> {
         let filter = match &self.filter {
             Some(filter) => EnvFilter::try_new(filter).map_err(|error| {
-                Failure::new("log_filter", format!("--log {filter}: {error}")).next("give --log info, for example")
+                Failure::new("log_filter", format!("--log-filter {filter}: {error}")).next("give --log-filter info, for example")
             })?,
             None => FILTER_VARIABLES
                 .iter()

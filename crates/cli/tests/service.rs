@@ -149,7 +149,7 @@ fn a_log_in_json_is_one_object_a_line_and_names_what_an_operator_is_woken_for() 
     let args = [
         "--log-format",
         "json",
-        "--log",
+        "--log-filter",
         "info",
         "escrow",
         "run",
@@ -179,7 +179,7 @@ fn a_log_in_json_is_one_object_a_line_and_names_what_an_operator_is_woken_for() 
 
 #[test]
 fn a_filter_that_is_none_is_refused() {
-    let (code, refused) = run(&["--log", "a=b=c", "escrow", "status"]);
+    let (code, refused) = run(&["--log-filter", "a=b=c", "escrow", "status"]);
     assert_eq!((code, refused["error"]["code"].as_str()), (1, Some("log_filter")));
 }
 

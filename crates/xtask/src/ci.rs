@@ -141,10 +141,10 @@ fn doc() -> Result<(), Failure> {
 
 fn tests(without: &Without) -> Result<(), Failure> {
     let mut command = if is_installed("nextest") {
-        cargo_command(&["nextest", "run", "--workspace", "--locked"])
+        cargo_command(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
     } else {
         println!("cargo-nextest is not installed; using cargo test");
-        cargo_command(&["test", "--workspace", "--lib", "--bins", "--tests", "--locked"])
+        cargo_command(&["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"])
     };
     if !without.names.is_empty() {
         command.env(tombola_tests::postgres::WITHOUT, without.names.join(","));
