@@ -45,7 +45,8 @@ impl LogArgs {
     pub(crate) fn begin(&self) -> Result<(), Failure> {
         let filter = match &self.filter {
             Some(filter) => EnvFilter::try_new(filter).map_err(|error| {
-                Failure::new("log_filter", format!("--log-filter {filter}: {error}")).next("give --log-filter info, for example")
+                Failure::new("log_filter", format!("--log-filter {filter}: {error}"))
+                    .next("give --log-filter info, for example")
             })?,
             None => FILTER_VARIABLES
                 .iter()

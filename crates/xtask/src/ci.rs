@@ -144,7 +144,15 @@ fn tests(without: &Without) -> Result<(), Failure> {
         cargo_command(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
     } else {
         println!("cargo-nextest is not installed; using cargo test");
-        cargo_command(&["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"])
+        cargo_command(&[
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--locked",
+            "--no-fail-fast",
+        ])
     };
     if !without.names.is_empty() {
         command.env(tombola_tests::postgres::WITHOUT, without.names.join(","));
