@@ -38,31 +38,15 @@ fn every_clause_that_the_code_cites_exists_once() {
     assert!(missing.is_empty(), "cited and not in the spec: {missing:?}");
 }
 
-/// Clauses that no test needs to cite, and why.
-const NOT_CITED: [(&str, &str); 1] = [
-    // Advice.
-    (
-        "N-07",
-        "defaults of this implementation's transport; another may choose others",
-    ),
-];
-
 #[test]
 fn every_clause_is_cited_by_a_test() {
     let tested = spec::tested(&workspace()).unwrap();
-    let is_exempt = |id: &str| NOT_CITED.iter().any(|(exempt, _)| *exempt == id);
     let clauses = spec::clauses(&text());
     for id in &clauses {
         assert!(
-            tested.contains(id) || is_exempt(id),
+            tested.contains(id),
             "no test cites {id} of proto-spec.md: write `Spec: {id}.` above the test that fails when the clause is \
-             broken, write that test, or add the clause with its reason to NOT_CITED in tests/it/spec.rs"
-        );
-    }
-    for (id, reason) in NOT_CITED {
-        assert!(
-            clauses.iter().any(|clause| clause == id) && !tested.contains(id),
-            "{id} is cited by a test or is no clause: take it out of NOT_CITED ({reason})"
+             broken, or write that test"
         );
     }
 }
