@@ -54,14 +54,26 @@ pub(super) struct Buyer {
     key: SecretKey,
     hold: Signed<Hold>,
     pub(super) connection: Connection,
-    _endpoint: Endpoint,
+    /// Ends its connections when dropped.
+    endpoint: Endpoint,
 }
 
 impl Buyer {
     pub(super) async fn new(nodes: &Loopback) -> Result<Self, String> {
+        let endpoint = Endpoint::client(None).map_err(text)?;
+        let connection = endpoint.connect(nodes.payee.address()).await.map_err(text)?;
+        Self::on(nodes, connection, endpoint).await
+    }
+
+    /// Another payer with a hold of its own on the same connection: a payee takes only so many books of one.
+    pub(super) async fn beside(&self, nodes: &Loopback) -> Result<Self, String> {
+        Self::on(nodes, self.connection.clone(), self.endpoint.clone()).await
+    }
+
+    async fn on(nodes: &Loopback, connection: Connection, endpoint: Endpoint) -> Result<Self, String> {
         let key = SecretKey::from_seed(&clock::random());
         let account = key.account();
-        let reference = Reference::new("bench").map_err(text)?;
+        let reference = Reference::new(account.to_string()).map_err(text)?;
         nodes
             .escrow
             .deposit(&account, Amount(CAP.0 * 2), &reference)
@@ -86,13 +98,11 @@ impl Buyer {
             other => return Err(format!("no hold: {other:?}")),
         };
         client.close().await;
-        let endpoint = Endpoint::client(None).map_err(text)?;
-        let connection = endpoint.connect(nodes.payee.address()).await.map_err(text)?;
         let buyer = Self {
             key,
             hold,
             connection,
-            _endpoint: endpoint,
+            endpoint,
         };
         buyer.be_known().await?;
         Ok(buyer)
