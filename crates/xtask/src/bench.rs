@@ -69,6 +69,20 @@ impl Figure {
     }
 }
 
+/// Runs a measurement on a runtime with a thread for each of two cores. As a task of its own: what blocks on a runtime is
+/// a third thread, which two cores would have to switch to.
+fn on_two_cores<T: Send + 'static>(
+    measuring: impl Future<Output = Result<T, String>> + Send + 'static,
+) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let measured = runtime.block_on(runtime.spawn(measuring));
+    measured.map_err(|error| error.to_string())?
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

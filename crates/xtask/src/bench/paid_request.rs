@@ -18,13 +18,7 @@ const REQUESTS: u32 = 4_000;
 const PAGE_BYTES: u32 = 4_096;
 
 pub(super) fn run() -> Result<Vec<Figure>, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(text)?;
-    let measured = runtime.block_on(runtime.spawn(measure()));
-    measured.map_err(text)?
+    super::on_two_cores(measure())
 }
 
 async fn measure() -> Result<Vec<Figure>, String> {

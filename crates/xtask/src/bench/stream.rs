@@ -20,14 +20,7 @@ const DECIMALS: u8 = 9;
 const WINDOW: &str = "0.40";
 
 pub(super) fn run() -> Result<Vec<Figure>, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
-    // As a task of its own: what blocks on a runtime is a third thread, which two cores would have to switch to.
-    let measured = runtime.block_on(runtime.spawn(measure()));
-    measured.map_err(|error| error.to_string())?
+    super::on_two_cores(measure())
 }
 
 async fn measure() -> Result<Vec<Figure>, String> {
