@@ -88,6 +88,8 @@ impl World {
                 recv.stop(u32::from(input.byte()));
             }
         }
+        // On a connection of its own: the node may be closing the one that was misused, and that word may still be on its way.
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)[node] = None;
         let connection = self.connection(node, address).await;
         let answered = timeout(PATIENCE, ask(node, &connection)).await;
         assert_eq!(answered, Ok(Some(())), "the node answers a good request afterwards");
