@@ -29,14 +29,22 @@ struct World {
     runtime: Runtime,
     payee: Address,
     escrow: Address,
-    endpoint: Endpoint,
-    /// One connection to each, made anew when it was closed.
-    connections: Mutex<[Option<Connection>; 2]>,
+    /// Misuses the nodes; one connection to each, made anew when it was closed.
+    attacker: Peer,
+    /// Asks what anyone may ask, on connections that no node has a reason to close.
+    honest: Peer,
     _nodes: Loopback,
     _home: TempDir,
 }
 
-/// Streams with what is written to each; the node must answer a good request on a stream of its own afterwards.
+/// A key with its connections, one to each node.
+struct Peer {
+    key: SecretKey,
+    endpoint: Endpoint,
+    connections: Mutex<[Option<Connection>; 2]>,
+}
+
+/// Streams with what is written to each; the node must answer another peer's good request afterwards.
 pub fn quic_peer(data: &[u8]) {
     static WORLD: OnceLock<World> = OnceLock::new();
     let world = WORLD.get_or_init(|| World::start().expect("the nodes start"));
@@ -53,17 +61,16 @@ impl World {
         let service = Service::new("/f").map_err(|_| "a short name")?;
         let catalog = MemoryCatalog::default().with(service, Content::from_bytes(Amount(100_000), 4, [7; 40]));
         let directory: PathBuf = home.path().to_owned();
-        let (nodes, endpoint) = runtime.block_on(async {
+        let (nodes, attacker, honest) = runtime.block_on(async {
             let nodes = Loopback::start(&directory, &LoopbackOptions::default(), catalog).await?;
-            let endpoint = Endpoint::client(Some(&SecretKey::from_seed(&[99; 32])))?;
-            Ok::<_, Box<dyn std::error::Error>>((nodes, endpoint))
+            Ok::<_, Box<dyn std::error::Error>>((nodes, Peer::new(99)?, Peer::new(98)?))
         })?;
         Ok(Self {
             payee: nodes.payee.address().clone(),
             escrow: nodes.escrow.address().clone(),
             runtime,
-            endpoint,
-            connections: Mutex::default(),
+            attacker,
+            honest,
             _nodes: nodes,
             _home: home,
         })
@@ -72,7 +79,7 @@ impl World {
     async fn attack(&self, input: &mut Input<'_>) {
         let node = input.below(2);
         let address = [&self.payee, &self.escrow][node];
-        let connection = self.connection(node, address).await;
+        let connection = self.attacker.connection(node, address).await;
         for _ in 0..STREAMS_MAX {
             if input.is_empty() {
                 break;
@@ -88,11 +95,20 @@ impl World {
                 recv.stop(u32::from(input.byte()));
             }
         }
-        // On a connection of its own: the node may be closing the one that was misused, and that word may still be on its way.
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)[node] = None;
-        let connection = self.connection(node, address).await;
-        let answered = timeout(PATIENCE, ask(node, &connection)).await;
+        let connection = self.honest.connection(node, address).await;
+        let answered = timeout(PATIENCE, ask(node, &self.honest.key, &connection)).await;
         assert_eq!(answered, Ok(Some(())), "the node answers a good request afterwards");
+    }
+}
+
+impl Peer {
+    fn new(seed: u8) -> Result<Self, tombola_net::NetError> {
+        let key = SecretKey::from_seed(&[seed; 32]);
+        Ok(Self {
+            endpoint: Endpoint::client(Some(&key))?,
+            key,
+            connections: Mutex::default(),
+        })
     }
 
     async fn connection(&self, node: usize, address: &Address) -> Connection {
@@ -137,12 +153,12 @@ async fn write(send: &mut SendHalf, input: &mut Input<'_>) {
 }
 
 /// Asks what anyone may ask.
-async fn ask(node: usize, connection: &Connection) -> Option<()> {
+async fn ask(node: usize, key: &SecretKey, connection: &Connection) -> Option<()> {
     let (mut send, mut recv) = connection.open().await.ok()?;
     let request = match node {
         0 => encode(&PayeeRequest::Services { after: None }),
         _ => encode(&EscrowRequest {
-            account: SecretKey::from_seed(&[99; 32]).account(),
+            account: key.account(),
             command: EscrowCommand::Info,
         }),
     };

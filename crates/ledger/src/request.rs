@@ -96,6 +96,42 @@ impl VerifiedRequest {
     pub(crate) const fn proof(&self) -> &Proof {
         &self.proof
     }
+
+    /// How many tickets verifying it walked and drew; far fewer than it may name, as most refusals come before the walk.
+    #[must_use]
+    pub fn tickets_walked(&self) -> u64 {
+        match (&self.proof, &self.request.command) {
+            (Proof::Claims(proofs), EscrowCommand::Claim { batch, .. }) => {
+                let claims = batch.claims.as_slice().iter().zip(proofs);
+                claims.map(|(claim, proof)| walked(claim, proof.as_ref().err())).sum()
+            }
+            (Proof::Evidence(proofs), EscrowCommand::Resubmit { evidence }) => {
+                let pieces = evidence.as_slice().iter().zip(proofs);
+                pieces
+                    .map(|(piece, proof)| match piece {
+                        Evidence::Receipt { claim, .. } => walked(claim, proof.as_ref().err()),
+                        Evidence::Hold(_) | Evidence::Release(_) => 0,
+                    })
+                    .sum()
+            }
+            (Proof::Sound | Proof::Unsound(_) | Proof::Claims(_) | Proof::Evidence(_), _) => 0,
+        }
+    }
+}
+
+/// The tickets walked to find that a claim is good, or what is wrong with it. Spec: R-11.
+fn walked(claim: &Claim, refused: Option<&Reject>) -> u64 {
+    let walks = |reject: &Reject| {
+        matches!(
+            reject.code,
+            Code::ChainBroken | Code::ClaimOverCap | Code::ReceiptMismatch
+        )
+    };
+    if refused.is_none_or(walks) {
+        u64::from(claim.through)
+    } else {
+        0
+    }
 }
 
 /// The holds that verifying a request needs.

@@ -39,6 +39,11 @@ impl Owed {
         };
     }
 
+    /// Takes back what was charged for work that was not done.
+    fn give_back(&mut self, hashes: u64) {
+        self.hashes = self.hashes.saturating_sub(hashes);
+    }
+
     /// How long until less than a second of it is left; `None` if that is so now.
     pub(crate) fn wait(&self, per_second: u64, now: Instant) -> Option<Duration> {
         let over = self.at(per_second, now).checked_sub(per_second)?;
@@ -97,6 +102,13 @@ impl<K: Hash + Eq + Copy> Meter<K> {
         }
         let owed = self.owed.entry(peer).or_insert_with(|| Owed::nothing(now));
         owed.charge(hashes, self.per_second, now);
+    }
+
+    /// Takes back what a peer was charged for work that turned out not to be needed.
+    pub(crate) fn give_back(&mut self, peer: &K, hashes: u64) {
+        if let Some(owed) = self.owed.get_mut(peer) {
+            owed.give_back(hashes);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use tombola_core::claim::Claim;
 use tombola_core::codec::MESSAGE_BYTES_MAX;
 use tombola_core::key::AccountKey;
-use tombola_core::limits::HASHES_PER_PAYEE_PER_SECOND;
+use tombola_core::limits::{BOOK_LENGTH_MAX, HASHES_PER_PAYEE_PER_SECOND};
 use tombola_core::message::{EscrowCommand, EscrowRequest, Evidence};
 use tombola_core::reject::{Code, Reject};
 
@@ -29,24 +29,35 @@ impl Default for Budgets {
 }
 
 impl Budgets {
-    /// Takes what a request costs from the budget of a key.
+    /// Takes what a request can cost from the budget of a key, before any of it is spent.
     ///
     /// # Errors
     /// `busy` (hashes a second, outstanding).
     pub(super) fn take(&mut self, key: AccountKey, request: &EscrowRequest, now: Instant) -> Result<(), Reject> {
         let busy = |Overdrawn { limit, owed }| Reject::compared(Code::Busy, limit, owed);
         self.0.check(&key, now).map_err(busy)?;
-        let hashes = hashes_of(request).saturating_add(HASHES_PER_REQUEST);
+        let hashes = hashes_of(tickets_max(request)).saturating_add(HASHES_PER_REQUEST);
         self.0.charge(key, hashes, now);
         Ok(())
     }
+
+    /// Gives back what a request was charged beyond the tickets that were walked for it, as most bad claims are refused
+    /// before their walk.
+    pub(super) fn settle(&mut self, key: &AccountKey, max: u64, walked: u64) {
+        self.0.give_back(key, hashes_of(max.saturating_sub(walked)));
+    }
 }
 
-/// Hashes that verifying a request can take.
-fn hashes_of(request: &EscrowRequest) -> u64 {
-    // An index past the end is refused before the walk.
-    let tickets = |claim: &Claim| u64::from(claim.through.min(claim.book.body.length));
-    let tickets: u64 = match &request.command {
+/// Hashes for walking so many tickets.
+const fn hashes_of(tickets: u64) -> u64 {
+    tickets.saturating_mul(HASHES_PER_TICKET)
+}
+
+/// Tickets that verifying a request can walk.
+pub(super) fn tickets_max(request: &EscrowRequest) -> u64 {
+    // What is past the end, or in a book that no hold allows, is refused before the walk.
+    let tickets = |claim: &Claim| u64::from(claim.through.min(claim.book.body.length).min(BOOK_LENGTH_MAX));
+    match &request.command {
         EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().iter().map(tickets).sum(),
         EscrowCommand::Resubmit { evidence } => evidence
             .as_slice()
@@ -69,8 +80,7 @@ fn hashes_of(request: &EscrowRequest) -> u64 {
         | EscrowCommand::Subscribe { .. }
         | EscrowCommand::SetPayout { .. }
         | EscrowCommand::SetSplit { .. } => 0,
-    };
-    tickets.saturating_mul(HASHES_PER_TICKET)
+    }
 }
 
 /// How many bytes the answer to a request may have; set aside before it is made.
@@ -100,6 +110,66 @@ pub(super) fn answer_bytes_of(request: &EscrowRequest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tombola_core::book::{Anchor, Book};
+    use tombola_core::chain::Preimage;
+    use tombola_core::claim::ClaimBatch;
+    use tombola_core::codec::List;
+    use tombola_core::draw::Reveal;
+    use tombola_core::key::{HoldId, SecretKey, Signed};
+    use tombola_core::odds::Threshold;
+
+    /// A claim as a peer may write it: no book is as long as its numbers say.
+    fn impossible(key: AccountKey) -> EscrowRequest {
+        let reveal = Reveal([5; 32]);
+        let book = Book {
+            hold: HoldId([6; 32]),
+            commitment: reveal.commitment(),
+            anchor: Anchor([7; 32]),
+            length: u32::MAX,
+            face_value: tombola_core::amount::Amount(1),
+            threshold: Threshold::ALWAYS,
+        };
+        let claim = Claim {
+            book: Signed::new(book, &SecretKey::from_seed(&[8; 32])),
+            reveal,
+            through: u32::MAX,
+            preimage: Preimage([9; 32]),
+        };
+        let batch = ClaimBatch {
+            escrow: key,
+            payee: key,
+            claims: List::new(vec![claim]).unwrap(),
+        };
+        EscrowRequest {
+            account: key,
+            command: EscrowCommand::Claim { batch, signature: None },
+        }
+    }
+
+    /// Spec: B-03, N-11. The numbers in a claim are its sender's; a key was once busy for minutes after one of them.
+    #[test]
+    fn a_claim_is_charged_no_more_than_the_longest_book_and_what_was_not_walked_comes_back() {
+        let mut budgets = Budgets::default();
+        let (key, now) = (AccountKey([1; 32]), Instant::now());
+        let request = impossible(key);
+        let max = tickets_max(&request);
+        assert_eq!(max, 65_536);
+        let served = (0..1_000)
+            .take_while(|_| budgets.take(key, &request, now).is_ok())
+            .count();
+        assert_eq!(served, 61, "of 132,072 hashes each");
+        for _ in 0..served {
+            budgets.settle(&key, max, 0);
+        }
+        let served = (0..100_000)
+            .take_while(|_| {
+                let taken = budgets.take(key, &request, now);
+                budgets.settle(&key, max, 1);
+                taken.is_ok()
+            })
+            .count();
+        assert_eq!(served, 7_924, "of 1,002 hashes each, after 61 of 1,000");
+    }
 
     /// Spec: R-10.
     #[test]

@@ -1,9 +1,9 @@
 //! Connections and streams: one request, one answer, one stream.
 
-use super::budget::answer_bytes_of;
+use super::budget::{answer_bytes_of, tickets_max};
 use super::shared::{REQUESTS_MAX, Shared, busy};
 use super::subscribe::{self, Subscriptions};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -111,10 +111,7 @@ async fn serve_stream(
 /// What a request is answered, when all it states is durable.
 async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> EscrowAnswer {
     // By the connection's key, not by the payee a batch names: nobody can use up the budget of another.
-    let charged = {
-        let mut budgets = shared.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        budgets.take(peer, &request, Instant::now())
-    };
+    let charged = shared.budgets().take(peer, &request, Instant::now());
     let answered = match charged {
         Ok(()) => carry_out(shared, peer, request).await,
         Err(reject) => Err(reject),
@@ -213,8 +210,11 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
         return Err(unavailable);
     }
     let _place = place(shared)?;
+    let walks_max = tickets_max(&request);
     let parts = parts(peer, request, shared.cores.count());
     let verified = verify(shared, peer, parts).await?;
+    let walked = verified.iter().map(VerifiedRequest::tickets_walked).sum();
+    shared.budgets().settle(&peer, walks_max, walked);
     let outcomes = shared
         .submit(verified.into_iter().map(Command::Request).collect())
         .await?;

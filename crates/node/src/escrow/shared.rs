@@ -4,7 +4,7 @@ use super::budget::Budgets;
 use super::cores::Cores;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::key::SecretKey;
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) cache: HoldCache,
     pub(super) cores: Cores,
     pub(super) places: Semaphore,
-    pub(super) budgets: Mutex<Budgets>,
+    budgets: Mutex<Budgets>,
     pub(super) state: State,
     pub(super) counters: Counters,
     /// None once the escrow has drained.
@@ -69,6 +69,11 @@ impl Shared {
             queue: Mutex::new(Some(queue)),
         };
         (shared, jobs)
+    }
+
+    /// What each key has caused; not to be held across an await.
+    pub(super) fn budgets(&self) -> MutexGuard<'_, Budgets> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the writer decide commands, in one commit; returns when that is durable.

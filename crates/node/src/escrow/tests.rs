@@ -13,7 +13,7 @@ use tombola_core::claim::{Claim, ClaimBatch};
 use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::draw::Reveal;
 use tombola_core::hold::{Fee, Hold, Release};
-use tombola_core::key::{RequestId, Signed};
+use tombola_core::key::{HoldId, RequestId, Signed};
 use tombola_core::limits::{CLAIMS_PER_BATCH_MAX, HASHES_PER_PAYEE_PER_SECOND};
 use tombola_core::message::{
     ClaimAnswer, EscrowAnswer, EscrowCommand, EscrowRequest, HoldRequest, HoldState, RequestHeader,
@@ -324,10 +324,8 @@ async fn what_is_not_a_request_is_told_so() {
 async fn a_payee_beyond_its_hash_budget_is_told_both_numbers() {
     let world = World::funded().await;
     let hold = world.open_hold(3 * FACE.0).await;
-    // Index and length alone make a claim dear; its draw is refused at once, so this costs the test nothing.
-    let mut dear = claim(&hold.body, 5, 65_536, 1);
-    dear.through = 65_536;
-    let claims = vec![dear; CLAIMS_PER_BATCH_MAX];
+    // Every ticket of the longest book is walked for each of them: over 8,000,000 hashes together.
+    let claims = vec![claim(&hold.body, 5, 65_536, 65_536); 64];
     let client = world.client(3);
     // Sent at once, so that nothing is worked off in between however slow the machine is.
     let (first, second) = tokio::join!(client.request(batch(claims.clone())), client.request(batch(claims)));
@@ -338,6 +336,30 @@ async fn a_payee_beyond_its_hash_budget_is_told_both_numbers() {
     assert_eq!((reject.code, reject.need), (Code::Busy, HASHES_PER_PAYEE_PER_SECOND));
     assert!(reject.has >= reject.need, "{reject}");
     assert_eq!(world.escrow.status().await.unwrap().turned_away, 1);
+    world.escrow.shutdown().await;
+}
+
+/// Spec: N-11, R-10, R-11.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_refused_before_their_walk_cost_next_to_nothing() {
+    let world = World::funded().await;
+    let hold = world.open_hold(3 * FACE.0).await;
+    // By its numbers each of them is as dear as a claim can be; its draw, or its hold, refuses it at once.
+    let mut drawn = claim(&hold.body, 5, 65_536, 1);
+    drawn.book.body.threshold = Threshold(0);
+    drawn.through = 65_536;
+    let mut impossible = drawn;
+    impossible.book.body.hold = HoldId([7; 32]);
+    impossible.book.body.length = u32::MAX;
+    impossible.through = u32::MAX;
+    for cheap in [drawn, impossible] {
+        for _ in 0..3 {
+            let claims = vec![cheap; CLAIMS_PER_BATCH_MAX];
+            let answer = world.client(3).request(batch(claims)).await.unwrap();
+            assert!(matches!(answer, EscrowAnswer::Claimed { .. }), "{answer:?}");
+        }
+    }
+    assert_eq!(world.escrow.status().await.unwrap().turned_away, 0);
     world.escrow.shutdown().await;
 }
 
