@@ -4,6 +4,7 @@
 
 pub mod chaos;
 pub mod codes;
+pub mod disk;
 pub mod flood;
 pub mod postgres;
 pub mod process;

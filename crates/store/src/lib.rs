@@ -12,4 +12,5 @@ pub mod block_on;
 pub mod escrow_store;
 pub mod model;
 pub mod postgres_store;
+pub mod redb_file;
 pub mod redb_store;

@@ -54,8 +54,8 @@
 //!
 //! redb holds an exclusive lock on the file while it is open: a second process gets [`StoreFault::Locked`].
 
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, TableHandle};
-use std::io::ErrorKind;
+use crate::redb_file;
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend, TableDefinition, TableHandle};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -86,15 +86,15 @@ impl RedbStore {
     /// [`StoreFault::Locked`], [`StoreFault::Foreign`], [`StoreFault::FileFormat`], [`StoreFault::Damaged`],
     /// [`StoreFault::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreFault> {
-        Self::new(Database::create(path).map_err(opening)?)
+        Self::new(redb_file::open(path.as_ref()).map_err(opening)?)
     }
 
-    /// Opens a store on another medium than a file: what simulated disks are.
+    /// As [`Self::open`], on whatever keeps bytes; `medium` opens it.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_backend(backend: impl redb::StorageBackend) -> Result<Self, StoreFault> {
-        Self::new(Database::builder().create_with_backend(backend).map_err(opening)?)
+    pub fn open_on<B: StorageBackend>(medium: impl Fn() -> B) -> Result<Self, StoreFault> {
+        Self::new(redb_file::open_on(|| Ok(medium())).map_err(opening)?)
     }
 
     fn new(database: Database) -> Result<Self, StoreFault> {
@@ -304,10 +304,7 @@ fn opening(error: redb::DatabaseError) -> StoreFault {
     match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreFault::Locked,
         redb::DatabaseError::UpgradeRequired(_) => StoreFault::FileFormat,
-        // How redb reports a file that does not begin as its files do.
-        redb::DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
-            StoreFault::Foreign
-        }
+        error if redb_file::is_foreign(&error) => StoreFault::Foreign,
         other => fault(other.into()),
     }
 }

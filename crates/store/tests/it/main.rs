@@ -12,6 +12,7 @@ mod audit;
 mod between;
 mod conformance;
 mod contention;
+mod disks;
 mod durability;
 mod extracts;
 mod fees;

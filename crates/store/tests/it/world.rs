@@ -63,6 +63,8 @@ pub(crate) struct World<S: Store> {
     pub(crate) ledger: Ledger<S>,
     pub(crate) cache: HoldCache,
     pub(crate) now: Timestamp,
+    /// Every batch that was run, and when, so that it can be run again elsewhere.
+    pub(crate) ran: Vec<(Timestamp, Vec<Command>)>,
     next_id: u128,
 }
 
@@ -75,12 +77,20 @@ impl<S: Store> World<S> {
     /// As one of several writers.
     pub(crate) fn open_as(writer: u32, store: S) -> Result<Self, LedgerFault> {
         let config = EscrowConfig { writer, ..config() };
-        Ok(Self {
-            cache: HoldCache::new(config.escrow),
-            ledger: block_on(Ledger::open(store, config, START))?,
+        let mut world = Self::over(block_on(Ledger::open(store, config, START))?);
+        world.next_id = u128::from(writer) << 64;
+        Ok(world)
+    }
+
+    /// Over a ledger that is open.
+    pub(crate) fn over(ledger: Ledger<S>) -> Self {
+        Self {
+            cache: HoldCache::new(config().escrow),
+            ledger,
             now: START,
-            next_id: u128::from(writer) << 64,
-        })
+            ran: Vec::new(),
+            next_id: 0,
+        }
     }
 
     /// A payer with money.
@@ -91,6 +101,7 @@ impl<S: Store> World<S> {
     }
 
     pub(crate) fn run(&mut self, batch: Vec<Command>) -> Vec<Outcome> {
+        self.ran.push((self.now, batch.clone()));
         let outcomes = block_on(self.ledger.execute(batch, self.now)).unwrap();
         assert!(self.ledger.totals().is_conserved());
         outcomes

@@ -1,0 +1,65 @@
+//! Opens redb files, also those that a crash left before anything was in them.
+//!
+//! redb makes a file in steps: it takes its size, gets a header without the nine bytes that redb files begin with, and
+//! after a sync these. A crash or a full disk in between leaves a file that redb takes for none of its own, and would do so
+//! for ever. Nothing was ever committed to such a file, so it is made anew.
+
+use redb::backends::FileBackend;
+use redb::{Database, DatabaseError, StorageBackend, StorageError};
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+
+/// What redb files begin with.
+const MAGIC_BYTES: usize = 9;
+/// Where a header ends that redb has written without its first bytes.
+const HEADER_END: usize = 320;
+/// redb makes files of one to two megabytes; what is longer was not left by a crash in between.
+const UNFINISHED_BYTES_MAX: u64 = 1 << 24;
+
+/// Opens a file, or makes it.
+///
+/// # Errors
+/// As [`Database::create`].
+pub fn open(path: &Path) -> Result<Database, DatabaseError> {
+    open_on(|| {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+        FileBackend::new(file)
+    })
+}
+
+/// As [`open`], on whatever keeps bytes: `medium` opens it, once more where a file has to be made anew.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_on<B: StorageBackend>(medium: impl Fn() -> Result<B, DatabaseError>) -> Result<Database, DatabaseError> {
+    let build = || Database::builder().create_with_backend(medium()?);
+    match build() {
+        // redb has looked under its lock, so nobody else is in the midst of making it.
+        Err(error) if is_foreign(&error) && is_unfinished(&medium()?)? => {
+            medium()?.set_len(0)?;
+            build()
+        }
+        opened => opened,
+    }
+}
+
+/// Whether this is how redb says that a file does not begin as its files do.
+#[must_use]
+pub fn is_foreign(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::Storage(StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData)
+}
+
+/// Whether nothing is in a file but a header that redb had not finished.
+fn is_unfinished(file: &impl StorageBackend) -> io::Result<bool> {
+    let length = file.len()?;
+    if length > UNFINISHED_BYTES_MAX {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read(0, &mut bytes)?;
+    let is_zero = |part: &[u8]| part.iter().all(|byte| *byte == 0);
+    let begins = bytes.get(..MAGIC_BYTES).unwrap_or(&bytes);
+    Ok(is_zero(begins) && bytes.get(HEADER_END..).is_none_or(is_zero))
+}
