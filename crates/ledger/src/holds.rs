@@ -1,6 +1,7 @@
-//! Holds in memory, for verifying claims on many cores without asking the store for each.
+//! Holds and keys in memory, for verifying on many cores without asking the store or checking a key for each request.
 
 use crate::key::{HoldKey, Key};
+use crate::keys::CheckedKeys;
 use crate::request::{KnownHold, KnownHolds, VerifiedRequest, holds_named};
 use crate::row::{HoldRow, Record, Row, Table};
 use crate::store::{Reader, StoreFault};
@@ -15,6 +16,7 @@ use tombola_core::message::EscrowRequest;
 pub struct HoldCache {
     escrow: AccountKey,
     holds: RwLock<KnownHolds>,
+    keys: CheckedKeys,
 }
 
 impl HoldCache {
@@ -24,6 +26,7 @@ impl HoldCache {
         Self {
             escrow,
             holds: RwLock::default(),
+            keys: CheckedKeys::default(),
         }
     }
 
@@ -38,7 +41,8 @@ impl HoldCache {
         request: EscrowRequest,
     ) -> Result<VerifiedRequest, StoreFault> {
         let holds = self.fetch(reader, &holds_named(&request)).await?;
-        Ok(VerifiedRequest::verify(connection, request, &self.escrow, &holds))
+        let (escrow, keys) = (&self.escrow, &self.keys);
+        Ok(VerifiedRequest::verify(connection, request, escrow, &holds, keys))
     }
 
     /// The holds of these ids that exist.

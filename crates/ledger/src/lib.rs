@@ -42,6 +42,7 @@ pub mod extract;
 mod fold;
 pub mod holds;
 pub mod key;
+pub mod keys;
 pub mod ledger;
 mod pages;
 mod prefetch;

@@ -1,6 +1,7 @@
 //! Connections and streams: one request, one answer, one stream.
 
 use super::budget::{answer_bytes_of, tickets_max};
+use super::cores::Weight;
 use super::shared::{REQUESTS_MAX, Shared, busy};
 use super::subscribe::{self, Subscriptions};
 use std::sync::Arc;
@@ -165,7 +166,7 @@ pub(super) async fn read(
         EscrowStore::Redb(_) => {
             shared
                 .cores
-                .map(vec![asking], |asking| {
+                .map(Weight::Heavy, vec![asking], |asking| {
                     block_on(asking).map(|(draft, reader)| draft.sign(&reader.key))
                 })
                 .await
@@ -173,7 +174,7 @@ pub(super) async fn read(
         EscrowStore::Postgres(_) => {
             let drafted = asking.await.map_err(unreadable)?;
             let signed = |(draft, reader): (Draft, Arc<Shared>)| Ok(draft.sign(&reader.key));
-            shared.cores.map(vec![drafted], signed).await
+            shared.cores.map(Weight::Heavy, vec![drafted], signed).await
         }
     };
     let answer = answer.and_then(|mut answers| answers.pop());
@@ -185,6 +186,7 @@ async fn verify(
     shared: &Arc<Shared>,
     peer: AccountKey,
     parts: Vec<EscrowRequest>,
+    weight: Weight,
 ) -> Result<Vec<VerifiedRequest>, Reject> {
     if let EscrowStore::Postgres(store) = &shared.store {
         // Into the cache, where the cores find them.
@@ -194,7 +196,7 @@ async fn verify(
         }
     }
     let verifier = Arc::clone(shared);
-    let verified = shared.cores.map(parts, move |part| {
+    let verified = shared.cores.map(weight, parts, move |part| {
         let verified = block_on(verifier.cache.verify(&verifier.store, peer, part))?;
         Ok::<VerifiedRequest, StoreFault>(verified)
     });
@@ -212,7 +214,13 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
     let _place = place(shared)?;
     let walks_max = tickets_max(&request);
     let parts = parts(peer, request, shared.cores.count());
-    let verified = verify(shared, peer, parts).await?;
+    // Without a hold there is nothing to read, no walk, and at most one signature.
+    let weight = if parts.iter().all(|part| holds_named(part).is_empty()) {
+        Weight::Light
+    } else {
+        Weight::Heavy
+    };
+    let verified = verify(shared, peer, parts, weight).await?;
     let walked = verified.iter().map(VerifiedRequest::tickets_walked).sum();
     shared.budgets().settle(&peer, walks_max, walked);
     let outcomes = shared
@@ -233,7 +241,10 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
         }
     }
     let signer = Arc::clone(shared);
-    let signed = shared.cores.map(drafts, move |draft| draft.sign(&signer.key)).await;
+    let signed = shared
+        .cores
+        .map(weight, drafts, move |draft| draft.sign(&signer.key))
+        .await;
     let answer = whole(signed.ok_or(unavailable)?)?;
     if let EscrowAnswer::Claimed { answers } = &answer {
         shared.counters.claims.add(answers.as_slice().len());

@@ -11,6 +11,7 @@ use tombola_core::hold::{Fee, Hold};
 use tombola_core::key::{AccountKey, RequestId, SecretKey, Signed};
 use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowRequest, HoldRequest, Reference, RequestHeader};
 use tombola_core::odds::Threshold;
+use tombola_ledger::keys::CheckedKeys;
 use tombola_ledger::ledger::{Command, Ledger, Outcome};
 use tombola_ledger::request::{KnownHolds, VerifiedRequest};
 use tombola_ledger::store::Store;
@@ -97,14 +98,15 @@ pub(super) fn fill<S: Store>(
     now: Timestamp,
 ) -> Result<Vec<(u64, Hold)>, String> {
     let mut kept = Vec::new();
+    let keys = CheckedKeys::default();
     let start = Instant::now();
     let mut first = 0;
     while first < accounts {
         let numbers: Vec<u64> = (first..accounts.min(first + BATCH)).collect();
         let (left, right) = numbers.split_at(numbers.len() / 2);
         let mut batch = std::thread::scope(|scope| {
-            let left = scope.spawn(|| commands(left, now));
-            let right = commands(right, now)?;
+            let left = scope.spawn(|| commands(left, &keys, now));
+            let right = commands(right, &keys, now)?;
             let left = left.join().map_err(|_| "a thread ended early".to_owned())?;
             left.map(|left| left.into_iter().chain(right).collect::<Vec<_>>())
         })?;
@@ -133,7 +135,7 @@ pub(super) fn fill<S: Store>(
     Ok(kept)
 }
 
-fn commands(numbers: &[u64], now: Timestamp) -> Result<Vec<Command>, String> {
+fn commands(numbers: &[u64], keys: &CheckedKeys, now: Timestamp) -> Result<Vec<Command>, String> {
     let escrow = escrow_key().account();
     let mut batch = Vec::with_capacity(numbers.len() * 2);
     for number in numbers {
@@ -149,7 +151,7 @@ fn commands(numbers: &[u64], now: Timestamp) -> Result<Vec<Command>, String> {
             hold: hold_request(account, payee_key(*number).account(), now),
         };
         let request = EscrowRequest { account, command };
-        let verified = VerifiedRequest::verify(account, request, &escrow, &KnownHolds::new());
+        let verified = VerifiedRequest::verify(account, request, &escrow, &KnownHolds::new(), keys);
         batch.push(Command::Request(verified));
     }
     Ok(batch)

@@ -1,12 +1,12 @@
 //! Holds opened a second at a running escrow, each by a payer of its own on one of a few connections.
 
-use super::escrow_world::{config, header, hold_request, payee_key};
+use super::escrow_world::{PAYEES, config, header, hold_request, payee_key};
 use super::store::{Home, StoreKind};
 use super::{Better, Figure, RUNS};
 use std::sync::Arc;
 use std::time::Instant;
 use tombola_core::amount::Amount;
-use tombola_core::key::SecretKey;
+use tombola_core::key::{AccountKey, SecretKey};
 use tombola_core::message::{EscrowAnswer, EscrowCommand, Reference};
 use tombola_ledger::ledger::{Command, Ledger};
 use tombola_node::clock;
@@ -41,6 +41,7 @@ pub(super) fn run(kind: StoreKind) -> Result<Vec<Figure>, String> {
     block_on(ledger.execute(deposits, clock::now())).map_err(text)?;
     drop(ledger);
     let escrow = runtime.block_on(home.serve())?;
+    let payees: Arc<[AccountKey]> = (0..PAYEES).map(|number| payee_key(number).account()).collect();
     let measured = runtime.block_on(async {
         let mut clients = Vec::new();
         for key in &keys {
@@ -53,14 +54,14 @@ pub(super) fn run(kind: StoreKind) -> Result<Vec<Figure>, String> {
             let first = u64::try_from(run).unwrap_or(0) * HOLDS;
             floors.push(signed_a_second());
             let start = Instant::now();
-            open(&clients, first).await?;
+            open(&clients, &payees, first).await?;
             rates.push(HOLDS as f64 / start.elapsed().as_secs_f64());
         }
         Ok::<_, String>((rates, floors))
     });
     runtime.block_on(escrow.shutdown());
     let (rates, floors) = measured?;
-    let note = "durable, signed, from 128 payers; floor: the signatures alone, on both cores";
+    let note = "durable, signed, from 128 payers to 16 payees; floor: the signatures alone, on both cores";
     Ok(vec![
         Figure::new(&format!("open-holds-{kind}"), "holds/s", Better::More, rates, floors).with_note(note),
     ])
@@ -74,17 +75,18 @@ fn payer_key(number: u64) -> SecretKey {
     SecretKey::from_seed(&seed)
 }
 
-async fn open(clients: &[Arc<EscrowClient>], first: u64) -> Result<(), String> {
+async fn open(clients: &[Arc<EscrowClient>], payees: &Arc<[AccountKey]>, first: u64) -> Result<(), String> {
     let each = HOLDS / PAYERS / IN_FLIGHT;
     let mut opening = tokio::task::JoinSet::new();
     for (payer, client) in (0u64..).zip(clients) {
         for lane in 0..IN_FLIGHT {
             let client = Arc::clone(client);
+            let payees = Arc::clone(payees);
             let first = first + (payer * IN_FLIGHT + lane) * each;
             opening.spawn(async move {
-                for number in first..first + each {
+                for (number, payee) in (first..first + each).zip(payees.iter().cycle()) {
                     let now = clock::now();
-                    let mut hold = hold_request(client.account(), payee_key(number).account(), now);
+                    let mut hold = hold_request(client.account(), *payee, now);
                     hold.cap = Amount(hold.face_value_max.0);
                     let request = header(number, now);
                     match client.request(EscrowCommand::OpenHold { request, hold }).await {
