@@ -74,11 +74,18 @@ impl<S: Store> Ledger<S> {
             return Ok(0);
         }
         let now = ledger_time(self.time, clock);
-        let turn = policy::due_policies(&self.store, &self.config, self.next_policy, limit, now).await?;
+        let reader = (&self.store, self.store.sharing());
+        let turn = policy::due_policies(reader, &self.config, self.next_policy, limit, now).await?;
         self.next_policy = turn.next;
         let outcomes = self.execute(turn.batch, clock).await?;
         let is_made = |outcome: &&Outcome| matches!(outcome, Outcome::PaidOut { withdrawal: Some(_) });
         Ok(outcomes.iter().filter(is_made).count())
+    }
+
+    /// Whether the last [`Self::pay_out`] looked at the last policy, so that the next begins anew.
+    #[must_use]
+    pub const fn is_round_of_policies_done(&self) -> bool {
+        self.next_policy == 0
     }
 
     /// Forgets at most `limit` rows that nobody needs any more: kept answers after 48 h, and ended holds with their

@@ -23,6 +23,7 @@ on_each_store! {
     a_bad_withdrawal_changes_nothing
     an_unknown_or_settled_withdrawal_is_not_settled_again
     a_policy_pays_out_what_is_due
+    a_round_looks_at_every_policy_however_few_at_a_time
     a_bad_policy_changes_nothing
     fees_are_collected_once_and_no_more_than_there_are
     an_audit_finds_what_was_tampered_with
@@ -169,6 +170,24 @@ pub(crate) fn set_payout<S: Store>(
 
 pub(crate) fn pay_out<S: Store>(world: &mut World<S>) -> usize {
     block_on(world.ledger.pay_out(10, world.now)).unwrap()
+}
+
+/// Spec: R-21.
+fn a_round_looks_at_every_policy_however_few_at_a_time<S: Store>(store: S) {
+    let mut world = World::funded(store);
+    for account in 3..8 {
+        world.deposit(account, 2_000, &format!("for {account}")).unwrap();
+        set_payout(&mut world, account, 1_000, 0, "iban");
+    }
+    let mut looks = Vec::new();
+    loop {
+        looks.push(block_on(world.ledger.pay_out(2, world.now)).unwrap());
+        if world.ledger.is_round_of_policies_done() {
+            break;
+        }
+    }
+    assert_eq!(looks, [2, 2, 1]);
+    assert!((3..8).all(|account| world.balance(account) == 0));
 }
 
 /// Spec.
