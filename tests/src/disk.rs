@@ -15,8 +15,8 @@ const SECTOR: usize = 512;
 /// `EIO`, for which [`io::ErrorKind`] has no name.
 const EIO: i32 = 5;
 
-/// Files by their names.
-pub type Image = BTreeMap<String, Vec<u8>>;
+/// Files by their names; what nobody changes is not copied.
+pub type Image = BTreeMap<String, Arc<Vec<u8>>>;
 
 /// What happens at one call of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +93,9 @@ enum Stall {
 #[derive(Debug, Default, Clone)]
 struct File {
     /// What readers see.
-    now: Vec<u8>,
+    now: Arc<Vec<u8>>,
     /// What no power cut takes.
-    durable: Vec<u8>,
+    durable: Arc<Vec<u8>>,
     unsynced: Vec<Change>,
 }
 
@@ -107,7 +107,7 @@ enum Change {
     },
     SetLen(usize),
     /// The whole file at once, as a rename does.
-    Put(Arc<[u8]>),
+    Put(Arc<Vec<u8>>),
 }
 
 /// What was done to a file.
@@ -135,9 +135,9 @@ impl TestDisk {
     /// A disk that has these files, durable.
     #[must_use]
     pub fn holding(image: &Image) -> Self {
-        let file = |bytes: &Vec<u8>| File {
-            now: bytes.clone(),
-            durable: bytes.clone(),
+        let file = |bytes: &Arc<Vec<u8>>| File {
+            now: Arc::clone(bytes),
+            durable: Arc::clone(bytes),
             unsynced: Vec::new(),
         };
         let state = State {
@@ -154,6 +154,12 @@ impl TestDisk {
     pub fn failing(self, call: usize, fault: Fault) -> Self {
         self.lock().fault = Some((call, fault));
         self
+    }
+
+    /// Lets a call fail that is so many away from now.
+    pub fn strike(&self, after: usize, fault: Fault) {
+        let mut state = self.lock();
+        state.fault = Some((state.calls + after, fault));
     }
 
     /// A file of it.
@@ -203,7 +209,9 @@ impl TestDisk {
     pub fn restarted(&self) -> Image {
         let state = self.lock();
         let files = state.files.iter();
-        files.map(|(name, file)| (name.clone(), file.now.clone())).collect()
+        files
+            .map(|(name, file)| (name.clone(), Arc::clone(&file.now)))
+            .collect()
     }
 
     /// What the machine finds after a power cut now.
@@ -262,7 +270,7 @@ impl TestDisk {
     /// What the disk says.
     pub fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.enter(Call::Write)??;
-        state.change(name, Change::Put(Arc::from(bytes)));
+        state.change(name, Change::Put(Arc::new(bytes.to_vec())));
         state.sync(name);
         Ok(())
     }
@@ -341,12 +349,14 @@ impl File {
         }
     }
 
-    fn after(&self, fate: Fate, random: &mut Random) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
+    fn after(&self, fate: Fate, random: &mut Random) -> Arc<Vec<u8>> {
+        let mut bytes = Arc::clone(&self.durable);
         for change in &self.unsynced {
             match (fate, change) {
                 (Fate::Dropped, _) => {}
-                (Fate::Torn, Change::Write { at, bytes: written }) => tear(&mut bytes, *at, written, random),
+                (Fate::Torn, Change::Write { at, bytes: written }) => {
+                    tear(Arc::make_mut(&mut bytes), *at, written, random)
+                }
                 (Fate::Torn, Change::SetLen(_) | Change::Put(_)) if random.flip() => {}
                 (Fate::Kept | Fate::Torn, change) => change.apply(&mut bytes),
             }
@@ -362,27 +372,28 @@ fn tear(file: &mut Vec<u8>, at: usize, written: &[u8], random: &mut Random) {
         // To the end of the sector that it begins in.
         let to = written.len().min(from + SECTOR - (at + from) % SECTOR);
         if random.flip() {
-            let bytes = Arc::from(&written[from..to]);
-            Change::Write { at: at + from, bytes }.apply(file);
+            write(file, at + from, &written[from..to]);
         }
         from = to;
     }
 }
 
 impl Change {
-    fn apply(&self, file: &mut Vec<u8>) {
+    fn apply(&self, file: &mut Arc<Vec<u8>>) {
         match self {
-            Self::Write { at, bytes } => {
-                let end = at + bytes.len();
-                if file.len() < end {
-                    file.resize(end, 0);
-                }
-                file[*at..end].copy_from_slice(bytes);
-            }
-            Self::SetLen(length) => file.resize(*length, 0),
-            Self::Put(bytes) => *file = bytes.to_vec(),
+            Self::Write { at, bytes } => write(Arc::make_mut(file), *at, bytes),
+            Self::SetLen(length) => Arc::make_mut(file).resize(*length, 0),
+            Self::Put(bytes) => *file = Arc::clone(bytes),
         }
     }
+}
+
+fn write(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
+    let end = at + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[at..end].copy_from_slice(bytes);
 }
 
 impl DiskFile {
@@ -393,7 +404,7 @@ impl DiskFile {
     pub fn read_all(&self) -> io::Result<Vec<u8>> {
         let state = self.disk.enter(Call::Read)??;
         let file = state.files.get(&self.name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(file.now.clone())
+        Ok(file.now.to_vec())
     }
 
     /// Writes at a place; not durable before [`Self::sync`].

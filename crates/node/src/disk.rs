@@ -7,15 +7,18 @@
 
 mod error;
 mod log;
+mod place;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use error::StoreError;
+pub(crate) use place::{Files, Place};
+#[cfg(test)]
+pub(crate) use tests::survive;
 
 use log::Log;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -75,23 +78,23 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
     /// # Errors
     /// [`StoreError`] if the file is held by another process, foreign, newer, or cannot be read.
     pub(crate) fn open(
-        path: &Path,
+        place: Box<dyn Place>,
         version: u64,
         tables: &[Rows],
         apply: Apply<C>,
         commits: Commits,
         now: Timestamp,
     ) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(|error| StoreError::open(error, version))?;
+        let database = place.open_store().map_err(|error| StoreError::open(error, version))?;
         let since = prepare(&database, version, tables, now)?;
         let keeping = match commits {
-            Commits::Logged => Keeping::Logged(open_log(&database, path, apply)?),
+            Commits::Logged => Keeping::Logged(open_log(&database, &*place, apply)?),
             Commits::Apart(interval) => Keeping::Apart {
                 interval,
                 next: Instant::now(),
             },
         };
-        Self::start(Writer::new(database, path, apply, keeping), since)
+        Self::start(Writer::new(database, place, apply, keeping), since)
     }
 
     /// Starts the thread of a writer.
@@ -227,17 +230,20 @@ fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
 }
 
 /// Opens the log of a file, or makes it, and puts what only the log has into the file.
-fn open_log<C: bincode::Decode<()>>(database: &Database, path: &Path, apply: Apply<C>) -> Result<Log, StoreError> {
-    let path = path.with_extension("log");
+fn open_log<C: bincode::Decode<()>>(
+    database: &Database,
+    place: &dyn Place,
+    apply: Apply<C>,
+) -> Result<Log, StoreError> {
     let (id, applied) = (number(database, "log")?, number(database, "applied")?);
     if id == 0 {
-        let log = Log::create(&path, applied)?;
+        let log = Log::create(place, applied)?;
         let write = begin(database)?;
         write.open_table(META)?.insert("log", log.id())?;
         write.commit()?;
         return Ok(log);
     }
-    let (mut log, missing) = Log::open(&path, id, applied)?;
+    let (mut log, missing) = Log::open(place, id, applied)?;
     let mut changes = Vec::new();
     for entry in &missing {
         parse(entry, &mut changes).ok_or(StoreError::Corrupted { what: "log entry" })?;

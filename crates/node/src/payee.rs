@@ -57,7 +57,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use store::{Change, PayeeStore};
+use store::{Change, Loaded, PayeeStore};
 use tokio::task::JoinHandle;
 use tombola_core::amount::Timestamp;
 use tombola_core::claim::Refusal;
@@ -131,8 +131,19 @@ impl Payee {
     /// # Errors
     /// [`PayeeError`] if the store, the socket or a limit is not usable.
     pub async fn serve(options: PayeeOptions, catalog: impl Catalog) -> Result<Self, PayeeError> {
+        let shared = open(
+            &options.key,
+            &options.escrow,
+            &options.terms,
+            &options.store,
+            Arc::new(catalog),
+        )?;
+        Self::start(options, shared)
+    }
+
+    /// Listens and sells what is open.
+    fn start(options: PayeeOptions, shared: Arc<Shared>) -> Result<Self, PayeeError> {
         let key = Arc::new(options.key);
-        let shared = open(&key, &options.escrow, &options.terms, &options.store, Arc::new(catalog))?;
         let escrow = Arc::new(EscrowClient::new(options.escrow, &key)?);
         let salt = reset_salt::read_or_make(&options.store.with_file_name(reset_salt::FILE))?;
         let endpoint = Endpoint::server(options.listen, &key, ClientKey::NotAsked, &salt)?;
@@ -263,9 +274,20 @@ fn open(
     path: &Path,
     catalog: Arc<dyn Catalog>,
 ) -> Result<Arc<Shared>, PayeeError> {
-    let now = clock::now();
     private_file(path).map_err(|error| backup::file_error(path, error.kind()))?;
-    let (store, loaded) = PayeeStore::open(path, now)?;
+    let (store, loaded) = PayeeStore::open(path, clock::now())?;
+    share(key, escrow, terms, store, loaded, catalog)
+}
+
+/// What streams share, from what the store had.
+fn share(
+    key: &SecretKey,
+    escrow: &Address,
+    terms: &config::PayeeTerms,
+    store: PayeeStore,
+    loaded: Loaded,
+    catalog: Arc<dyn Catalog>,
+) -> Result<Arc<Shared>, PayeeError> {
     let terms = rules::PayeeTerms {
         payee: key.account(),
         asset: terms.asset,
@@ -283,7 +305,7 @@ fn open(
     };
     let secret = EpochSecret::new(clock::random());
     let winners = claimable(&store, &loaded.holds, loaded.winners);
-    let rules = rules::Payee::new(terms, secret, loaded.holds, winners, now)?;
+    let rules = rules::Payee::new(terms, secret, loaded.holds, winners, clock::now())?;
     Ok(Arc::new(Shared::new(rules, store, catalog)))
 }
 

@@ -17,13 +17,12 @@
 //! begins at page 1 again; what is left of older entries has lower sequences, so reading stops there.
 
 use super::StoreError;
+use super::place::Place;
 use crate::clock;
-use crate::home::{Existing, private_file, write_file_by};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 const MAGIC: &[u8; 16] = b"tombola log 1\0\0\0";
 const PAGE: usize = 4_096;
@@ -33,7 +32,7 @@ const SALT_END: usize = MAGIC.len() + 32;
 const ENTRY_HEADER: usize = 32 + 8 + 4;
 
 /// What a log asks of its file: the place for a disk that fails.
-pub(super) trait LogFile: std::fmt::Debug + Send {
+pub(crate) trait LogFile: std::fmt::Debug + Send {
     fn write_all_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()>;
 
     /// On return all that was written is durable.
@@ -82,34 +81,26 @@ impl Log {
 
     /// Makes an empty log, durable. `sequence` is that of the last entry of the store's life. What is there stays, and is
     /// an error, unless nothing is lost with it: it may have the winners of a store that somebody moved or lost.
-    pub(super) fn create(path: &Path, sequence: u64) -> Result<Self, StoreError> {
-        if !is_free(path)? {
-            let path = path.to_path_buf();
+    pub(super) fn create(place: &dyn Place, sequence: u64) -> Result<Self, StoreError> {
+        if !is_free(place.read_log())? {
+            let path = place.log_path();
             return Err(StoreError::ForeignLog { path });
         }
         let salt: [u8; 32] = clock::random();
         let mut bytes = vec![0u8; LOG_BYTES];
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
         bytes[MAGIC.len()..SALT_END].copy_from_slice(&salt);
-        // A crash leaves it whole or not at all, and its name durable: a store file may ask for it from now on.
-        write_file_by(path, Existing::Replace, |unfinished| {
-            // It has reveals of open books, and the salt.
-            let file = private_file(unfinished)?;
-            file.set_len(0)?;
-            FileExt::write_all_at(&file, &bytes, 0)?;
-            file.sync_all()
-        })?;
-        let file = File::options().write(true).open(path)?;
-        Ok(Self::new(Box::new(file), salt, PAGE, sequence))
+        place.make_log(&bytes)?;
+        Ok(Self::new(place.open_log()?, salt, PAGE, sequence))
     }
 
     /// Opens the log of a store file that knows it by `id` and has everything up to the sequence `applied`. Returns what
     /// the store file does not have yet, oldest first.
-    pub(super) fn open(path: &Path, id: u64, applied: u64) -> Result<(Self, Vec<Vec<u8>>), StoreError> {
+    pub(super) fn open(place: &dyn Place, id: u64, applied: u64) -> Result<(Self, Vec<Vec<u8>>), StoreError> {
         let foreign = StoreError::Corrupted {
             what: "the log beside it is missing or belongs to another store",
         };
-        let bytes = match std::fs::read(path) {
+        let bytes = match place.read_log() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(foreign),
             Err(error) => return Err(error.into()),
@@ -117,8 +108,7 @@ impl Log {
         let Some(salt) = bytes.get(MAGIC.len()..SALT_END) else {
             return Err(foreign);
         };
-        let file = File::options().write(true).open(path)?;
-        let mut log = Self::new(Box::new(file), salt.try_into().unwrap_or_default(), PAGE, applied);
+        let mut log = Self::new(place.open_log()?, salt.try_into().unwrap_or_default(), PAGE, applied);
         if !bytes.starts_with(MAGIC) || bytes.len() != LOG_BYTES || log.id() != id {
             return Err(foreign);
         }
@@ -205,10 +195,10 @@ impl Log {
     }
 }
 
-/// Whether a log may be made at a path: nothing is there, or a log without entries, which a crash left before its store
-/// file knew of it.
-fn is_free(path: &Path) -> io::Result<bool> {
-    match std::fs::read(path) {
+/// Whether a log may be made where this was read: nothing is there, or a log without entries, which a crash left before
+/// its store file knew of it.
+fn is_free(found: io::Result<Vec<u8>>) -> io::Result<bool> {
+    match found {
         Ok(bytes) => Ok(bytes.is_empty() || (bytes.starts_with(MAGIC) && is_blank(&bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),

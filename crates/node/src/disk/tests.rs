@@ -1,9 +1,10 @@
 //! What is durable in the log outlives the process, and goes into the file once.
 
 mod faults;
+pub(crate) mod survive;
 
 use super::log::{Appended, Log};
-use super::{Commits, Disk, Rows, StoreError, add};
+use super::{Commits, Disk, Files, Rows, StoreError, add};
 use redb::{TableDefinition, WriteTransaction};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,7 +28,13 @@ fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Row>) -> R
 }
 
 fn open(path: &Path) -> Result<Disk<Row>, StoreError> {
-    Disk::open(path, 2, &[ROWS], apply, Commits::Logged, NOW)
+    Disk::open(Files::at(path), 2, &[ROWS], apply, Commits::Logged, NOW)
+}
+
+/// A log alone.
+fn log_at(log: &Path) -> Files {
+    let (store, log) = (log.with_extension("redb"), log.to_path_buf());
+    Files { store, log }
 }
 
 /// Writes rows of so many bytes and waits until they are durable.
@@ -104,11 +111,11 @@ fn a_store_without_log_gets_one_and_a_newer_one_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.redb");
     let apart = Commits::Apart(Duration::ZERO);
-    let old = Disk::open(&path, 1, &[ROWS], apply, apart, NOW).unwrap();
+    let old = Disk::open(Files::at(&path), 1, &[ROWS], apply, apart, NOW).unwrap();
     assert_eq!(written(&old, 5..6, 1), Ok(()));
     drop(old);
     assert_eq!(keys(&open(&path).unwrap()), [5]);
-    let older = Disk::<Row>::open(&path, 1, &[ROWS], apply, apart, NOW);
+    let older = Disk::<Row>::open(Files::at(&path), 1, &[ROWS], apply, apart, NOW);
     assert_eq!(older.unwrap_err(), StoreError::Version { found: 2, known: 1 });
 }
 
@@ -116,11 +123,12 @@ fn a_store_without_log_gets_one_and_a_newer_one_is_refused() {
 fn a_torn_entry_and_whatever_follows_it_were_never_answered() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
-    let mut log = Log::create(&path, 6).unwrap();
+    let mut log = Log::create(&log_at(&path), 6).unwrap();
     for body in ["seven", "eight", "nine"] {
         assert_eq!(log.append(body.as_bytes()), Ok(Appended::Durable));
     }
-    let bodies = |applied| Log::open(&path, log.id(), applied).map(|(log, bodies)| (log.sequence(), bodies.concat()));
+    let bodies =
+        |applied| Log::open(&log_at(&path), log.id(), applied).map(|(log, bodies)| (log.sequence(), bodies.concat()));
     assert_eq!(bodies(6), Ok((9, b"seveneightnine".to_vec())));
     assert_eq!(bodies(8), Ok((9, b"nine".to_vec())));
     assert_eq!(bodies(9), Ok((9, vec![])));
@@ -143,13 +151,13 @@ fn a_torn_entry_and_whatever_follows_it_were_never_answered() {
 fn entries_of_an_earlier_round_are_not_read_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
-    let mut log = Log::create(&path, 0).unwrap();
+    let mut log = Log::create(&log_at(&path), 0).unwrap();
     for _ in 0..5 {
         log.append(b"old").unwrap();
     }
     log.rewind();
     log.append(b"new").unwrap();
-    let (again, bodies) = Log::open(&path, log.id(), 5).unwrap();
+    let (again, bodies) = Log::open(&log_at(&path), log.id(), 5).unwrap();
     assert_eq!((again.sequence(), bodies), (6, vec![b"new".to_vec()]));
 }
 

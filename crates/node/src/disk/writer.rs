@@ -1,10 +1,10 @@
 //! The writer thread of a store file, and what it gives those who read.
 
 use super::log::{Appended, Log};
+use super::place::Place;
 use super::{Apply, Message, StoreError, Write, commit, number, spell};
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageBackend};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const FOLD_INTERVAL: Duration = Duration::from_millis(100);
 /// The writer thread of a store file.
 pub(super) struct Writer<C> {
     database: Arc<Database>,
-    path: PathBuf,
+    place: Box<dyn Place>,
     apply: Apply<C>,
     keeping: Keeping,
     /// Durable in the log and not yet in the file; they go there when it is `due`.
@@ -43,10 +43,10 @@ enum FileState {
 }
 
 impl<C: bincode::Encode> Writer<C> {
-    pub(super) fn new(database: Database, path: &Path, apply: Apply<C>, keeping: Keeping) -> Self {
+    pub(super) fn new(database: Database, place: Box<dyn Place>, apply: Apply<C>, keeping: Keeping) -> Self {
         Self {
             database: Arc::new(database),
-            path: path.to_path_buf(),
+            place,
             apply,
             keeping,
             pending: Vec::new(),
@@ -209,7 +209,7 @@ impl<C: bincode::Encode> Writer<C> {
     /// What a restart would find: the file as it is, and what only the log has. It is put together in memory, as redb reads
     /// no file that it failed to write.
     fn copied(&self) -> Result<Database, StoreError> {
-        let bytes = std::fs::read(&self.path)?;
+        let bytes = self.place.read_store()?;
         let backend = InMemoryBackend::new();
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let filled = backend.set_len(length).and_then(|()| backend.write(0, &bytes));

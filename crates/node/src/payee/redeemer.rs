@@ -64,7 +64,7 @@ impl Redeemer {
     }
 
     /// A failed store is tried with a write that loses nothing if it fails. Spec: B-14.
-    async fn probe_store(&self) {
+    pub(super) async fn probe_store(&self) {
         let has_failed = self.shared.rules().health() == tombola_core::payee::Health::StoreFailed;
         if has_failed && self.shared.store.write(vec![Change::Probe]).await.is_ok() {
             self.shared.rules().store_recovered();

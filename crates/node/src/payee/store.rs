@@ -11,7 +11,7 @@
 //! | `ended` | book id, 32 bytes | [`WinnerRow`] of a claim that was refused for good: evidence, claimed no more |
 //! | `receipt` | hold id and book id, 64 bytes | [`KeptReceipt`], the book's last; gone with the hold's row |
 
-use crate::disk::{Commits, Disk, Rows, StoreError, add};
+use crate::disk::{Commits, Disk, Files, Place, Rows, StoreError, add};
 use redb::{Table, TableDefinition, WriteTransaction};
 use std::ops::Bound;
 use std::path::Path;
@@ -99,8 +99,12 @@ pub(crate) struct PayeeStore(Disk<Change>);
 
 impl PayeeStore {
     pub(crate) fn open(path: &Path, now: Timestamp) -> Result<(Self, Loaded), StoreError> {
+        Self::open_in(Files::at(path), now)
+    }
+
+    pub(super) fn open_in(place: Box<dyn Place>, now: Timestamp) -> Result<(Self, Loaded), StoreError> {
         let disk = Disk::open(
-            path,
+            place,
             VERSION,
             &[HOLD, WINNER, REFUSAL, RECEIPT, ENDED],
             apply,

@@ -1,5 +1,8 @@
 //! What becomes of refused winners, and what a backup brings back.
 
+mod disks;
+mod selling;
+
 use super::redeemer::judge;
 use super::shared::Shared;
 use super::store::{Change, KeptReceipt, PayeeStore};

@@ -7,7 +7,10 @@
 //! | `journal` | book id, 32 bytes | [`JournalRow`] |
 //! | `hold` | redeem_by, big-endian u64, and hold id, 40 bytes | the hold in its last revision, signed by the escrow |
 
-use crate::disk::{Commits, Disk, Rows, StoreError};
+#[cfg(test)]
+mod tests;
+
+use crate::disk::{Commits, Disk, Files, Place, Rows, StoreError};
 use redb::{TableDefinition, WriteTransaction};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,12 +43,16 @@ pub(crate) enum Line {
 
 impl PayerStore {
     pub(crate) fn open(path: &Path, now: Timestamp) -> Result<Self, StoreError> {
+        Self::open_in(Files::at(path), COMMIT_INTERVAL, now)
+    }
+
+    fn open_in(place: Box<dyn Place>, interval: Duration, now: Timestamp) -> Result<Self, StoreError> {
         Ok(Self(Disk::open(
-            path,
+            place,
             VERSION,
             &[JOURNAL, HOLD],
             apply,
-            Commits::Apart(COMMIT_INTERVAL),
+            Commits::Apart(interval),
             now,
         )?))
     }

@@ -113,7 +113,7 @@ fn work(log: &mut Log) -> (u64, u64, bool) {
 fn a_disk_that_fails_at_any_call_loses_nothing_that_was_answered_and_makes_no_entry_of_a_torn_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
-    let id = Log::create(&path, 0).unwrap().id();
+    let id = Log::create(&log_at(&path), 0).unwrap().id();
     let unused = std::fs::read(&path).unwrap();
     for (name, lands) in WAYS {
         let mut call = 1;
@@ -121,7 +121,7 @@ fn a_disk_that_fails_at_any_call_loses_nothing_that_was_answered_and_makes_no_en
             std::fs::write(&path, &unused).unwrap();
             let mut log = Log::new(FailingFile::new(&path, call, lands), salt(&path), PAGE, 0);
             let (applied, answered, failed) = work(&mut log);
-            let (again, missing) = Log::open(&path, id, applied).unwrap();
+            let (again, missing) = Log::open(&log_at(&path), id, applied).unwrap();
             let expected = |until| (applied + 1..=until).map(body).collect::<Vec<_>>();
             // What was not answered is there whole, or not at all.
             let is_whole = missing == expected(answered + 1) && again.sequence() == answered + 1;
@@ -144,13 +144,13 @@ fn a_disk_that_fails_at_any_call_loses_nothing_that_was_answered_and_makes_no_en
 
 /// After a restart, which puts all into the store file, the log is as good as a new one.
 fn goes_on(path: &Path, id: u64, applied: u64, what: &str) {
-    let (mut log, missing) = Log::open(path, id, applied).unwrap();
+    let (mut log, missing) = Log::open(&log_at(path), id, applied).unwrap();
     assert_eq!(missing, Vec::<Vec<u8>>::new(), "{what}");
     log.rewind();
     for number in applied + 1..applied + 4 {
         assert_eq!(log.append(&body(number)), Ok(Appended::Durable));
     }
-    let (_, missing) = Log::open(path, id, applied).unwrap();
+    let (_, missing) = Log::open(&log_at(path), id, applied).unwrap();
     assert_eq!(
         missing,
         (applied + 1..applied + 4).map(body).collect::<Vec<_>>(),
@@ -163,7 +163,7 @@ fn on_failing_log(path: &Path, call: usize, apply: crate::disk::Apply<Row>) -> D
     let database = redb::Database::create(path).unwrap();
     let since = prepare(&database, 2, &[ROWS], NOW).unwrap();
     let log_path = path.with_extension("log");
-    let log = Log::create(&log_path, 0).unwrap();
+    let log = Log::create(&log_at(&log_path), 0).unwrap();
     let write = begin(&database).unwrap();
     write
         .open_table(crate::disk::META)
@@ -173,7 +173,11 @@ fn on_failing_log(path: &Path, call: usize, apply: crate::disk::Apply<Row>) -> D
     write.commit().unwrap();
     let file = FailingFile::new(&log_path, call, |bytes| 0..bytes.len());
     let log = Log::new(file, salt(&log_path), PAGE, 0);
-    Disk::start(Writer::new(database, path, apply, Keeping::Logged(log)), since).unwrap()
+    Disk::start(
+        Writer::new(database, Files::at(path), apply, Keeping::Logged(log)),
+        since,
+    )
+    .unwrap()
 }
 
 #[test]
@@ -211,7 +215,7 @@ fn after_a_fault_of_the_file_readers_see_what_only_the_log_has() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.redb");
-    let disk = Disk::open(&path, 2, &[ROWS], fails_once, Commits::Logged, NOW).unwrap();
+    let disk = Disk::open(Files::at(&path), 2, &[ROWS], fails_once, Commits::Logged, NOW).unwrap();
     assert_eq!(written(&disk, 1..2, 100), Ok(()));
     assert_eq!(keys(&disk), [1]);
     assert!(!disk.has_failed());
@@ -240,7 +244,7 @@ fn what_cannot_be_read_after_a_fault_is_an_error_and_not_missing() {
     }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.redb");
-    let disk = Disk::open(&path, 2, &[ROWS], fails_always, Commits::Logged, NOW).unwrap();
+    let disk = Disk::open(Files::at(&path), 2, &[ROWS], fails_always, Commits::Logged, NOW).unwrap();
     assert_eq!(written(&disk, UNLUCKY..UNLUCKY + 1, 100), Ok(()), "durable in the log");
     for _ in 0..2 {
         assert_eq!(disk.number("changes"), Err(StoreError::Io(io::ErrorKind::StorageFull)));
