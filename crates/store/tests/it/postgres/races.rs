@@ -78,6 +78,42 @@ fn a_commit_that_another_transaction_was_in_the_way_of_is_tried_again() {
     assert_eq!(get(&store, account(1)), Some(row(2, b"b")));
 }
 
+/// Two transactions that wait for each other: the server ends ours (40P01), as the other is told to wait for an hour.
+#[test]
+fn a_commit_that_a_deadlock_ended_is_tried_again() {
+    let Some(server) = Server::shared() else { return };
+    let address = server.database();
+    let name = super::name_of(&address);
+    let store = open(&address).unwrap();
+    let first = vec![change(account(1), 0, b"a"), change(event(1), 0, b"e")];
+    put(&store, commit(0, b"1", first)).unwrap();
+    thread::scope(|scope| {
+        // Ours takes the account and then waits for the event; then the other asks for the account.
+        let cross = "BEGIN; SET LOCAL deadlock_timeout = '1h'; UPDATE tombola_events SET version = version;
+            DO $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock')
+            LOOP PERFORM pg_stat_clear_snapshot(); PERFORM pg_sleep(0.01); END LOOP; END $$;
+            UPDATE tombola_accounts SET version = version; COMMIT";
+        let crossing = scope.spawn(move || server.sql(name, cross));
+        let is_asleep =
+            format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event = 'PgSleep'");
+        while server.sql("postgres", &is_asleep).trim() != "1" {
+            assert!(!crossing.is_finished());
+        }
+        let second = vec![change(account(1), 1, b"b"), change(event(1), 1, b"f")];
+        assert_eq!(put(&store, commit(1, b"2", second)), Ok(()));
+        crossing.join().unwrap();
+    });
+    assert_eq!(get(&store, account(1)), Some(row(2, b"b")));
+    assert_eq!(get(&store, event(1)), Some(row(2, b"f")));
+    // A session's counts are added when it ends.
+    drop(store);
+    let deadlocks = format!("SELECT deadlocks FROM pg_stat_database WHERE datname = '{name}'");
+    while server.sql("postgres", &deadlocks).trim() != "1" {
+        assert_eq!(server.sql("postgres", &deadlocks).trim(), "0");
+    }
+}
+
 #[test]
 fn of_several_conflicts_the_one_on_the_mark_is_told() {
     let Some(store) = super::empty_store() else { return };
