@@ -1,12 +1,13 @@
 """Encoding and decoding by type hints (E-01 to E-06), and what values look like in the vectors.
 
 A type is an annotated int, bytes or str, an IntEnum (u32), a bool, `T | None`, a list, a dataclass (its fields in
-order), or a union annotated with the names of its variants (an enum with fields).
+order), or a union annotated with `Variants` (an enum with fields).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 import unicodedata
@@ -51,11 +52,18 @@ class Items:
     limit: int
 
 
-@dataclass(frozen=True)
 class Variants:
-    """The names of a union's members, in the order of their numbers."""
+    """A union's members are numbered in their order. One is named as its class, a signed one as what is signed, unless
+    it is given another name here."""
 
-    names: tuple[str, ...]
+    def __init__(self, *, lower: bool = False, **names: str) -> None:
+        self.lower, self.names = lower, names
+
+    def name(self, member: Any) -> str:
+        name: str = (*typing.get_args(member), member)[0].__name__
+        if name in self.names:
+            return self.names[name]
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower() if self.lower else name
 
 
 @dataclass(frozen=True)
@@ -234,11 +242,11 @@ def show(hint: Any, value: Any) -> Any:
         case Items():
             (item,) = typing.get_args(hint)
             return [show(item, each) for each in value]
-        case Variants(names):
+        case Variants():
             members = typing.get_args(hint)
-            number = _variant(value, members)
-            inner = _shown_variant(members[number], value)
-            return names[number] if inner == {} else {names[number]: inner}
+            member = members[_variant(value, members)]
+            name, inner = mark.name(member), _shown_variant(member, value)
+            return name if inner == {} else {name: inner}
     if _is_union(hint):
         return None if value is None else show(typing.get_args(hint)[0], value)
     if hint is bool:

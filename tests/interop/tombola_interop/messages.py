@@ -70,7 +70,7 @@ class Request:
 
 PayeeRequest = Annotated[
     Services | QuoteRequest | OpenBook | PresentHold | Request,
-    Variants(("Services", "Quote", "OpenBook", "PresentHold", "Request")),
+    Variants(QuoteRequest="Quote"),
 ]
 
 
@@ -110,7 +110,7 @@ class ResponseHeader:
 
 PayeeAnswer = Annotated[
     Reject | ServicesPage | Quote | HoldRoom | ResponseHeader,
-    Variants(("Rejected", "Services", "Quote", "HoldState", "Response")),
+    Variants(Reject="Rejected", ServicesPage="Services", HoldRoom="HoldState", ResponseHeader="Response"),
 ]
 
 
@@ -134,7 +134,7 @@ class Closed:
     next_quote: Quote | None
 
 
-BookFrame = Annotated[Ack | Exhausted | Closed, Variants(("Ack", "Exhausted", "Closed"))]
+BookFrame = Annotated[Ack | Exhausted | Closed, Variants()]
 
 # A party and its escrow: requests
 
@@ -267,7 +267,7 @@ class ReceiptEvidence:
 
 Evidence = Annotated[
     Signed[Hold] | Signed[Release] | ReceiptEvidence,
-    Variants(("Hold", "Release", "Receipt")),
+    Variants(ReceiptEvidence="Receipt"),
 ]
 
 
@@ -292,25 +292,7 @@ Command = Annotated[
     | SetPayout
     | SetSplit
     | Resubmit,
-    Variants(
-        (
-            "Info",
-            "Account",
-            "OpenHold",
-            "TopUpHold",
-            "HoldStatus",
-            "Release",
-            "Delegate",
-            "Claim",
-            "Transfer",
-            "Withdraw",
-            "Statement",
-            "Subscribe",
-            "SetPayout",
-            "SetSplit",
-            "Resubmit",
-        )
-    ),
+    Variants(HoldStatusRequest="HoldStatus", ClaimRequest="Claim"),
 ]
 
 
@@ -391,7 +373,7 @@ class Delegated:
     serial: U64
 
 
-ClaimAnswer = Annotated[Signed[Receipt] | Signed[Refusal], Variants(("Receipt", "Refusal"))]
+ClaimAnswer = Annotated[Signed[Receipt] | Signed[Refusal], Variants()]
 
 
 @dataclass(frozen=True)
@@ -439,7 +421,7 @@ class Known:
     pass
 
 
-ResubmitAnswer = Annotated[Restored | Known | Reject, Variants(("Restored", "Known", "Refused"))]
+ResubmitAnswer = Annotated[Restored | Known | Reject, Variants(Reject="Refused")]
 
 
 @dataclass(frozen=True)
@@ -556,22 +538,7 @@ EntryKind = Annotated[
     | WithdrawalFailed
     | Shared
     | Private,
-    Variants(
-        (
-            "deposited",
-            "held",
-            "returned",
-            "charged",
-            "redeemed",
-            "sent",
-            "received",
-            "withdrawn",
-            "withdrawal_paid",
-            "withdrawal_failed",
-            "shared",
-            "private",
-        )
-    ),
+    Variants(lower=True, Charge="charged", Redemption="redeemed"),
 ]
 
 
@@ -606,23 +573,11 @@ EscrowAnswer = Annotated[
     | SplitSet
     | Resubmitted,
     Variants(
-        (
-            "Rejected",
-            "Info",
-            "Account",
-            "Hold",
-            "RevisionStale",
-            "HoldStatus",
-            "Released",
-            "Delegated",
-            "Claimed",
-            "Transferred",
-            "WithdrawalPending",
-            "Statement",
-            "PayoutSet",
-            "SplitSet",
-            "Resubmitted",
-        )
+        Reject="Rejected",
+        EscrowInfo="Info",
+        AccountState="Account",
+        TransferReceipt="Transferred",
+        StatementPage="Statement",
     ),
 ]
 
