@@ -1,69 +1,62 @@
 //! Every decoder of bytes that came from elsewhere: the wire, signed objects, rows and events.
 
-use tombola_core::book::{Book, TICKET_BYTES, Ticket};
-use tombola_core::claim::{Claim, ClaimBatch, Receipt, Refusal};
+use bincode::{Decode, Encode};
+use serde::Serialize;
+use std::any::type_name;
+use std::fmt::Debug;
+use std::sync::LazyLock;
+use tombola_core::book::{TICKET_BYTES, Ticket};
 use tombola_core::codec::{DecodeError, MESSAGE_BYTES_MAX, decode, encode};
-use tombola_core::hold::{Delegation, Hold, Release};
 use tombola_core::key::Signed;
-use tombola_core::message::{
-    BookFrame, EscrowAnswer, EscrowRequest, Evidence, PayeeAnswer, PayeeRequest, ResponseHeader, ServiceOffer,
-    StatementEntry,
-};
+use tombola_core::message::Evidence;
 use tombola_core::payee::{HoldRow, WinnerRow};
 use tombola_core::payer::JournalRow;
-use tombola_core::quote::Quote;
-use tombola_core::reject::Reject;
 use tombola_ledger::event::Event;
 use tombola_ledger::extract::{LogEnd, Start};
 use tombola_ledger::row::{Row, Table};
+use tombola_tests::vectors::run::{Use, with_each_type};
 
-/// A decoder by the name that the vectors have for its type; it says whether it took the bytes.
-type Decoder = (&'static str, fn(&[u8]) -> bool);
+/// A decoder says whether it took the bytes.
+type Decoder = fn(&[u8]) -> bool;
 
-/// Decoders by name: what one accepts has one encoding, and can be shown. Spec: E-02, E-03.
-macro_rules! decoders {
-    ($($name:literal $kind:ty),* $(,)?) => {
-        const DECODERS: &[Decoder] = &[$(($name, |data| match decode::<$kind>(data) {
-            Ok(value) => {
-                assert!(encode(&value) == data, "{}: one encoding of each value", $name);
-                assert!(!format!("{value:?}").is_empty(), "{} is shown", $name);
-                true
-            }
-            Err(error) => {
-                check_error(error, data);
-                false
-            }
-        })),*];
-    };
+/// By the name of its type: those that have vectors, then what else comes from elsewhere, and what is kept.
+static DECODERS: LazyLock<Vec<(&'static str, Decoder)>> = LazyLock::new(|| {
+    let others: [(&str, Decoder); 7] = [
+        ("Evidence", take::<Evidence>),
+        ("Event", take::<Event>),
+        ("Signed<LogEnd>", take::<Signed<LogEnd>>),
+        ("Start", take::<Start>),
+        ("HoldRow", take::<HoldRow>),
+        ("WinnerRow", take::<WinnerRow>),
+        ("JournalRow", take::<JournalRow>),
+    ];
+    with_each_type::<Taking>().into_iter().chain(others).collect()
+});
+
+struct Taking;
+
+impl Use for Taking {
+    type Of = Decoder;
+
+    fn of<T: Encode + Decode<()> + Serialize + Debug>() -> Decoder {
+        take::<T>
+    }
 }
 
-decoders! {
-    "BookFrame" BookFrame,
-    "Claim" Claim,
-    "EscrowAnswer" EscrowAnswer,
-    "EscrowRequest" EscrowRequest,
-    "PayeeAnswer" PayeeAnswer,
-    "PayeeRequest" PayeeRequest,
-    "Quote" Quote,
-    "Reject" Reject,
-    "ResponseHeader" ResponseHeader,
-    "ServiceOffer" ServiceOffer,
-    "Signed<Book>" Signed<Book>,
-    "Signed<ClaimBatch>" Signed<ClaimBatch>,
-    "Signed<Delegation>" Signed<Delegation>,
-    "Signed<Hold>" Signed<Hold>,
-    "Signed<Receipt>" Signed<Receipt>,
-    "Signed<Refusal>" Signed<Refusal>,
-    "Signed<Release>" Signed<Release>,
-    "StatementEntry" StatementEntry,
-    "Ticket" Ticket,
-    "Evidence" Evidence,
-    "Event" Event,
-    "Signed<LogEnd>" Signed<LogEnd>,
-    "Start" Start,
-    "HoldRow" HoldRow,
-    "WinnerRow" WinnerRow,
-    "JournalRow" JournalRow,
+/// What is accepted has one encoding, and can be shown. Spec: E-02, E-03.
+fn take<T: Encode + Decode<()> + Debug>(data: &[u8]) -> bool {
+    match decode::<T>(data) {
+        Ok(value) => {
+            let name = type_name::<T>();
+            assert!(encode(&value) == data, "{name}: one encoding of each value");
+            assert!(!format!("{value:?}").is_empty(), "{name} is shown");
+            true
+        }
+        Err(error) => {
+            check_error(error, data);
+            false
+        }
+    }
 }
 
 fn check_error(error: DecodeError, data: &[u8]) {

@@ -1,8 +1,10 @@
 //! Runs vectors against the code: types by name, and what `invalid.json` asks for.
 
 use super::{custody, ledger, opening};
-use bincode::Encode;
+use bincode::{Decode, Encode};
+use serde::Serialize;
 use serde_json::{Value, json};
+use std::fmt::Debug;
 use tombola_core::amount::Amount;
 use tombola_core::book::{Book, Ticket};
 use tombola_core::claim::{Claim, ClaimBatch, Receipt, Refusal};
@@ -17,8 +19,54 @@ use tombola_core::quote::Quote;
 use tombola_core::reject::Reject;
 
 /// An object as `{type, fields, bytes}`.
-pub(crate) fn typed<T: Encode + serde::Serialize>(kind: &str, object: &T) -> Value {
+pub(crate) fn typed<T: Encode + Serialize>(kind: &str, object: &T) -> Value {
     json!({"type": kind, "fields": object, "bytes": hex::encode(encode(object))})
+}
+
+/// Something to do with every type that has vectors.
+pub trait Use {
+    /// What does it.
+    type Of;
+
+    /// What does it with this type.
+    fn of<T: Encode + Decode<()> + Serialize + Debug>() -> Self::Of;
+}
+
+/// What does something with each type that has vectors, by the name of the type.
+#[must_use]
+pub fn with_each_type<U: Use>() -> [(&'static str, U::Of); 19] {
+    [
+        ("BookFrame", U::of::<BookFrame>()),
+        ("Claim", U::of::<Claim>()),
+        ("EscrowAnswer", U::of::<EscrowAnswer>()),
+        ("EscrowRequest", U::of::<EscrowRequest>()),
+        ("PayeeAnswer", U::of::<PayeeAnswer>()),
+        ("PayeeRequest", U::of::<PayeeRequest>()),
+        ("Quote", U::of::<Quote>()),
+        ("Reject", U::of::<Reject>()),
+        ("ResponseHeader", U::of::<ResponseHeader>()),
+        ("ServiceOffer", U::of::<ServiceOffer>()),
+        ("Signed<Book>", U::of::<Signed<Book>>()),
+        ("Signed<ClaimBatch>", U::of::<Signed<ClaimBatch>>()),
+        ("Signed<Delegation>", U::of::<Signed<Delegation>>()),
+        ("Signed<Hold>", U::of::<Signed<Hold>>()),
+        ("Signed<Receipt>", U::of::<Signed<Receipt>>()),
+        ("Signed<Refusal>", U::of::<Signed<Refusal>>()),
+        ("Signed<Release>", U::of::<Signed<Release>>()),
+        ("StatementEntry", U::of::<StatementEntry>()),
+        ("Ticket", U::of::<Ticket>()),
+    ]
+}
+
+/// Decoding, to show and to encode again.
+struct Shown;
+
+impl Use for Shown {
+    type Of = fn(&[u8]) -> Result<(Value, Vec<u8>), DecodeError>;
+
+    fn of<T: Encode + Decode<()> + Serialize + Debug>() -> Self::Of {
+        |bytes| decode::<T>(bytes).map(|object| (json!(object), encode(&object)))
+    }
 }
 
 /// Decodes bytes as the named type and gives its fields, and its bytes as encoded again.
@@ -29,35 +77,10 @@ pub(crate) fn typed<T: Encode + serde::Serialize>(kind: &str, object: &T) -> Val
 /// # Panics
 /// If the name is not one of a type that has vectors.
 pub fn decode_as(kind: &str, bytes: &[u8]) -> Result<(Value, Vec<u8>), DecodeError> {
-    macro_rules! types {
-        ($($name:literal $kind:ty),* $(,)?) => {
-            match kind {
-                $($name => decode::<$kind>(bytes).map(|object| (json!(object), encode(&object))),)*
-                _ => panic!("no type {kind}"),
-            }
-        };
-    }
-    types! {
-        "BookFrame" BookFrame,
-        "Claim" Claim,
-        "EscrowAnswer" EscrowAnswer,
-        "EscrowRequest" EscrowRequest,
-        "PayeeAnswer" PayeeAnswer,
-        "PayeeRequest" PayeeRequest,
-        "Quote" Quote,
-        "Reject" Reject,
-        "ResponseHeader" ResponseHeader,
-        "ServiceOffer" ServiceOffer,
-        "Signed<Book>" Signed<Book>,
-        "Signed<ClaimBatch>" Signed<ClaimBatch>,
-        "Signed<Delegation>" Signed<Delegation>,
-        "Signed<Hold>" Signed<Hold>,
-        "Signed<Receipt>" Signed<Receipt>,
-        "Signed<Refusal>" Signed<Refusal>,
-        "Signed<Release>" Signed<Release>,
-        "StatementEntry" StatementEntry,
-        "Ticket" Ticket,
-    }
+    let types = with_each_type::<Shown>();
+    let found = types.iter().find(|(name, _)| *name == kind);
+    let (_, shown) = found.unwrap_or_else(|| panic!("no type {kind}"));
+    shown(bytes)
 }
 
 /// Verifies the signature of a signed object of the named type.
@@ -80,7 +103,7 @@ pub fn verify_as(kind: &str, bytes: &[u8], key: AccountKey) -> Result<(), Reject
     }
 }
 
-fn verify<T: Tagged + bincode::Decode<()> + 'static>(bytes: &[u8], key: AccountKey) -> Result<(), Reject> {
+fn verify<T: Tagged + Decode<()> + 'static>(bytes: &[u8], key: AccountKey) -> Result<(), Reject> {
     let object: Signed<T> = decode(bytes)?;
     object.verify(&key.check()?)?;
     Ok(())
