@@ -1,5 +1,6 @@
 //! Figures, each with the floor that was measured in the same run: median of 5, smallest and largest.
 
+mod bare;
 mod book_memory;
 mod buyer;
 mod claims;

@@ -1,13 +1,13 @@
 //! Books of one ticket: opened, paid, acknowledged and closed over one warm connection; both ends on this machine's cores.
 
+use super::bare::{Bare, answer_each};
 use super::buyer::{Buyer, closed, nodes, text};
 use super::{Better, Figure, RUNS};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
-use tombola_core::key::SecretKey;
 use tombola_core::reject::Code;
-use tombola_net::{Address, ClientKey, Connection, Endpoint, ResetSalt};
+use tombola_net::{Connection, RecvHalf, SendHalf};
 
 /// Books of one run: about two seconds.
 const BOOKS: u32 = 32_768;
@@ -75,48 +75,22 @@ async fn buy(buyers: &[Arc<Buyer>], books: u32) -> Result<f64, String> {
 
 /// Streams of the same sizes per second, answered without being looked at.
 async fn floor() -> Result<f64, String> {
-    let key = SecretKey::from_seed(&[7; 32]);
-    let server = Endpoint::server(
-        ([127, 0, 0, 1], 0).into(),
-        &key,
-        ClientKey::NotAsked,
-        &ResetSalt::new([0; 32]),
-    )
-    .map_err(text)?;
-    let port = server.local_addr().map_err(text)?.port();
-    let accepting = server.clone();
-    let serving = tokio::spawn(async move {
-        let connection = accepting
-            .accept()
-            .await
-            .ok_or("closed")?
-            .establish()
-            .await
-            .map_err(text)?;
-        while let Ok((mut send, mut recv)) = connection.accept().await {
-            tokio::spawn(async move {
-                recv.recv_frame(SENT_BYTES).await.map_err(text)?;
-                send.send_frame(&[7; ANSWER_BYTES]).await.map_err(text)?;
-                send.finish().map_err(text)
-            });
-        }
-        Ok::<(), String>(())
-    });
-    let client = Endpoint::client(None).map_err(text)?;
-    let connection = client
-        .connect(&Address::new(key.account(), "127.0.0.1", port))
-        .await
-        .map_err(text)?;
+    let bare = Bare::start(|connection| answer_each(connection, answer)).await?;
     let mut lanes = JoinSet::new();
     let start = Instant::now();
     for _ in 0..LANES {
-        lanes.spawn(exchange(connection.clone()));
+        lanes.spawn(exchange(bare.connection.clone()));
     }
     finish(lanes).await?;
     let seconds = start.elapsed().as_secs_f64();
-    connection.close(0, "done");
-    serving.await.map_err(text)??;
+    bare.stop().await?;
     Ok(f64::from(BOOKS) / seconds)
+}
+
+async fn answer(mut send: SendHalf, mut recv: RecvHalf) -> Result<(), String> {
+    recv.recv_frame(SENT_BYTES).await.map_err(text)?;
+    send.send_frame(&[7; ANSWER_BYTES]).await.map_err(text)?;
+    send.finish().map_err(text)
 }
 
 async fn exchange(connection: Connection) -> Result<(), String> {

@@ -1,15 +1,16 @@
 //! A request that carries its ticket, against the same request to a service that is free: how long until the last byte.
 
+use super::bare::{Bare, answer_each};
 use super::buyer::{Buyer, frame, nodes, service, text};
 use super::{Better, Figure, RUNS};
+use std::sync::Arc;
 use std::time::Instant;
 use tombola_core::amount::Amount;
 use tombola_core::book::{TICKET_BYTES, Ticket};
 use tombola_core::codec::{MESSAGE_BYTES_MAX, decode, encode};
-use tombola_core::key::SecretKey;
 use tombola_core::message::{BookFrame, PayeeAnswer, PayeeRequest, ResponseHeader};
 use tombola_core::payer::{PayerBook, Window};
-use tombola_net::{Address, ClientKey, Connection, Endpoint, RecvHalf, ResetSalt};
+use tombola_net::{Connection, RecvHalf, SendHalf};
 use tombola_node::payee::{Catalog, Content, MemoryCatalog};
 
 /// Requests of one run, one after another.
@@ -25,16 +26,16 @@ async fn measure() -> Result<Vec<Figure>, String> {
     let directory = tempfile::tempdir().map_err(text)?;
     let nodes = nodes(directory.path(), PAGE_BYTES).await?;
     let buyer = Buyer::new(&nodes).await?;
-    let free = Free::start().await?;
+    let free = free().await?;
     let (mut paid_us, mut free_us) = (Vec::new(), Vec::new());
     for _ in 0..=RUNS {
-        free_us.push(free.p50().await?);
+        free_us.push(free_p50(&free).await?);
         paid_us.push(paid_p50(&buyer).await?);
     }
     // The first run warmed both up.
     paid_us.remove(0);
     free_us.remove(0);
-    free.connection.close(0, "done");
+    free.stop().await?;
     nodes.stop().await;
     let note = format!(
         "p50, one ticket in the request, {PAGE_BYTES} bytes back, one at a time on a warm connection; \
@@ -116,80 +117,40 @@ async fn read_to_end(recv: &mut RecvHalf) -> Result<u64, String> {
 }
 
 /// A server of the same page over the same transport, without anything to pay.
-struct Free {
-    connection: Connection,
-    _client: Endpoint,
-    _server: Endpoint,
+async fn free() -> Result<Bare, String> {
+    let page = vec![0x5a; usize::try_from(PAGE_BYTES).map_err(text)?];
+    let content = Content::from_bytes(Amount(1), PAGE_BYTES, page);
+    let catalog = Arc::new(MemoryCatalog::default().with(service()?, content));
+    Bare::start(|connection| answer_each(connection, move |send, recv| give(Arc::clone(&catalog), send, recv))).await
 }
 
-impl Free {
-    async fn start() -> Result<Self, String> {
-        let key = SecretKey::from_seed(&[7; 32]);
-        let server = Endpoint::server(
-            ([127, 0, 0, 1], 0).into(),
-            &key,
-            ClientKey::NotAsked,
-            &ResetSalt::new([0; 32]),
-        )
-        .map_err(text)?;
-        let port = server.local_addr().map_err(text)?.port();
-        let accepting = server.clone();
-        tokio::spawn(async move {
-            let page = vec![0x5a; usize::try_from(PAGE_BYTES).map_err(text)?];
-            let content = Content::from_bytes(Amount(1), PAGE_BYTES, page);
-            let catalog = std::sync::Arc::new(MemoryCatalog::default().with(service()?, content));
-            let connection = accepting
-                .accept()
-                .await
-                .ok_or("closed")?
-                .establish()
-                .await
-                .map_err(text)?;
-            while let Ok((mut send, mut recv)) = connection.accept().await {
-                let catalog = std::sync::Arc::clone(&catalog);
-                tokio::spawn(async move {
-                    let request = decode(&frame(&mut recv).await?).map_err(text)?;
-                    let PayeeRequest::Request { service, from_unit, .. } = request else {
-                        return Err("another request".to_owned());
-                    };
-                    let content = catalog.find(&service).map_err(text)?;
-                    let header = ResponseHeader {
-                        size: content.size,
-                        units: content.units(),
-                        unit_bytes: content.unit_bytes,
-                        content_hash: content.hash,
-                        through: 0,
-                    };
-                    send.send_frame(&encode(&PayeeAnswer::Response(header)))
-                        .await
-                        .map_err(text)?;
-                    send.write(&content.read_unit(from_unit).map_err(text)?)
-                        .await
-                        .map_err(text)?;
-                    send.finish().map_err(text)
-                });
-            }
-            Ok::<(), String>(())
-        });
-        let client = Endpoint::client(None).map_err(text)?;
-        let connection = client
-            .connect(&Address::new(key.account(), "127.0.0.1", port))
-            .await
-            .map_err(text)?;
-        Ok(Self {
-            connection,
-            _client: client,
-            _server: server,
-        })
-    }
+async fn give(catalog: Arc<MemoryCatalog>, mut send: SendHalf, mut recv: RecvHalf) -> Result<(), String> {
+    let request = decode(&frame(&mut recv).await?).map_err(text)?;
+    let PayeeRequest::Request { service, from_unit, .. } = request else {
+        return Err("another request".to_owned());
+    };
+    let content = catalog.find(&service).map_err(text)?;
+    let header = ResponseHeader {
+        size: content.size,
+        units: content.units(),
+        unit_bytes: content.unit_bytes,
+        content_hash: content.hash,
+        through: 0,
+    };
+    let answer = encode(&PayeeAnswer::Response(header));
+    send.send_frame(&answer).await.map_err(text)?;
+    let unit = content.read_unit(from_unit).map_err(text)?;
+    send.write(&unit).await.map_err(text)?;
+    send.finish().map_err(text)
+}
 
-    async fn p50(&self) -> Result<f64, String> {
-        let mut times = Vec::new();
-        for _ in 0..REQUESTS {
-            let start = Instant::now();
-            request(&self.connection, None).await?;
-            times.push(start.elapsed().as_secs_f64() * 1e6);
-        }
-        Ok(super::median(&times))
+/// Half of the requests to it took no longer, in microseconds.
+async fn free_p50(bare: &Bare) -> Result<f64, String> {
+    let mut times = Vec::new();
+    for _ in 0..REQUESTS {
+        let start = Instant::now();
+        request(&bare.connection, None).await?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
     }
+    Ok(super::median(&times))
 }

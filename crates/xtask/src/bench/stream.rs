@@ -1,12 +1,13 @@
 //! Payments over QUIC: payer and payee share this machine's cores, winners are durable, top-ups are made on the way.
 
+use super::bare::Bare;
+use super::buyer::text;
 use super::{Better, Figure, RUNS};
 use std::time::Instant;
 use tombola_core::amount::Amount;
 use tombola_core::book::TICKET_BYTES;
-use tombola_core::key::SecretKey;
 use tombola_core::quote::Service;
-use tombola_net::{Address, ClientKey, Endpoint, ResetSalt};
+use tombola_net::Connection;
 use tombola_node::config::{Money, PayeeConfig, PayerConfig};
 use tombola_node::loopback::{Loopback, LoopbackOptions};
 use tombola_node::payee::{Content, MemoryCatalog};
@@ -24,14 +25,14 @@ pub(super) fn run() -> Result<Vec<Figure>, String> {
 }
 
 async fn measure() -> Result<Vec<Figure>, String> {
-    let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let price = Amount::parse(PRICE, DECIMALS).map_err(|error| error.to_string())?;
+    let directory = tempfile::tempdir().map_err(text)?;
+    let price = Amount::parse(PRICE, DECIMALS).map_err(text)?;
     let content = Content::from_bytes(price, 1, Vec::new());
-    let service = Service::new("/stream").map_err(|error| error.to_string())?;
+    let service = Service::new("/stream").map_err(text)?;
     let catalog = MemoryCatalog::default().with(service, content);
     let nodes = Loopback::start(directory.path(), &options()?, catalog)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(text)?;
     let (mut rates, mut bytes, mut floors) = (Vec::new(), Vec::new(), Vec::new());
     pay(&nodes, PAYMENTS / 10).await?;
     for _ in 0..RUNS {
@@ -51,7 +52,7 @@ async fn measure() -> Result<Vec<Figure>, String> {
 }
 
 fn options() -> Result<LoopbackOptions, String> {
-    let money = |text: &str| text.parse::<Money>().map_err(|error| error.to_string());
+    let money = |decimal: &str| decimal.parse::<Money>().map_err(text);
     let defaults = LoopbackOptions::default();
     let payee = PayeeConfig {
         price: money(PRICE)?,
@@ -74,23 +75,19 @@ fn options() -> Result<LoopbackOptions, String> {
 /// Pays; returns payments per second and bytes per payment.
 async fn pay(nodes: &Loopback, payments: u64) -> Result<(f64, f64), String> {
     let address = nodes.payee.address().clone().with_path("stream");
-    let ceiling = Amount::parse("1000000", DECIMALS).map_err(|error| error.to_string())?;
+    let ceiling = Amount::parse("1000000", DECIMALS).map_err(text)?;
     let order = nodes
         .payer
         .plan_payments(&address, payments, Some(ceiling))
         .await
-        .map_err(|error| error.to_string())?;
-    let before = nodes.payee.status().map_err(|error| error.to_string())?;
+        .map_err(text)?;
+    let before = nodes.payee.status().map_err(text)?;
     let (sent, received) = nodes.payer.udp_bytes(&address).await;
     let start = Instant::now();
-    nodes
-        .payer
-        .send(&order, &|_| ())
-        .await
-        .map_err(|error| error.to_string())?;
+    nodes.payer.send(&order, &|_| ()).await.map_err(text)?;
     let seconds = start.elapsed().as_secs_f64();
     let (sent_after, received_after) = nodes.payer.udp_bytes(&address).await;
-    let after = nodes.payee.status().map_err(|error| error.to_string())?;
+    let after = nodes.payee.status().map_err(text)?;
     let records = after.records - before.records;
     if records != payments || after.tickets - before.tickets != payments {
         return Err(format!(
@@ -103,44 +100,11 @@ async fn pay(nodes: &Loopback, payments: u64) -> Result<(f64, f64), String> {
 
 /// Records of the same size per second over one bare stream of the same transport, written in large pieces.
 async fn floor() -> Result<f64, String> {
-    let key = SecretKey::from_seed(&[7; 32]);
-    let server = Endpoint::server(
-        ([127, 0, 0, 1], 0).into(),
-        &key,
-        ClientKey::NotAsked,
-        &ResetSalt::new([0; 32]),
-    )
-    .map_err(text)?;
-    let port = server.local_addr().map_err(text)?.port();
-    let client = Endpoint::client(None).map_err(text)?;
-    let total = PAYMENTS * 36;
-    let accepting = server.clone();
-    let counting = tokio::spawn(async move {
-        let connection = accepting
-            .accept()
-            .await
-            .ok_or("closed")?
-            .establish()
-            .await
-            .map_err(text)?;
-        let (mut send, mut recv) = connection.accept().await.map_err(text)?;
-        let mut count = 0u64;
-        while let Some(bytes) = recv.read_chunk(65_536).await.map_err(text)? {
-            count += u64::try_from(bytes.len()).unwrap_or(0);
-        }
-        send.send_frame(&count.to_le_bytes()).await.map_err(text)?;
-        send.finish().map_err(text)?;
-        connection.closed().await;
-        Ok::<(), String>(())
-    });
-    let connection = client
-        .connect(&Address::new(key.account(), "127.0.0.1", port))
-        .await
-        .map_err(text)?;
-    let (mut send, mut recv) = connection.open().await.map_err(text)?;
+    let bare = Bare::start(count).await?;
+    let (mut send, mut recv) = bare.connection.open().await.map_err(text)?;
     let piece = vec![7u8; 65_536 - 65_536 % TICKET_BYTES];
     let start = Instant::now();
-    let mut left = total;
+    let mut left = PAYMENTS * 36;
     while left > 0 {
         let size = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         send.write(&piece[..size]).await.map_err(text)?;
@@ -149,11 +113,19 @@ async fn floor() -> Result<f64, String> {
     send.finish().map_err(text)?;
     recv.recv_frame(64).await.map_err(text)?;
     let seconds = start.elapsed().as_secs_f64();
-    connection.close(0, "done");
-    counting.await.map_err(|error| error.to_string())??;
+    bare.stop().await?;
     Ok(PAYMENTS as f64 / seconds)
 }
 
-fn text(error: tombola_net::NetError) -> String {
-    error.to_string()
+/// Reads a stream to its end, says how long it was, and waits until that was read.
+async fn count(connection: Connection) -> Result<(), String> {
+    let (mut send, mut recv) = connection.accept().await.map_err(text)?;
+    let mut count = 0u64;
+    while let Some(bytes) = recv.read_chunk(65_536).await.map_err(text)? {
+        count += u64::try_from(bytes.len()).unwrap_or(0);
+    }
+    send.send_frame(&count.to_le_bytes()).await.map_err(text)?;
+    send.finish().map_err(text)?;
+    connection.closed().await;
+    Ok(())
 }
