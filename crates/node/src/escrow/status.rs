@@ -95,62 +95,67 @@ impl EscrowStatus {
         let is = |phase| u64::from(self.phase == phase);
         let removed = self.writers.iter().filter(|writer| writer.is_removed).count();
         let writers = self.writers.len().saturating_sub(removed);
-        vec![
-            Sample::info("escrow", "The program", vec![("version", self.version.to_owned())]),
-            Sample::measured(
-                "escrow_uptime",
-                "How long the node runs",
-                self.uptime_ms as f64 / 1_000.0,
-            )
-            .of(Unit::Seconds),
-            Sample::gauge(
-                "escrow_serving",
-                "1 unless the store failed",
-                u64::from(self.is_serving),
-            ),
-            Sample::gauge(
-                "escrow_recovering",
-                "1 while parties bring back what was lost",
-                is(Phase::Recovering),
-            ),
-            Sample::gauge("escrow_conserved", "1 if the sums add up", u64::from(totals.conserved)),
-            Sample::gauge(
-                "escrow_writers",
-                "Processes that share the ledger",
-                u64::try_from(writers).unwrap_or(u64::MAX),
-            ),
-            Sample::counter("escrow_requests", "Requests answered", self.requests),
-            Sample::counter(
+        let counters = [
+            ("escrow_requests", "Requests answered", self.requests),
+            (
                 "escrow_claims_answered",
                 "Claims answered, repeats and refusals included",
                 self.claims_answered,
             ),
-            Sample::counter(
+            (
                 "escrow_requests_turned_away",
                 "Requests refused by a limit on work",
                 self.turned_away,
             ),
-            Sample::gauge(
+            ("escrow_height", "Events in the log", totals.height),
+            ("escrow_accounts", "Accounts", totals.accounts),
+            ("escrow_holds", "Holds ever opened", totals.holds),
+            ("escrow_claims", "Claims that paid something, ever", totals.claims),
+            ("escrow_winners", "Winners paid, ever", totals.winners),
+        ];
+        let gauges = [
+            (
+                "escrow_serving",
+                "1 unless the store failed",
+                u64::from(self.is_serving),
+            ),
+            (
+                "escrow_recovering",
+                "1 while parties bring back what was lost",
+                is(Phase::Recovering),
+            ),
+            ("escrow_conserved", "1 if the sums add up", u64::from(totals.conserved)),
+            (
+                "escrow_writers",
+                "Processes that share the ledger",
+                u64::try_from(writers).unwrap_or(u64::MAX),
+            ),
+            (
                 "escrow_connections",
                 "Connections that stand or are being made",
                 self.connections,
             ),
-            Sample::counter("escrow_height", "Events in the log", totals.height),
-            Sample::counter("escrow_accounts", "Accounts", totals.accounts),
-            Sample::counter("escrow_holds", "Holds ever opened", totals.holds),
-            Sample::counter("escrow_claims", "Claims that paid something, ever", totals.claims),
-            Sample::counter("escrow_winners", "Winners paid, ever", totals.winners),
-            Sample::counter("escrow_deposits", "Money taken in, ever", atoms(totals.deposits)).of(Unit::Atoms),
-            Sample::counter("escrow_withdrawn", "Money paid out, ever", atoms(totals.withdrawn)).of(Unit::Atoms),
-            Sample::gauge("escrow_balances", "What accounts can spend", atoms(totals.balances)).of(Unit::Atoms),
-            Sample::gauge("escrow_held", "What open holds set aside", atoms(totals.held)).of(Unit::Atoms),
-            Sample::gauge("escrow_fees", "Fees not collected", atoms(totals.fees)).of(Unit::Atoms),
-            Sample::gauge("escrow_pending", "Payouts not settled", atoms(totals.pending)).of(Unit::Atoms),
-            Sample::by_reason(
-                "escrow_connections_turned_away",
-                "Attempts to connect that were not let in",
-                self.connections_turned_away.clone(),
-            ),
-        ]
+        ];
+        let moved = [
+            ("escrow_deposits", "Money taken in, ever", totals.deposits),
+            ("escrow_withdrawn", "Money paid out, ever", totals.withdrawn),
+        ];
+        let kept = [
+            ("escrow_balances", "What accounts can spend", totals.balances),
+            ("escrow_held", "What open holds set aside", totals.held),
+            ("escrow_fees", "Fees not collected", totals.fees),
+            ("escrow_pending", "Payouts not settled", totals.pending),
+        ];
+        let mut samples = Sample::of_program("escrow", "escrow_uptime", self.uptime_ms).to_vec();
+        samples.extend(counters.map(|(name, help, count)| Sample::counter(name, help, count)));
+        samples.extend(gauges.map(|(name, help, count)| Sample::gauge(name, help, count)));
+        samples.extend(moved.map(|(name, help, sum)| Sample::counter(name, help, atoms(sum)).of(Unit::Atoms)));
+        samples.extend(kept.map(|(name, help, sum)| Sample::gauge(name, help, atoms(sum)).of(Unit::Atoms)));
+        samples.push(Sample::by_reason(
+            "escrow_connections_turned_away",
+            "Attempts to connect that were not let in",
+            self.connections_turned_away.clone(),
+        ));
+        samples
     }
 }

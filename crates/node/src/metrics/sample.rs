@@ -80,6 +80,19 @@ impl Sample {
         Self::new(name, help, Unit::None, Kind::Measured(value))
     }
 
+    /// A duration or a time, in seconds.
+    pub(crate) fn seconds(name: &'static str, help: &'static str, ms: u64) -> Self {
+        Self::measured(name, help, ms as f64 / 1_000.0).of(Unit::Seconds)
+    }
+
+    /// What every node says of itself: its version, and how long it runs.
+    pub(crate) fn of_program(role: &'static str, uptime: &'static str, uptime_ms: u64) -> [Self; 2] {
+        [
+            Self::info(role, "The program", vec![("version", super::VERSION.to_owned())]),
+            Self::seconds(uptime, "How long the node runs", uptime_ms),
+        ]
+    }
+
     /// Texts that stay.
     #[must_use]
     pub fn info(name: &'static str, help: &'static str, texts: Vec<(&'static str, String)>) -> Self {

@@ -187,85 +187,28 @@ impl PayeeStatus {
     /// The numbers for the metrics port. Names are a contract.
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
-        let exposure = &self.exposure;
-        let seconds = |ms: u64| ms as f64 / 1_000.0;
-        let mut samples = vec![
-            Sample::info("payee", "The program", vec![("version", self.version.to_owned())]),
-            Sample::measured(
-                "payee_uptime",
-                "How long the node runs",
-                seconds(self.uptime_ms.unwrap_or(0)),
-            )
-            .of(Unit::Seconds),
-            Sample::gauge("payee_selling", "1 if tickets are taken", u64::from(self.is_selling())),
-            Sample::counter("payee_tickets", "Tickets drawn", self.tickets),
-            Sample::counter("payee_records", "Ticket records whose index was drawn", self.records),
-            Sample::counter("payee_winners", "Tickets that won", self.winners),
-            Sample::counter("payee_books", "Books opened", self.books),
-            Sample::counter(
-                "payee_broken_books",
-                "Books closed for a broken chain",
-                self.broken_books,
-            ),
-            Sample::counter(
-                "payee_requests_turned_away",
-                "Requests refused by a limit on work",
-                self.turned_away,
-            ),
-            Sample::counter("payee_units", "Units delivered", self.units),
-            Sample::counter("payee_claims", "Claims sent, repeats included", self.claims),
-            Sample::counter(
-                "payee_winners_redeemed",
-                "Winners redeemed, ever",
-                self.winners_redeemed,
-            ),
-            Sample::counter("payee_redeemed", "Credited for winners, ever", self.redeemed.0).of(Unit::Atoms),
-            Sample::counter(
-                "payee_expected",
-                "Worth of drawn tickets in expectation",
-                self.luck.expected.0,
-            )
-            .of(Unit::Atoms),
-            Sample::counter("payee_drawn", "Worth of the winners among them", self.luck.drawn.0).of(Unit::Atoms),
-            Sample::measured(
-                "payee_luck",
-                "Standard deviations that winners are above expectation",
-                self.luck.z,
-            ),
-            Sample::gauge("payee_refusals", "Refusals of claims, kept as evidence", self.refusals),
-            Sample::gauge("payee_owed", "Winners not redeemed", exposure.liabilities.0).of(Unit::Atoms),
-            Sample::gauge("payee_reserved", "Set aside for next winners", exposure.reservations.0).of(Unit::Atoms),
-            Sample::gauge("payee_hold_capacity", "What open holds pay in all", exposure.capacity.0).of(Unit::Atoms),
-            Sample::gauge("payee_hold_room", "What of it is free", exposure.room.0).of(Unit::Atoms),
-            Sample::gauge("payee_open_holds", "Holds that have not ended", exposure.open_holds),
-            Sample::gauge("payee_open_books", "Books open now", exposure.open_books),
-            Sample::gauge(
-                "payee_unclaimed_books",
-                "Closed books that wait for a receipt",
-                exposure.unclaimed_books,
-            ),
-            Sample::gauge("payee_unclaimed_winners", "Their winners", exposure.unclaimed_winners),
-            Sample::gauge("payee_units_lent", "Units served ahead of tickets", exposure.units_lent),
-            Sample::gauge(
-                "payee_connections",
-                "Connections that stand or are being made",
-                self.connections,
-            ),
-        ];
+        let mut samples = Sample::of_program("payee", "payee_uptime", self.uptime_ms.unwrap_or(0)).to_vec();
+        samples.push(Sample::measured(
+            "payee_luck",
+            "Standard deviations that winners are above expectation",
+            self.luck.z,
+        ));
+        samples.extend(self.counters());
+        samples.extend(self.gauges());
         let times = [
             (
                 "payee_claim_deadline_timestamp",
                 "When the first winner must have been claimed",
-                exposure.claim_deadline,
+                self.exposure.claim_deadline,
             ),
             (
                 "payee_hold_expiry_timestamp",
                 "When the next hold takes its last ticket",
-                exposure.next_expiry,
+                self.exposure.next_expiry,
             ),
         ];
         for (name, help, time) in times {
-            samples.extend(time.map(|time| Sample::measured(name, help, seconds(time.0)).of(Unit::Seconds)));
+            samples.extend(time.map(|time| Sample::seconds(name, help, time.0)));
         }
         samples.push(Sample::by_reason(
             "payee_connections_turned_away",
@@ -273,5 +216,74 @@ impl PayeeStatus {
             self.connections_turned_away.clone(),
         ));
         samples
+    }
+
+    fn counters(&self) -> impl Iterator<Item = Sample> {
+        let counts = [
+            ("payee_tickets", "Tickets drawn", self.tickets),
+            ("payee_records", "Ticket records whose index was drawn", self.records),
+            ("payee_winners", "Tickets that won", self.winners),
+            ("payee_books", "Books opened", self.books),
+            (
+                "payee_broken_books",
+                "Books closed for a broken chain",
+                self.broken_books,
+            ),
+            (
+                "payee_requests_turned_away",
+                "Requests refused by a limit on work",
+                self.turned_away,
+            ),
+            ("payee_units", "Units delivered", self.units),
+            ("payee_claims", "Claims sent, repeats included", self.claims),
+            (
+                "payee_winners_redeemed",
+                "Winners redeemed, ever",
+                self.winners_redeemed,
+            ),
+        ];
+        let amounts = [
+            ("payee_redeemed", "Credited for winners, ever", self.redeemed),
+            (
+                "payee_expected",
+                "Worth of drawn tickets in expectation",
+                self.luck.expected,
+            ),
+            ("payee_drawn", "Worth of the winners among them", self.luck.drawn),
+        ];
+        let counts = counts.map(|(name, help, count)| Sample::counter(name, help, count));
+        let amounts = amounts.map(|(name, help, amount)| Sample::counter(name, help, amount.0).of(Unit::Atoms));
+        counts.into_iter().chain(amounts)
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = Sample> {
+        let now = &self.exposure;
+        let counts = [
+            ("payee_selling", "1 if tickets are taken", u64::from(self.is_selling())),
+            ("payee_refusals", "Refusals of claims, kept as evidence", self.refusals),
+            ("payee_open_holds", "Holds that have not ended", now.open_holds),
+            ("payee_open_books", "Books open now", now.open_books),
+            (
+                "payee_unclaimed_books",
+                "Closed books that wait for a receipt",
+                now.unclaimed_books,
+            ),
+            ("payee_unclaimed_winners", "Their winners", now.unclaimed_winners),
+            ("payee_units_lent", "Units served ahead of tickets", now.units_lent),
+            (
+                "payee_connections",
+                "Connections that stand or are being made",
+                self.connections,
+            ),
+        ];
+        let amounts = [
+            ("payee_owed", "Winners not redeemed", now.liabilities),
+            ("payee_reserved", "Set aside for next winners", now.reservations),
+            ("payee_hold_capacity", "What open holds pay in all", now.capacity),
+            ("payee_hold_room", "What of it is free", now.room),
+        ];
+        let counts = counts.map(|(name, help, count)| Sample::gauge(name, help, count));
+        let amounts = amounts.map(|(name, help, amount)| Sample::gauge(name, help, amount.0).of(Unit::Atoms));
+        counts.into_iter().chain(amounts)
     }
 }

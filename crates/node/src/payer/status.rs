@@ -2,7 +2,7 @@
 
 use super::Payer;
 use super::paying::lock_window;
-use crate::metrics::{Sample, Unit, VERSION};
+use crate::metrics::{Sample, Unit};
 use std::sync::PoisonError;
 use tombola_core::amount::Amount;
 use tombola_core::key::AccountKey;
@@ -79,39 +79,35 @@ impl Payer {
         };
         let in_flight = windows.iter().map(|window| window.in_flight).sum();
         let payees = u64::try_from(windows.len()).unwrap_or(u64::MAX);
-        vec![
-            Sample::info("payer", "The program", vec![("version", VERSION.to_owned())]),
-            Sample::measured(
-                "payer_uptime",
-                "How long the node runs",
-                self.uptime_ms() as f64 / 1_000.0,
-            )
-            .of(Unit::Seconds),
-            Sample::gauge("payer_payees", "Payees that this process has dealt with", payees),
-            Sample::gauge(
+        let counts = [
+            ("payer_payees", "Payees that this process has dealt with", payees),
+            (
                 "payer_in_flight",
                 "Tickets that payees have not acknowledged",
                 in_flight,
             ),
-            Sample::gauge(
+        ];
+        let amounts = [
+            (
                 "payer_in_flight_value",
                 "Their worth",
                 total(|window| window.in_flight_value),
-            )
-            .of(Unit::Atoms),
-            Sample::gauge(
+            ),
+            (
                 "payer_lost",
                 "Worth of what was lost with connections",
                 total(|window| window.lost_value),
-            )
-            .of(Unit::Atoms),
-            Sample::gauge(
+            ),
+            (
                 "payer_undrawn",
                 "Worth of what payees said they did not draw",
-                total(|w| w.undrawn_value),
-            )
-            .of(Unit::Atoms),
-        ]
+                total(|window| window.undrawn_value),
+            ),
+        ];
+        let mut samples = Sample::of_program("payer", "payer_uptime", self.uptime_ms()).to_vec();
+        samples.extend(counts.map(|(name, help, count)| Sample::gauge(name, help, count)));
+        samples.extend(amounts.map(|(name, help, amount)| Sample::gauge(name, help, amount).of(Unit::Atoms)));
+        samples
     }
 
     /// The cap of each window, if one is set; by default the larger of one face value and 64 prices.
