@@ -3,15 +3,16 @@
 mod naive;
 
 use crate::input::Input;
+use crate::party::{hold_terms, payer};
 use std::sync::OnceLock;
-use tombola_core::amount::{Amount, Asset, DAY_MS, Timestamp};
+use tombola_core::amount::Amount;
 use tombola_core::book::{Anchor, Book};
 use tombola_core::chain::{Chain, Preimage};
 use tombola_core::claim::Claim;
 use tombola_core::codec::{decode, encode};
 use tombola_core::draw::{Draw, Reveal};
 use tombola_core::hold::{Fee, Hold, HoldTerms};
-use tombola_core::key::{SecretKey, Signed};
+use tombola_core::key::Signed;
 use tombola_core::odds::Threshold;
 
 const LENGTH: u32 = 24;
@@ -88,12 +89,8 @@ fn set_number(bytes: &mut [u8], places: &[usize], input: &mut Input<'_>) {
 
 fn sign(claim: &mut [u8]) {
     if let Ok(body) = decode::<Book>(&claim[..116]) {
-        claim[..180].copy_from_slice(&encode(&Signed::new(body, &secret(2))));
+        claim[..180].copy_from_slice(&encode(&Signed::new(body, payer())));
     }
-}
-
-fn secret(n: u8) -> SecretKey {
-    SecretKey::from_seed(&[n; 32])
 }
 
 /// `w[0]` to `w[LENGTH]`.
@@ -114,25 +111,13 @@ fn good() -> &'static [(Hold, Claim)] {
 }
 
 fn made(threshold: u64) -> (Hold, Claim) {
-    let now = Timestamp(20_000 * DAY_MS);
     let hold = Hold {
         terms: HoldTerms {
-            escrow: secret(1).account(),
-            asset: Asset::USD,
-            payer: secret(2).account(),
-            signer: secret(2).account(),
-            payee: secret(3).account(),
-            serial: 1,
             fee: Fee {
                 flat: Amount(3),
                 ppm: 25_000,
             },
-            face_value_min: Amount(1),
-            face_value_max: Amount(u64::MAX),
-            book_length_max: 4_096,
-            opened_at: now,
-            expires_at: now.plus_ms(DAY_MS),
-            redeem_by: now.plus_ms(3 * DAY_MS),
+            ..hold_terms()
         },
         revision: 0,
         cap: Amount(1_000_000),
@@ -157,7 +142,7 @@ fn claim_of(hold: &Hold, reveal: Reveal, threshold: Threshold) -> Option<Claim> 
     let highest = above.iter().rev().find(|(index, preimage)| draw.wins(*index, preimage));
     let (through, preimage) = *highest?;
     Some(Claim {
-        book: Signed::new(body, &secret(2)),
+        book: Signed::new(body, payer()),
         reveal,
         through,
         preimage,

@@ -28,6 +28,7 @@ mod escrow;
 mod extract;
 mod input;
 mod key_file;
+mod party;
 mod payee;
 mod payer;
 mod quic;

@@ -3,12 +3,14 @@
 //! Beside them a naive count is kept of what is out, in units and in money.
 
 use crate::input::Input;
-use tombola_core::amount::{Amount, Asset, DAY_MS, Timestamp};
+use crate::party::{self, hold_terms};
+use std::sync::OnceLock;
+use tombola_core::amount::{Amount, Asset, Timestamp};
 use tombola_core::book::{TICKET_BYTES, Ticket};
 use tombola_core::chain::{Preimage, walk};
 use tombola_core::draw::Reveal;
-use tombola_core::hold::{Fee, Hold, HoldTerms};
-use tombola_core::key::{QuoteId, SecretKey};
+use tombola_core::hold::{Hold, HoldTerms};
+use tombola_core::key::QuoteId;
 use tombola_core::payer::{HoldLimits, PayerBook, Terms, Window, plan};
 use tombola_core::quote::{Escrows, Quote, QuoteTerms, Service};
 use tombola_core::reject::{Code, Reject};
@@ -65,7 +67,7 @@ impl Wallet {
         let price = input.pick(&[1, 10, 100, 10_000, 20_000]);
         let (length, jump_max) = (u32::from(input.byte()), u32::from(input.byte()));
         let secret = Preimage([input.byte(); 32]);
-        let book = PayerBook::new(&hold(), &quote(price, jump_max), FACE, length, secret, &key(2));
+        let book = PayerBook::new(&hold(), &quote(price, jump_max), FACE, length, secret, party::payer());
         let is_good = price <= FACE.0 && length > 0;
         assert_eq!(book.is_ok(), is_good, "price {price}, length {length}");
         let Ok(book) = book else { return };
@@ -224,33 +226,16 @@ fn check_plan(input: &mut Input<'_>) {
     );
 }
 
-fn key(n: u8) -> SecretKey {
-    SecretKey::from_seed(&[n; 32])
-}
-
 fn hold() -> Hold {
-    static HOLD: std::sync::OnceLock<Hold> = std::sync::OnceLock::new();
-    *HOLD.get_or_init(|| {
-        let now = Timestamp(20_000 * DAY_MS);
-        Hold {
-            terms: HoldTerms {
-                escrow: key(1).account(),
-                asset: Asset::USD,
-                payer: key(2).account(),
-                signer: key(2).account(),
-                payee: key(3).account(),
-                serial: 1,
-                fee: Fee::default(),
-                face_value_min: Amount(1),
-                face_value_max: FACE,
-                book_length_max: 200,
-                opened_at: now,
-                expires_at: now.plus_ms(DAY_MS),
-                redeem_by: now.plus_ms(3 * DAY_MS),
-            },
-            revision: 0,
-            cap: Amount(1_000_000),
-        }
+    static HOLD: OnceLock<Hold> = OnceLock::new();
+    *HOLD.get_or_init(|| Hold {
+        terms: HoldTerms {
+            face_value_max: FACE,
+            book_length_max: 200,
+            ..hold_terms()
+        },
+        revision: 0,
+        cap: Amount(1_000_000),
     })
 }
 
@@ -320,7 +305,7 @@ mod tests {
     /// Spec: X-06.
     #[test]
     fn a_lost_stream_closes_its_book() {
-        let mut book = PayerBook::new(&hold(), &quote(10, 8), FACE, 20, Preimage([1; 32]), &key(2)).unwrap();
+        let mut book = PayerBook::new(&hold(), &quote(10, 8), FACE, 20, Preimage([1; 32]), party::payer()).unwrap();
         let mut window = Window::new(Amount(100));
         assert_eq!(book.issue(1, &mut window, &mut Vec::new()), 1);
         book.lost(&mut window);

@@ -2,22 +2,21 @@
 
 use super::disk::Disk;
 use crate::input::Input;
+use crate::party::{START, bank, hold_terms, payee, payer};
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use tombola_core::amount::{Amount, Asset, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
 use tombola_core::book::{Anchor, Book, Ticket};
 use tombola_core::chain::{Chain, Preimage};
 use tombola_core::claim::{Claim, Head, Receipt, Refusal};
 use tombola_core::draw::{Draw, Reveal};
 use tombola_core::hold::{Fee, Hold, HoldTerms};
-use tombola_core::key::{AccountKey, BookId, HoldId, QuoteId, SecretKey, Signed};
+use tombola_core::key::{BookId, HoldId, QuoteId, Signed};
 use tombola_core::message::{HoldState, HoldStatus, OpenBook};
 use tombola_core::odds::Threshold;
 use tombola_core::payee::{Closing, PaidBy, Payee, PayeeBook, PayeeTerms, Refused, Taken, Task};
 use tombola_core::quote::{EpochSecret, Escrows, Quote, Service};
 use tombola_core::reject::{Code, Reject};
 
-const START: Timestamp = Timestamp(20_000 * DAY_MS);
 const FACE: Amount = Amount(1_000);
 const HOLDS: usize = 3;
 const LENGTH_MAX: u32 = 40;
@@ -304,7 +303,7 @@ impl Market {
                 Task::Claim(claims) => claims.iter().for_each(|claim| self.claim(claim, luck)),
                 Task::Check(hold) => self.answer_check(&hold.body.id(), luck),
                 Task::Release(release) => {
-                    let Ok(row) = self.payee.released(Signed::new(release, seller())) else {
+                    let Ok(row) = self.payee.released(Signed::new(release, payee())) else {
                         continue;
                     };
                     if luck == 1 {
@@ -558,7 +557,7 @@ impl Market {
 
 fn start(epochs: u8, disk: &Disk, now: Timestamp) -> Payee {
     let terms = PayeeTerms {
-        payee: seller().account(),
+        payee: payee().account(),
         asset: Asset::USD,
         escrows: Escrows::new(vec![bank().account()]).expect("one"),
         fee_max: Fee {
@@ -584,22 +583,15 @@ const fn epoch(number: u8) -> EpochSecret {
 }
 
 fn hold_body(number: usize, cap: u64) -> Hold {
-    let account: AccountKey = payer().account();
     Hold {
         terms: HoldTerms {
-            escrow: bank().account(),
-            asset: Asset::USD,
-            payer: account,
-            signer: account,
-            payee: seller().account(),
             serial: u64::try_from(number).unwrap_or(0) + 1,
-            fee: Fee::default(),
             face_value_min: Amount(10),
             face_value_max: Amount(100_000),
-            book_length_max: 4_096,
             opened_at: START.minus_ms(HOUR_MS),
             expires_at: START.plus_ms(60 * DAY_MS),
             redeem_by: START.plus_ms(160 * DAY_MS),
+            ..hold_terms()
         },
         revision: 0,
         cap: Amount(cap),
@@ -622,19 +614,4 @@ fn make_book(hold: &Hold, quote: &Quote, length: u32, secret: u8) -> (Chain, Boo
 
 fn sign(hold: Hold) -> Signed<Hold> {
     Signed::new(hold, bank())
-}
-
-fn bank() -> &'static SecretKey {
-    static KEY: OnceLock<SecretKey> = OnceLock::new();
-    KEY.get_or_init(|| SecretKey::from_seed(&[1; 32]))
-}
-
-fn payer() -> &'static SecretKey {
-    static KEY: OnceLock<SecretKey> = OnceLock::new();
-    KEY.get_or_init(|| SecretKey::from_seed(&[2; 32]))
-}
-
-fn seller() -> &'static SecretKey {
-    static KEY: OnceLock<SecretKey> = OnceLock::new();
-    KEY.get_or_init(|| SecretKey::from_seed(&[3; 32]))
 }
