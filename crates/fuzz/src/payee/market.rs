@@ -1,20 +1,21 @@
 //! A payee, its disk, a payer that owns every preimage, and an escrow that pays what it must.
 
+mod check;
+mod redemption;
+mod sale;
+
 use super::disk::Disk;
 use crate::input::Input;
-use crate::party::{START, bank, hold_terms, payee, payer};
+use crate::party::{START, bank, hold_terms, payee};
 use std::collections::BTreeMap;
 use tombola_core::amount::{Amount, Asset, DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
-use tombola_core::book::{Anchor, Book, Ticket};
-use tombola_core::chain::{Chain, Preimage};
-use tombola_core::claim::{Claim, Head, Receipt, Refusal};
-use tombola_core::draw::{Draw, Reveal};
+use tombola_core::chain::Chain;
+use tombola_core::claim::Receipt;
 use tombola_core::hold::{Fee, Hold, HoldTerms};
-use tombola_core::key::{BookId, HoldId, QuoteId, Signed};
-use tombola_core::message::{HoldState, HoldStatus, OpenBook};
-use tombola_core::odds::Threshold;
-use tombola_core::payee::{Closing, PaidBy, Payee, PayeeBook, PayeeTerms, Refused, Taken, Task};
-use tombola_core::quote::{EpochSecret, Escrows, Quote, Service};
+use tombola_core::key::{BookId, Signed};
+use tombola_core::message::HoldState;
+use tombola_core::payee::{Closing, Payee, PayeeBook, PayeeTerms};
+use tombola_core::quote::{EpochSecret, Escrows};
 use tombola_core::reject::{Code, Reject};
 
 const FACE: Amount = Amount(1_000);
@@ -90,139 +91,6 @@ impl Market {
             .copied()
     }
 
-    /// Opens a book, in which something may be wrong.
-    pub(super) fn open(&mut self, input: &mut Input<'_>) {
-        let (hold, price, bad) = (input.below(HOLDS), input.pick(&[1_000, 500, 300, 100, 3]), input.byte());
-        let length = LENGTH_MAX - u32::from(input.byte()) % LENGTH_MAX;
-        self.quotes = self.quotes.wrapping_add(1);
-        let service = Service::new("/f").expect("short");
-        let id = QuoteId([self.quotes; 16]);
-        let Ok(mut quote) = self.payee.quote(&service, Amount(price), id, self.now) else {
-            return;
-        };
-        let reveal = epoch(self.epochs).reveal(&quote.terms);
-        let hold_signed = self.promises[hold].hold;
-        let (mut chain, book) = make_book(&hold_signed.body, &quote, length, self.quotes);
-        let mut signed = Signed::new(book, payer());
-        match bad {
-            1 => signed.signature.0[40] ^= 1,
-            2 => quote.terms.ticket_price = Amount(price - 1),
-            3 => {
-                signed = Signed::new(
-                    Book {
-                        threshold: Threshold(0),
-                        ..book
-                    },
-                    payer(),
-                )
-            }
-            4 => {
-                signed = Signed::new(
-                    Book {
-                        face_value: Amount(1 << 40),
-                        ..book
-                    },
-                    payer(),
-                )
-            }
-            5 => signed = Signed::new(Book { length: 0, ..book }, payer()),
-            6 => {
-                signed = Signed::new(
-                    Book {
-                        commitment: Reveal([0; 32]).commitment(),
-                        ..book
-                    },
-                    payer(),
-                )
-            }
-            _ => {}
-        }
-        let open = OpenBook {
-            hold: hold_signed,
-            quote,
-            book: signed,
-        };
-        let opened = self.payee.open_book(open.clone(), self.now);
-        assert!(!matches!(bad, 1..=6) || opened.is_err(), "a bad book is refused: {bad}");
-        let Ok(opened) = opened else { return };
-        if let Some(row) = opened.hold_row {
-            self.disk.keep_hold(row);
-        }
-        let again = self
-            .payee
-            .open_book(open, self.now)
-            .map(|_| ())
-            .map_err(|reject| reject.code);
-        assert_eq!(again, Err(Code::CommitmentReused), "one commitment serves one book");
-        let draw = Draw::new(&opened.book.id(), &reveal, book.threshold);
-        let wins = (1..=length).map(|index| {
-            let preimage = chain.preimage(index).expect("in the book");
-            draw.wins(index, &preimage)
-        });
-        let wins = wins.collect();
-        self.order.push(opened.book.id());
-        let machine = Some(opened.book);
-        let id = self.order[self.order.len() - 1];
-        self.sold.insert(
-            id,
-            Sold {
-                hold,
-                wins,
-                chain,
-                machine,
-                acknowledged: 0,
-                served: 0,
-                receipt: None,
-            },
-        );
-    }
-
-    /// One ticket or a run of them, the last of which may be bad.
-    pub(super) fn present_tickets(&mut self, input: &mut Input<'_>) {
-        let Some(id) = self.book_id(input) else { return };
-        let (ahead, bad, run) = (u32::from(input.byte()), input.byte(), input.byte());
-        let Self { payee, sold, now, .. } = &mut *self;
-        let Some(Sold {
-            chain,
-            machine: Some(book),
-            ..
-        }) = sold.get_mut(&id)
-        else {
-            return;
-        };
-        let before = book.through();
-        // The next one, or one further on; now and then one that was before, or none.
-        let index = match bad {
-            2 => 0,
-            3 => before,
-            _ => before.saturating_add(1 + ahead % (JUMP_MAX + 2)),
-        };
-        let last = index.saturating_add(u32::from(run % 20));
-        let ticket = |index| Ticket {
-            index,
-            preimage: chain.preimage(index).unwrap_or(Preimage([0; 32])),
-        };
-        let mut tickets: Vec<Ticket> = (index..=last).map(ticket).collect();
-        if let Some(ticket) = tickets.last_mut().filter(|_| bad == 1) {
-            ticket.preimage.0[0] ^= 1;
-        }
-        let mut told = Vec::new();
-        let taken = book.take_all(&tickets, payee, *now, |taken| told.push(taken));
-        assert!(book.through() >= before, "a draw stands");
-        assert!(told.len() <= tickets.len());
-        match taken {
-            Ok(()) => assert_eq!(told.len(), tickets.len(), "each ticket is answered"),
-            // A pause; the ticket may be presented again.
-            Err(reject) if reject.code == Code::NotSelling => {}
-            Err(reject) => {
-                let is_drawn_of_bad =
-                    bad == 1 && book.through() == last && !told.contains(&Taken::Repeat) && last > before;
-                assert!(!is_drawn_of_bad || told.len() < tickets.len());
-                self.close_with(id, reject);
-            }
-        }
-    }
-
     pub(super) fn begin_write(&mut self, input: &mut Input<'_>) {
         let Some(id) = self.book_id(input) else { return };
         let machine = self.sold.get_mut(&id).and_then(|sold| sold.machine.as_mut());
@@ -241,23 +109,6 @@ impl Market {
         if let (true, Some(book)) = (self.disk.finish(id), machine) {
             book.written();
         }
-    }
-
-    /// The escrow raises a hold, and the payer shows it.
-    pub(super) fn top_up(&mut self, input: &mut Input<'_>) {
-        let promise = &mut self.promises[input.below(HOLDS)];
-        let more = u64::from(input.byte()) * 50;
-        let mut body = promise.hold.body;
-        (body.revision, body.cap) = (body.revision + 1, Amount(body.cap.0 + more));
-        let presented = sign(body);
-        if promise.state == HoldState::Open {
-            promise.hold = presented;
-            if let Ok((row, room)) = self.payee.present_hold(&presented, self.now) {
-                assert!(room <= row.hold.body.cap);
-                self.disk.keep_hold(row);
-            }
-        }
-        self.resume_granted();
     }
 
     fn resume_granted(&mut self) {
@@ -292,142 +143,6 @@ impl Market {
         self.payee.closed(&closing, self.now);
         assert_eq!(closing.winners.is_some(), book.winners() > 0);
         self.resume_granted();
-    }
-
-    /// What is due now, done or failed.
-    pub(super) fn tick(&mut self, input: &mut Input<'_>) {
-        for task in self.payee.tick(self.now) {
-            let luck = input.byte();
-            match task {
-                Task::Close(id) => self.close_with(id, Reject::of(Code::BookRedeemed)),
-                Task::Claim(claims) => claims.iter().for_each(|claim| self.claim(claim, luck)),
-                Task::Check(hold) => self.answer_check(&hold.body.id(), luck),
-                Task::Release(release) => {
-                    let Ok(row) = self.payee.released(Signed::new(release, payee())) else {
-                        continue;
-                    };
-                    if luck == 1 {
-                        self.payee
-                            .release_failed(&release.hold)
-                            .into_iter()
-                            .for_each(|row| self.disk.keep_hold(row));
-                    } else {
-                        self.disk.keep_hold(row);
-                        self.payee.release_kept(&release.hold);
-                    }
-                }
-                Task::SendRelease(release) => {
-                    let hold = &release.body.hold;
-                    let Some(promise) = self.promises.iter_mut().find(|p| p.hold.body.id() == *hold) else {
-                        continue;
-                    };
-                    assert_eq!(release.body.paid.0, promise.paid, "a release counts what was paid");
-                    if luck != 1 {
-                        promise.state = HoldState::Released;
-                        self.payee.release_known(hold);
-                    }
-                }
-                Task::Forget(hold) => {
-                    self.payee.forget(&hold);
-                    self.disk.holds.remove(&hold);
-                }
-            }
-        }
-        self.resume_granted();
-    }
-
-    /// The escrow pays a claim, once; its receipt arrives, is lost, or a refusal comes instead.
-    fn claim(&mut self, claim: &Claim, luck: u8) {
-        let id = claim.book.body.id();
-        let Some(sold) = self.sold.get_mut(&id) else {
-            panic!("a claim is for a book that was sold")
-        };
-        assert!(sold.machine.is_none(), "no claim leaves before its book is closed");
-        let promise = &mut self.promises[sold.hold];
-        let won = claim
-            .verify(&promise.hold.body)
-            .expect("a payee claims what it can prove");
-        assert_eq!(
-            won.winners,
-            sold.winners_through(claim.through),
-            "each index is drawn once"
-        );
-        assert!(self.disk.winners_through(&id) >= claim.through, "a claim is durable");
-        if luck == 1 {
-            self.payee.postpone(&id, self.now);
-            return;
-        }
-        if luck == 2 {
-            self.refuse(claim, Code::ClaimOverCap);
-            return;
-        }
-        assert_eq!(promise.state, HoldState::Open, "a released hold owes nothing");
-        let before = sold.receipt.map_or(0, |receipt| receipt.gross.0);
-        promise.paid += won.gross.0 - before;
-        assert!(
-            promise.paid <= promise.hold.body.cap.0,
-            "every winner that was served is paid"
-        );
-        let receipt = Receipt {
-            escrow: bank().account(),
-            writer: 0,
-            book: id,
-            through: won.through,
-            winners: won.winners,
-            gross: won.gross,
-            fee: won.fee,
-            hold_paid_after: Amount(promise.paid),
-            at: self.now,
-            height: 1,
-            head: Head([0; 32]),
-        };
-        sold.receipt = Some(receipt);
-        if luck == 3 {
-            // It is lost on its way, and asked for again.
-            self.payee.postpone(&id, self.now);
-            return;
-        }
-        let settled = self
-            .payee
-            .receive(&Signed::new(receipt, bank()), self.now)
-            .expect("it pays what was drawn");
-        assert_eq!(settled.winners, won.winners);
-        self.disk.keep_hold(settled.hold);
-        self.disk.winners.remove(&id);
-    }
-
-    fn refuse(&mut self, claim: &Claim, code: Code) {
-        let body = Refusal {
-            escrow: bank().account(),
-            writer: 0,
-            book: claim.book.body.id(),
-            claim_hash: claim.hash(),
-            code,
-            revision: 0,
-            cap: Amount(0),
-            paid: Amount(0),
-            at: self.now,
-        };
-        match self.payee.refused(&Signed::new(body, bank()), self.now) {
-            Ok(Refused::Unchecked(row) | Refused::Ended(row)) => self.disk.keep_hold(*row),
-            Ok(Refused::Postponed) => {}
-            Err(reject) => panic!("the refusal is for a claim: {reject}"),
-        }
-    }
-
-    fn answer_check(&mut self, hold: &HoldId, luck: u8) {
-        let promise = self.promises.iter().find(|promise| promise.hold.body.id() == *hold);
-        let Some(promise) = promise.filter(|_| luck != 1) else {
-            return;
-        };
-        let status = HoldStatus {
-            hold: promise.hold,
-            paid: Amount(promise.paid),
-            state: promise.state,
-        };
-        if let Some(row) = self.payee.checked(&status, self.now) {
-            self.disk.keep_hold(row);
-        }
     }
 
     /// The process dies: books and reveals are gone, rows stay.
@@ -468,90 +183,6 @@ impl Market {
             _ => self.payee.store_recovered(),
         }
         self.resume_granted();
-    }
-
-    pub(super) fn serve(&mut self, input: &mut Input<'_>) {
-        let Some(id) = self.book_id(input) else { return };
-        let Some(sold) = self.sold.get_mut(&id) else { return };
-        let Some(book) = &mut sold.machine else { return };
-        if book.serve(PaidBy::Tickets) {
-            sold.served += 1;
-        }
-        assert!(sold.served <= book.ack_through(), "a unit is sent for a ticket");
-        assert_eq!(book.pool(), book.ack_through() - sold.served);
-    }
-
-    /// What must hold after whatever happened.
-    pub(super) fn check(&mut self) {
-        let ids: Vec<BookId> = self.sold.keys().copied().collect();
-        for id in ids {
-            let Some(book) = self.sold.get_mut(&id).and_then(|sold| sold.machine.take()) else {
-                continue;
-            };
-            self.check_acknowledged(id, &book);
-            if let Some(sold) = self.sold.get_mut(&id) {
-                assert_eq!(
-                    book.winners(),
-                    sold.winners_through(book.through()),
-                    "each index is drawn once"
-                );
-                sold.machine = Some(book);
-            }
-        }
-        self.check_exposure();
-    }
-
-    /// No acknowledgement passes a winner that is not durable, and none is taken back.
-    fn check_acknowledged(&mut self, id: BookId, book: &PayeeBook) {
-        let durable = self.disk.winners_through(&id);
-        let Some(sold) = self.sold.get_mut(&id) else { return };
-        let acknowledged = book.ack_through();
-        assert!(acknowledged >= sold.acknowledged, "an acknowledgement stands");
-        assert!(acknowledged <= book.through());
-        sold.acknowledged = acknowledged;
-        let last_win = (1..=acknowledged).zip(&sold.wins).filter(|(_, wins)| **wins).last();
-        assert!(
-            last_win.is_none_or(|(index, _)| index <= durable),
-            "no acknowledgement past an undurable winner"
-        );
-    }
-
-    /// Per hold, by this harness's own count: what was paid and what is owed is covered.
-    fn check_exposure(&self) {
-        let mut owed = [0u64; HOLDS];
-        for (id, sold) in &self.sold {
-            let durable = self.disk.winners_through(id);
-            let drawn = sold.machine.as_ref().map_or(durable, PayeeBook::through);
-            let won = u64::from(sold.winners_through(drawn)) * FACE.0;
-            let paid = sold.receipt.map_or(0, |receipt| receipt.gross.0);
-            owed[sold.hold] += won.saturating_sub(paid);
-        }
-        for (promise, owed) in self.promises.iter().zip(owed) {
-            assert!(
-                promise.paid + owed <= promise.hold.body.cap.0,
-                "cap - paid - liabilities >= 0"
-            );
-        }
-        let exposure = self.payee.exposure();
-        let known = self.disk.holds.values();
-        let left: u64 = known.map(|row| row.hold.body.cap.0 - row.paid.0).sum();
-        let taken = exposure.liabilities.0 + exposure.reservations.0;
-        assert!(taken <= left, "cap - paid - liabilities - reservations >= 0");
-    }
-
-    /// In the end everything is closed and claimed, and every durable winner is paid.
-    pub(super) fn settle_everything(&mut self) {
-        for id in self.order.clone() {
-            self.close_with(id, Reject::of(Code::Draining));
-        }
-        self.check();
-        for _ in 0..40 {
-            self.now = self.now.plus_ms(2 * HOUR_MS);
-            self.tick(&mut Input::new(&[]));
-            self.check_exposure();
-        }
-        assert!(self.disk.winners.is_empty(), "every durable winner is paid");
-        assert_eq!(self.payee.exposure().liabilities, Amount::ZERO);
     }
 }
 
@@ -596,20 +227,6 @@ fn hold_body(number: usize, cap: u64) -> Hold {
         revision: 0,
         cap: Amount(cap),
     }
-}
-
-fn make_book(hold: &Hold, quote: &Quote, length: u32, secret: u8) -> (Chain, Book) {
-    let chain = Chain::new(Preimage([secret; 32]), length);
-    let threshold = Threshold::for_price(quote.terms.ticket_price, FACE);
-    let book = Book {
-        hold: hold.id(),
-        commitment: quote.commitment,
-        anchor: Anchor(chain.anchor().0),
-        length,
-        face_value: FACE,
-        threshold: threshold.unwrap_or(Threshold::ALWAYS),
-    };
-    (chain, book)
 }
 
 fn sign(hold: Hold) -> Signed<Hold> {
