@@ -174,7 +174,7 @@ impl World {
         assert!(done.tickets <= audit.winners, "{done:?} {audit:?}");
         // A window of 64 prices may be lost with each of two connections.
         assert!((UNITS..=UNITS + 128).contains(&audit.winners), "{done:?} {audit:?}");
-        let escrow = self.escrow.audit().await.unwrap();
+        let escrow = self.escrow.reader().audit().await.unwrap();
         assert!(escrow.findings.is_empty(), "{escrow:?}");
         self.payer.shutdown().await;
         self.payee.shutdown().await;

@@ -139,7 +139,7 @@ impl Demo {
         self.one_payment().await?;
         let measured = self.many_payments().await?;
         let audit = self.nodes.payer.audit().await.map_err(failed)?;
-        let books = self.nodes.escrow.audit().await.map_err(failed)?;
+        let books = self.nodes.escrow.reader().audit().await.map_err(failed)?;
         let summary = Summary {
             terms: &self.terms,
             measured: &measured,

@@ -42,6 +42,7 @@ mod examine;
 mod extract;
 mod operator;
 mod place;
+mod reader;
 mod recovery;
 mod serve;
 mod shared;
@@ -53,9 +54,10 @@ mod witness;
 mod writer;
 
 pub use backup::{BackupError, BackupReport, OverNewer, restore};
-pub use books::{AccountSummary, EscrowBooks, EscrowTotals, WriterSummary};
+pub use books::EscrowBooks;
 pub use operator::{FeesCollected, Settled};
 pub use place::{CLOCK_APART_MAX_MS, DatabasePlace, StorePlace};
+pub use reader::{AccountSummary, BooksReader, EscrowTotals, WriterSummary};
 
 pub use examine::{Examined, examine};
 pub use extract::ExtractReport;
@@ -84,7 +86,6 @@ use tombola_core::escrow as rules;
 use tombola_core::key::{AccountKey, SecretKey};
 use tombola_core::message::Reference;
 use tombola_core::reject::{Code, Reject};
-use tombola_ledger::audit::{AuditReport, Progress as AuditProgress};
 use tombola_ledger::extract::ExtractError;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::store::StoreFault;
@@ -211,6 +212,12 @@ impl Escrow {
         &self.address
     }
 
+    /// What can be read in its books.
+    #[must_use]
+    pub fn reader(&self) -> BooksReader {
+        BooksReader::new(&self.shared.store, &self.shared.config)
+    }
+
     /// Books money that the operator took in. The same reference moves money once and is answered the same.
     ///
     /// # Errors
@@ -227,58 +234,6 @@ impl Escrow {
         deposited(outcomes, reference)
     }
 
-    /// One account, or nothing if the escrow has none of this key.
-    ///
-    /// # Errors
-    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub async fn account(&self, account: &AccountKey) -> Result<Option<AccountSummary>, EscrowNodeError> {
-        let (store, account) = (self.shared.store.clone(), *account);
-        Ok(blocking(move || block_on(books::account(&store, &account))).await??)
-    }
-
-    /// Accounts in the order in which they came, from a row on, at most `limit`; and the row of the next page.
-    ///
-    /// # Errors
-    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub async fn accounts(
-        &self,
-        from: u64,
-        limit: usize,
-    ) -> Result<(Vec<AccountSummary>, Option<u64>), EscrowNodeError> {
-        let store = self.shared.store.clone();
-        Ok(blocking(move || block_on(books::accounts(&store, from, limit))).await??)
-    }
-
-    /// Replays the whole log and draws every claimed ticket again, beside the running node.
-    ///
-    /// # Errors
-    /// [`EscrowNodeError::Ledger`] if the store cannot be read; what does not agree is in the report.
-    pub async fn audit(&self) -> Result<AuditReport, EscrowNodeError> {
-        self.audit_with(|_| ()).await
-    }
-
-    /// As [`Self::audit`], and tells from time to time how far it is.
-    ///
-    /// # Errors
-    /// As [`Self::audit`].
-    pub async fn audit_with(
-        &self,
-        progress: impl FnMut(AuditProgress) + Send + 'static,
-    ) -> Result<AuditReport, EscrowNodeError> {
-        let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
-        Ok(blocking(move || block_on(books::audit(&store, &config, progress))).await??)
-    }
-
-    /// Every writer that the ledger ever had.
-    ///
-    /// # Errors
-    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub async fn writers(&self) -> Result<Vec<WriterSummary>, EscrowNodeError> {
-        let store = self.shared.store.clone();
-        let own = self.shared.config.writer;
-        Ok(blocking(move || block_on(books::writers(&store, own))).await??)
-    }
-
     /// Declares another writer dead, so that expiry waits for it no more, and makes its fees this one's to collect. It
     /// cannot be started again.
     ///
@@ -287,15 +242,6 @@ impl Escrow {
     /// conflict where it showed a sign of life just now; `busy` or `unavailable`.
     pub async fn remove_writer(&self, writer: u32) -> Result<(), EscrowNodeError> {
         Ok(self.shared.remove_writer(writer).await??)
-    }
-
-    /// Copies the ledger as it is at this moment into a new file, beside the running node.
-    ///
-    /// # Errors
-    /// [`EscrowNodeError::Backup`].
-    pub async fn backup(&self, path: PathBuf) -> Result<BackupReport, EscrowNodeError> {
-        let store = self.shared.store.clone();
-        Ok(blocking(move || block_on(books::backup(&store, &path))).await??)
     }
 
     /// Writes an extract of a writer's log into a new file, with the escrow's signature over its end. Spec: G-09.

@@ -13,7 +13,7 @@ use tombola_core::reject::{Code, Reject};
 use tombola_ledger::audit::{AuditReport, Progress as AuditProgress};
 use tombola_ledger::query::{FeeReport, PendingWithdrawal};
 use tombola_node::escrow::{
-    AccountSummary, BackupReport, Deposited, Escrow, EscrowBooks, EscrowNodeError, EscrowTotals, WriterSummary,
+    AccountSummary, BooksReader, Deposited, Escrow, EscrowBooks, EscrowNodeError, EscrowTotals, WriterSummary,
 };
 
 /// Accounts of one answer of the socket: a third of the longest line.
@@ -88,24 +88,28 @@ impl Books<'_> {
         &mut self,
         request: Request,
         asset: Asset,
-        on_progress: impl FnMut(&Value) + Send + 'static,
+        mut on_progress: impl FnMut(&Value) + Send + 'static,
     ) -> Result<Value, Failure> {
+        let reader = self.reader();
         let result = match request {
             Request::Deposit {
                 account,
                 amount,
                 reference,
             } => return self.deposit(&account, &amount, &reference, asset).await,
-            Request::Account { account } => self.account(&account).await.and_then(|found| match found {
+            Request::Account { account } => reader.account(&account).await.and_then(|found| match found {
                 Some(found) => Ok(account_json(&found, asset)),
                 None => Err(Reject::of(Code::AccountUnknown).into()),
             }),
-            Request::Accounts { from } => self.accounts(from).await.map(|(page, next)| {
+            Request::Accounts { from } => reader.accounts(from, ACCOUNTS_PER_PAGE).await.map(|(page, next)| {
                 let accounts: Vec<Value> = page.iter().map(|account| account_json(account, asset)).collect();
                 json!({ "accounts": accounts, "next": next })
             }),
-            Request::Audit {} => self.audit(on_progress).await.map(|report| audit_json(&report, asset)),
-            Request::Backup { file } => self.backup(file).await.map(|report| json!(report)),
+            Request::Audit {} => {
+                let audit = reader.audit_with(move |progress: AuditProgress| on_progress(&json!(progress)));
+                audit.await.map(|report| audit_json(&report, asset))
+            }
+            Request::Backup { file } => reader.backup(file).await.map(|report| json!(report)),
             Request::EndRecovery {} => self.end_recovery().await,
             Request::Extract { writer, from, to, file } => {
                 let report = match self {
@@ -115,25 +119,35 @@ impl Books<'_> {
                 report.map(|report| json!(report))
             }
             Request::Status {} => self.status(asset).await,
-            Request::Fees {} => self.fees().await.map(|report| fees_json(&report, asset)),
+            Request::Fees {} => reader.fees().await.map(|report| fees_json(&report, asset)),
             Request::CollectFees {
                 account,
                 amount,
                 reference,
             } => return self.collect(&account, &amount, &reference, asset).await,
-            Request::Payouts { after } => self.pending(after).await.map(|page| pending_json(&page, asset)),
+            Request::Payouts { after } => reader
+                .pending_withdrawals(after, PAYOUTS_PER_PAGE)
+                .await
+                .map(|page| pending_json(&page, asset)),
             Request::Settle {
                 withdrawal,
                 outcome,
                 reference,
             } => return self.settle(withdrawal, outcome, &reference, asset).await,
-            Request::Writers {} => self.writers().await.map(|found| writers_json(&found)),
+            Request::Writers {} => reader.writers().await.map(|found| writers_json(&found)),
             Request::RemoveWriter { writer } => match self.remove_writer(writer).await {
-                Ok(()) => self.writers().await.map(|found| writers_json(&found)),
+                Ok(()) => reader.writers().await.map(|found| writers_json(&found)),
                 Err(error) => Err(error),
             },
         };
         result.map_err(|error| Failure::escrow_node(&error, asset))
+    }
+
+    fn reader(&self) -> BooksReader {
+        match self {
+            Self::Running(escrow) => escrow.reader(),
+            Self::Alone(books) => books.reader(),
+        }
     }
 
     async fn deposit(
@@ -150,7 +164,7 @@ impl Books<'_> {
             Self::Alone(books) => books.deposit(account, amount, &given).await,
         };
         let done: Deposited = done.map_err(|error| Failure::escrow_node(&error, asset))?;
-        let found = self.account(account).await;
+        let found = self.reader().account(account).await;
         let found = found.map_err(|error| Failure::escrow_node(&error, asset))?;
         Ok(json!({
             "account": done.account,
@@ -162,38 +176,6 @@ impl Books<'_> {
         }))
     }
 
-    async fn account(&self, account: &AccountKey) -> Result<Option<AccountSummary>, EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.account(account).await,
-            Self::Alone(books) => books.account(account).await,
-        }
-    }
-
-    async fn accounts(&self, from: u64) -> Result<(Vec<AccountSummary>, Option<u64>), EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.accounts(from, ACCOUNTS_PER_PAGE).await,
-            Self::Alone(books) => books.accounts(from, ACCOUNTS_PER_PAGE).await,
-        }
-    }
-
-    async fn audit(
-        &self,
-        mut on_progress: impl FnMut(&Value) + Send + 'static,
-    ) -> Result<AuditReport, EscrowNodeError> {
-        let tell = move |progress: AuditProgress| on_progress(&json!(progress));
-        match self {
-            Self::Running(escrow) => escrow.audit_with(tell).await,
-            Self::Alone(books) => books.audit_with(tell).await,
-        }
-    }
-
-    async fn backup(&self, file: PathBuf) -> Result<BackupReport, EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.backup(file).await,
-            Self::Alone(books) => books.backup(&file).await,
-        }
-    }
-
     /// Only a node that runs can be recovering.
     async fn end_recovery(&self) -> Result<Value, EscrowNodeError> {
         let Self::Running(escrow) = self else {
@@ -201,13 +183,6 @@ impl Books<'_> {
         };
         escrow.end_recovery().await?;
         Ok(json!({ "phase": escrow.status().await?.phase }))
-    }
-
-    async fn fees(&self) -> Result<FeeReport, EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.fees().await,
-            Self::Alone(books) => books.fees().await,
-        }
     }
 
     async fn collect(
@@ -232,13 +207,6 @@ impl Books<'_> {
         }))
     }
 
-    async fn pending(&self, after: u64) -> Result<Vec<PendingWithdrawal>, EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.pending_withdrawals(after, PAYOUTS_PER_PAGE).await,
-            Self::Alone(books) => books.pending_withdrawals(after, PAYOUTS_PER_PAGE).await,
-        }
-    }
-
     async fn settle(&mut self, withdrawal: u64, word: Word, reference: &str, asset: Asset) -> Result<Value, Failure> {
         let given = parse_reference(reference)?;
         let outcome = match word {
@@ -259,13 +227,6 @@ impl Books<'_> {
         }))
     }
 
-    async fn writers(&self) -> Result<Vec<WriterSummary>, EscrowNodeError> {
-        match self {
-            Self::Running(escrow) => escrow.writers().await,
-            Self::Alone(books) => books.writers().await,
-        }
-    }
-
     async fn remove_writer(&mut self, writer: u32) -> Result<(), EscrowNodeError> {
         match self {
             Self::Running(escrow) => escrow.remove_writer(writer).await,
@@ -275,7 +236,11 @@ impl Books<'_> {
 
     async fn status(&self, asset: Asset) -> Result<Value, EscrowNodeError> {
         match self {
-            Self::Alone(books) => Ok(totals_json(&books.totals().await?, asset, json!({ "running": false }))),
+            Self::Alone(books) => Ok(totals_json(
+                &books.reader().totals().await?,
+                asset,
+                json!({ "running": false }),
+            )),
             Self::Running(escrow) => {
                 let status = escrow.status().await?;
                 let node = json!({

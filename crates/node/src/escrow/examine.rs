@@ -1,7 +1,7 @@
 //! Looking at the store of a stopped escrow without taking it up: no sign of life, no event, no witness written.
 
-use super::books::{self, EscrowTotals};
 use super::place::check_clock;
+use super::reader::{BooksReader, EscrowTotals};
 use super::recovery;
 use super::witness::{WitnessError, check};
 use super::{EscrowNodeError, EscrowOptions};
@@ -25,7 +25,7 @@ pub struct Examined {
 pub async fn examine(options: &EscrowOptions) -> Result<Examined, EscrowNodeError> {
     let config = options.rules()?;
     let store = options.store.open().await?;
-    let totals = books::totals(&store, &config).await?;
+    let totals = BooksReader::new(&store, &config).totals().await?;
     let own = recovery::totals(&store, config.writer).await?;
     let witness = check(&store, &own, &options.witness, config.writer, &options.key).await;
     Ok(Examined {

@@ -1,6 +1,6 @@
 //! What an operator does about payouts and fees, beside a running node or in the books of a stopped one.
 
-use super::{Escrow, EscrowBooks, EscrowNodeError, blocking, expect_one};
+use super::{Escrow, EscrowBooks, EscrowNodeError, expect_one};
 use crate::clock;
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::escrow::payout::PayoutOutcome;
@@ -8,8 +8,6 @@ use tombola_core::key::AccountKey;
 use tombola_core::message::Reference;
 use tombola_core::reject::Reject;
 use tombola_ledger::ledger::{Command, Outcome};
-use tombola_ledger::query::{self, FeeReport, PendingWithdrawal};
-use tombola_store::block_on::block_on;
 
 /// A withdrawal that has ended, for good.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -42,19 +40,6 @@ pub struct FeesCollected {
 }
 
 impl Escrow {
-    /// Withdrawals that wait to be paid out with a larger number than `after`, at most `limit`, by number.
-    ///
-    /// # Errors
-    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub async fn pending_withdrawals(
-        &self,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<PendingWithdrawal>, EscrowNodeError> {
-        let store = self.shared.store.clone();
-        Ok(blocking(move || block_on(query::pending_withdrawals(&store, after, limit))).await??)
-    }
-
     /// Books what became of a withdrawal. The same again is answered the same. Spec: R-23.
     ///
     /// # Errors
@@ -68,15 +53,6 @@ impl Escrow {
     ) -> Result<Settled, EscrowNodeError> {
         let command = settle_command(withdrawal, outcome, reference);
         settled(self.shared.submit(vec![command]).await?)
-    }
-
-    /// What the fees of all writers came to.
-    ///
-    /// # Errors
-    /// [`EscrowNodeError::Ledger`] if the store cannot be read.
-    pub async fn fees(&self) -> Result<FeeReport, EscrowNodeError> {
-        let (store, writer) = (self.shared.store.clone(), self.shared.config.writer);
-        Ok(blocking(move || block_on(query::fee_report(&store, writer))).await??)
     }
 
     /// Moves fees that this writer has into an account. The same reference moves money once. Spec: G-07.
@@ -96,18 +72,6 @@ impl Escrow {
 }
 
 impl EscrowBooks {
-    /// As [`Escrow::pending_withdrawals`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn pending_withdrawals(
-        &self,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<PendingWithdrawal>, EscrowNodeError> {
-        Ok(query::pending_withdrawals(self.ledger.store(), after, limit).await?)
-    }
-
     /// As [`Escrow::settle`].
     ///
     /// # Errors
@@ -123,14 +87,6 @@ impl EscrowBooks {
         let outcomes = self.ledger.execute(vec![command], clock::now()).await?;
         self.witness_change()?;
         settled(outcomes)
-    }
-
-    /// As [`Escrow::fees`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn fees(&self) -> Result<FeeReport, EscrowNodeError> {
-        Ok(query::fee_report(self.ledger.store(), self.config.writer).await?)
     }
 
     /// As [`Escrow::collect_fees`].

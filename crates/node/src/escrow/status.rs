@@ -1,14 +1,13 @@
 //! How an escrow stands: what its operator sees, and the numbers that are watched.
 
-use super::books::{self, EscrowTotals, WriterSummary};
+use super::reader::{EscrowTotals, WriterSummary};
 use super::shared::Shared;
-use super::{Escrow, EscrowNodeError, blocking};
+use super::{Escrow, EscrowNodeError};
 use crate::metrics::{Pulse, Sample, Unit, VERSION, by_reason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tombola_core::message::Phase;
-use tombola_store::block_on::block_on;
 
 /// How an escrow stands.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -61,9 +60,8 @@ impl Escrow {
     /// # Errors
     /// [`EscrowNodeError::Ledger`] if the store cannot be read.
     pub async fn status(&self) -> Result<EscrowStatus, EscrowNodeError> {
-        let (store, config) = (self.shared.store.clone(), self.shared.config.clone());
-        let totals = blocking(move || block_on(books::totals(&store, &config))).await??;
-        let writers = self.writers().await?;
+        let reader = self.reader();
+        let (totals, writers) = (reader.totals().await?, reader.writers().await?);
         let counts = counted(&self.shared);
         let [requests, claims_answered] = counts;
         let [requests_per_second, claims_per_second] = self.pulse.per_second(counts);

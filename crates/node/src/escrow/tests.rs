@@ -169,9 +169,12 @@ async fn the_same_deposit_reference_moves_money_once() {
     assert_eq!(world.deposit("a", 5_000).await.unwrap(), first);
     let other = world.deposit("a", 5_001).await.unwrap_err();
     assert!(matches!(other, EscrowNodeError::Rejected(r) if r.code == Code::ReferenceReused));
-    let account = world.escrow.account(&key(2).account()).await.unwrap().unwrap();
+    let account = world.escrow.reader().account(&key(2).account()).await.unwrap().unwrap();
     assert_eq!(account.balance, Amount(5_000));
-    assert_eq!(world.escrow.accounts(0, 10).await.unwrap(), (vec![account], None));
+    assert_eq!(
+        world.escrow.reader().accounts(0, 10).await.unwrap(),
+        (vec![account], None)
+    );
     world.escrow.shutdown().await;
 }
 
@@ -197,7 +200,7 @@ async fn a_claim_is_paid_once_and_repeated_byte_for_byte() {
 
     let world = world.restart().await;
     assert_eq!(world.raw_bytes(3, &request).await, first, "also by the next process");
-    let payee = world.escrow.account(&account).await.unwrap().unwrap();
+    let payee = world.escrow.reader().account(&account).await.unwrap().unwrap();
     assert_eq!(payee.balance, Amount(10 * FACE.0));
     world.escrow.shutdown().await;
 }
@@ -229,7 +232,7 @@ async fn a_large_batch_is_verified_in_parts_and_answered_in_order() {
             }
         }
     }
-    let report = world.escrow.audit().await.unwrap();
+    let report = world.escrow.reader().audit().await.unwrap();
     assert!(report.conserved, "{report:?}");
     assert_eq!(report.claims, u64::from(count) - 1);
     world.escrow.shutdown().await;
@@ -368,9 +371,9 @@ async fn a_restart_and_the_stopped_books_show_the_same() {
     let world = World::funded().await;
     let hold = world.open_hold(3 * FACE.0).await;
     let account = key(2).account();
-    let before = world.escrow.account(&account).await.unwrap();
+    let before = world.escrow.reader().account(&account).await.unwrap();
     let world = world.restart().await;
-    assert_eq!(world.escrow.account(&account).await.unwrap(), before);
+    assert_eq!(world.escrow.reader().account(&account).await.unwrap(), before);
     let state = world.client(2).request(EscrowCommand::Account { holds_after: 0 }).await;
     assert!(matches!(&state, Ok(EscrowAnswer::Account(state)) if state.holds.as_slice()[0].hold == hold));
     let locked = EscrowBooks::open(&options(&world.directory)).await.unwrap_err();
@@ -378,12 +381,15 @@ async fn a_restart_and_the_stopped_books_show_the_same() {
     world.escrow.shutdown().await;
 
     let mut books = EscrowBooks::open(&options(&world.directory)).await.unwrap();
-    assert_eq!(books.account(&account).await.unwrap(), before);
+    assert_eq!(books.reader().account(&account).await.unwrap(), before);
     let first = Reference::new("first").unwrap();
     let again = books.deposit(&account, Amount(10_000_000_000), &first).await.unwrap();
-    assert_eq!((again.height, books.account(&account).await.unwrap()), (1, before));
-    assert!(books.totals().await.unwrap().conserved);
-    assert!(books.audit().await.unwrap().conserved);
+    assert_eq!(
+        (again.height, books.reader().account(&account).await.unwrap()),
+        (1, before)
+    );
+    assert!(books.reader().totals().await.unwrap().conserved);
+    assert!(books.reader().audit().await.unwrap().conserved);
 }
 
 #[tokio::test(flavor = "multi_thread")]

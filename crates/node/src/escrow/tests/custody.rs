@@ -39,10 +39,10 @@ async fn a_withdrawal_is_paid_or_comes_back() {
     let paid = withdraw(&client, 3_000_000_000).await;
     let failed = withdraw(&client, 1_000_000_000).await;
     assert_eq!(state(&client).await, (Amount(6_000_000_000), Amount(4_000_000_000)));
-    let pending = world.escrow.pending_withdrawals(0, 10).await.unwrap();
+    let pending = world.escrow.reader().pending_withdrawals(0, 10).await.unwrap();
     let numbers: Vec<u64> = pending.iter().map(|pending| pending.withdrawal).collect();
     assert_eq!(numbers, [paid, failed]);
-    let after = world.escrow.pending_withdrawals(paid, 10).await.unwrap();
+    let after = world.escrow.reader().pending_withdrawals(paid, 10).await.unwrap();
     assert_eq!(after, pending[1..]);
 
     let reference = text("wire 1");

@@ -18,7 +18,8 @@ async fn an_audit_beside_claims_that_go_on_is_sound_and_tells_how_far_it_is() {
     let mut seen = Vec::new();
     while !claiming.is_finished() {
         let (tell, told) = std::sync::mpsc::channel();
-        let report = world.escrow.audit_with(move |progress| tell.send(progress).unwrap());
+        let reader = world.escrow.reader();
+        let report = reader.audit_with(move |progress| tell.send(progress).unwrap());
         let report = report.await.unwrap();
         assert_eq!(report.findings, []);
         let last = told.into_iter().last().unwrap();
@@ -29,7 +30,7 @@ async fn an_audit_beside_claims_that_go_on_is_sound_and_tells_how_far_it_is() {
     assert!(seen.is_sorted(), "{seen:?}");
     let beside = seen.iter().filter(|claims| (1..u64::from(BOOKS)).contains(*claims));
     assert!(beside.count() > 0, "no audit was made between two claims: {seen:?}");
-    let report = world.escrow.audit().await.unwrap();
+    let report = world.escrow.reader().audit().await.unwrap();
     assert_eq!((report.claims, report.conserved), (u64::from(BOOKS), true));
     world.escrow.shutdown().await;
 }
