@@ -2,30 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod program;
+
+use program::{json, tombola};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-fn tombola() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tombola"));
-    command.stdin(Stdio::null()).env_remove("TOMBOLA_LOG");
-    command
-}
-
 fn run(args: &[&str]) -> Output {
     tombola().args(args).output().unwrap()
-}
-
-/// Runs a command with --json and gives its exit code and its one object.
-fn json(args: &[&str]) -> (i32, Value) {
-    let output = tombola().arg("--json").args(args).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let value = serde_json::from_str(&text);
-    let shown = String::from_utf8_lossy(&output.stderr);
-    let value = value.unwrap_or_else(|error| panic!("{args:?}: {error}: {text:?} {shown}"));
-    (output.status.code().unwrap(), value)
 }
 
 fn ok(args: &[&str]) -> Value {

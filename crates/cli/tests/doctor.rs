@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod program;
+
+use program::json;
 use serde_json::Value;
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
@@ -32,7 +35,7 @@ impl Town {
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path().join("escrow").display().to_string();
         let init = [&["escrow", "init", "--home", &home, "--listen", "127.0.0.1:0"], more].concat();
-        assert_eq!(run(&init).0, 0);
+        assert_eq!(json(&init).0, 0);
         let mut escrow = Command::new(PROGRAM);
         escrow
             .args(["--json", "escrow", "run", "--home", &home])
@@ -60,7 +63,7 @@ impl Town {
             "--files",
             &town.arg(""),
         ];
-        assert_eq!(run(&[&init[..], &["--escrow", &town.address]].concat()).0, 0);
+        assert_eq!(json(&[&init[..], &["--escrow", &town.address]].concat()).0, 0);
         town
     }
 
@@ -73,7 +76,7 @@ impl Town {
     }
 
     fn doctor(&self, role: &str) -> (i32, Value) {
-        run(&["doctor", role, "--home", &self.arg(role)])
+        json(&["doctor", role, "--home", &self.arg(role)])
     }
 
     /// Exit code, and verdict and text of one check.
@@ -103,18 +106,6 @@ impl Town {
     }
 }
 
-fn run(args: &[&str]) -> (i32, Value) {
-    let output = Command::new(PROGRAM)
-        .arg("--json")
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap();
-    let value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"));
-    (output.status.code().unwrap(), value)
-}
-
 fn failed(found: (i32, String, String), words: &str) {
     assert_eq!((found.0, found.1.as_str()), (6, "failed"), "{}", found.2);
     assert!(found.2.contains(words), "{}", found.2);
@@ -142,10 +133,10 @@ fn a_healthy_payee_and_escrow_have_no_failure() {
     }
     assert_eq!(town.check("escrow", "backup").1, "warning");
     let backup = town.arg("backup");
-    assert_eq!(run(&["escrow", "backup", &backup, "--home", &town.arg("escrow")]).0, 0);
+    assert_eq!(json(&["escrow", "backup", &backup, "--home", &town.arg("escrow")]).0, 0);
     assert_eq!(town.check("escrow", "backup").1, "ok");
     assert_eq!(
-        run(&["doctor", "--home", &town.arg("payee")]).1["error"]["code"],
+        json(&["doctor", "--home", &town.arg("payee")]).1["error"]["code"],
         "no_role"
     );
 }
@@ -189,13 +180,13 @@ fn a_passphrase_that_is_wrong_or_missing_is_told() {
     std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     let (key, file) = (key.display().to_string(), file.display().to_string());
     let change = ["key", "change-passphrase", &key, "--new-passphrase-file", &file];
-    assert_eq!(run(&change).0, 0);
+    assert_eq!(json(&change).0, 0);
     assert_eq!(town.check("payee", "key").1, "warning", "nobody gave it");
     let home = town.arg("payee");
     let doctor = ["doctor", "payee", "--home", &home, "--passphrase-file", &file];
-    assert_eq!(run(&doctor).0, 0);
+    assert_eq!(json(&doctor).0, 0);
     std::fs::write(&file, "wrong\n").unwrap();
-    assert_eq!(run(&doctor).0, 6);
+    assert_eq!(json(&doctor).0, 6);
 }
 
 #[test]
@@ -203,7 +194,7 @@ fn an_escrow_that_is_away_is_another_or_takes_too_much_is_told() {
     let mut town = Town::new(&["--fee-ppm", "30000"]);
     failed(town.check("payee", "fee"), "30000");
     let stranger = town.arg("stranger");
-    let (_, made) = run(&["escrow", "init", "--home", &stranger]);
+    let (_, made) = json(&["escrow", "init", "--home", &stranger]);
     let (_, at) = town.address.rsplit_once('@').unwrap();
     let stranger = format!("tombola://{}@{at}", made["account"].as_str().unwrap());
     town.set("payee", &town.address, &stranger);
@@ -217,17 +208,17 @@ fn an_escrow_that_is_away_is_another_or_takes_too_much_is_told() {
     let account = made["account"].as_str().unwrap();
     let home = town.arg("escrow");
     assert_eq!(
-        run(&["escrow", "deposit", account, "1", "--reference", "one", "--home", &home]).0,
+        json(&["escrow", "deposit", account, "1", "--reference", "one", "--home", &home]).0,
         0
     );
     assert_eq!(town.check("escrow", "witness").1, "ok");
     let before = std::fs::read(town.path("escrow").join("escrow.redb")).unwrap();
     std::fs::remove_file(town.path("escrow").join("witness")).unwrap();
     failed(town.check("escrow", "witness"), "witness");
-    let height = run(&["escrow", "status", "--home", &home]).1["height"].clone();
+    let height = json(&["escrow", "status", "--home", &home]).1["height"].clone();
     std::fs::write(town.path("escrow").join("escrow.redb"), before).unwrap();
     assert_eq!(
-        run(&["escrow", "status", "--home", &home]).1["height"],
+        json(&["escrow", "status", "--home", &home]).1["height"],
         height,
         "doctor adds no event"
     );

@@ -2,21 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod program;
+
+use program::json;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::process::Command;
-
-fn run(args: &[&str]) -> (i32, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tombola"))
-        .arg("--json")
-        .args(args)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    // All of standard output is one object, also where a check fails.
-    let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text:?}"));
-    (output.status.code().unwrap(), value)
-}
 
 fn vectors(file: &str) -> Vec<Value> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -50,7 +40,7 @@ fn inspect_knows_every_object_that_has_a_vector() {
         "escrow-messages.json",
     ];
     for vector in files.iter().flat_map(|file| vectors(file)) {
-        let (code, found) = run(&["inspect", vector["bytes"].as_str().unwrap()]);
+        let (code, found) = json(&["inspect", vector["bytes"].as_str().unwrap()]);
         assert_eq!(code, 0, "{}: {found}", vector["name"]);
         let objects = found["objects"].as_array().unwrap();
         let object = objects.iter().find(|object| object["type"] == vector["type"]);
@@ -69,23 +59,23 @@ fn inspect_reads_files_of_bytes_and_of_hex_and_texts() {
     let (raw, text) = (directory.path().join("raw"), directory.path().join("text"));
     std::fs::write(&raw, hex::decode(&hold).unwrap()).unwrap();
     std::fs::write(&text, format!("{hold}\n")).unwrap();
-    let (_, given) = run(&["inspect", &hold]);
+    let (_, given) = json(&["inspect", &hold]);
     assert_eq!(given["objects"][0]["signatures"][0]["verifies"], json!(true));
     for path in [&raw, &text] {
-        assert_eq!(run(&["inspect", path.to_str().unwrap()]), (0, given.clone()));
+        assert_eq!(json(&["inspect", path.to_str().unwrap()]), (0, given.clone()));
     }
     for vector in vectors("keys.json") {
-        let (_, found) = run(&["inspect", vector["text"].as_str().unwrap()]);
+        let (_, found) = json(&["inspect", vector["text"].as_str().unwrap()]);
         assert_eq!(found["objects"][0]["fields"]["hex"], vector["key"]);
-        let (_, found) = run(&["inspect", vector["key"].as_str().unwrap()]);
+        let (_, found) = json(&["inspect", vector["key"].as_str().unwrap()]);
         assert_eq!(found["objects"][0]["fields"]["account"], vector["text"]);
     }
     // A flipped bit in the last byte leaves a hold whose signature does not verify.
     let mut forged = hex::decode(&hold).unwrap();
     *forged.last_mut().unwrap() ^= 1;
-    let (_, found) = run(&["inspect", &hex::encode(forged)]);
+    let (_, found) = json(&["inspect", &hex::encode(forged)]);
     assert_eq!(found["objects"][0]["signatures"][0]["verifies"], json!(false));
-    let (code, error) = run(&["inspect", "00ff"]);
+    let (code, error) = json(&["inspect", "00ff"]);
     assert_eq!((code, &error["error"]["code"]), (1, &json!("malformed")));
 }
 
@@ -93,7 +83,7 @@ fn inspect_reads_files_of_bytes_and_of_hex_and_texts() {
 #[test]
 fn verify_says_what_a_claim_proves_and_no_more() {
     let (hold, book, claim) = (bytes("hold.json"), bytes("book.json"), bytes("claim.json"));
-    let (code, found) = run(&["verify", "claim", &hold, &book, &claim]);
+    let (code, found) = json(&["verify", "claim", &hold, &book, &claim]);
     assert_eq!((code, &found["valid"]), (0, &json!(true)), "{found}");
     let vector = &vectors("claim.json")[0];
     assert_eq!(found["winners"], vector["winners"]);
@@ -118,7 +108,7 @@ fn verify_names_the_check_that_fails() {
         hex::encode(bytes)
     };
     let failing = |args: [&str; 3]| {
-        let (code, found) = run(&["verify", "claim", args[0], args[1], args[2]]);
+        let (code, found) = json(&["verify", "claim", args[0], args[1], args[2]]);
         assert_eq!((code, &found["error"]["code"]), (6, &json!("check_failed")), "{found}");
         assert_eq!(found["valid"], json!(false), "the result comes with the error: {found}");
         let checks = found["checks"].as_array().unwrap().clone();
@@ -136,7 +126,7 @@ fn verify_names_the_check_that_fails() {
 fn verify_says_what_a_refusal_adds() {
     let (hold, book, claim) = (bytes("hold.json"), bytes("book.json"), bytes("claim.json"));
     let refusal = bytes("refusal.json");
-    let (code, found) = run(&["verify", "claim", &hold, &book, &claim, "--refusal", &refusal]);
+    let (code, found) = json(&["verify", "claim", &hold, &book, &claim, "--refusal", &refusal]);
     assert_eq!(
         (code, &found["refusal"]["code"]),
         (0, &json!("claim_over_cap")),
@@ -148,6 +138,6 @@ fn verify_says_what_a_refusal_adds() {
         "{adds}"
     );
     let receipt = bytes("receipt.json");
-    let (code, error) = run(&["verify", "claim", &hold, &book, &claim, "--refusal", &receipt]);
+    let (code, error) = json(&["verify", "claim", &hold, &book, &claim, "--refusal", &receipt]);
     assert_eq!((code, &error["error"]["code"]), (1, &json!("malformed")));
 }

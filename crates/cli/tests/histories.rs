@@ -2,21 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod program;
+
+use program::json;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-
-fn run(args: &[&str]) -> (i32, Value) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tombola"))
-        .arg("--json")
-        .args(args)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text:?}"));
-    (output.status.code().unwrap(), value)
-}
 
 fn error(found: &(i32, Value)) -> (i32, &str) {
     (found.0, found.1["error"]["code"].as_str().unwrap_or("none"))
@@ -45,7 +37,7 @@ impl Home {
     }
 
     fn escrow(&self, args: &[&str]) -> (i32, Value) {
-        run(&[&["escrow"], args, &["--home", &self.arg("home")]].concat())
+        json(&[&["escrow"], args, &["--home", &self.arg("home")]].concat())
     }
 
     /// Runs until it is ready to serve, and is killed.
@@ -152,14 +144,14 @@ fn a_log_is_checked_by_itself_and_against_another_history() {
     let first = home.log("first.log");
     assert_eq!(home.deposit("two", "1").0, 0);
     let longer = home.log("longer.log");
-    let (code, found) = run(&["verify", "log", &longer]);
+    let (code, found) = json(&["verify", "log", &longer]);
     assert_eq!(
         (code, &found["valid"], &found["to"]),
         (0, &json!(true), &json!(2)),
         "{found}"
     );
     // One that goes on is the same history.
-    let (code, found) = run(&["verify", "log", &first, &longer]);
+    let (code, found) = json(&["verify", "log", &first, &longer]);
     assert_eq!(
         (code, &found["common"], &found["evidence"]),
         (0, &json!(1), &json!(false))
@@ -172,7 +164,7 @@ fn a_log_is_checked_by_itself_and_against_another_history() {
         let mut bytes = bytes.clone();
         bytes[at] ^= 1;
         std::fs::write(&tampered, bytes).unwrap();
-        let found = run(&["verify", "log", &tampered]);
+        let found = json(&["verify", "log", &tampered]);
         assert_eq!(error(&found), (6, "check_failed"), "{}", found.1);
         let checks = found.1["checks"].as_array().unwrap();
         assert!(
@@ -181,7 +173,7 @@ fn a_log_is_checked_by_itself_and_against_another_history() {
             found.1
         );
         // What is no sound log is no evidence against anybody.
-        let found = run(&["verify", "log", &tampered, &longer]);
+        let found = json(&["verify", "log", &tampered, &longer]);
         assert_eq!((found.0, &found.1["evidence"]), (6, &json!(false)));
     }
 
@@ -190,7 +182,7 @@ fn a_log_is_checked_by_itself_and_against_another_history() {
     home.copy("witness-1", WITNESS);
     assert_eq!(home.deposit("another", "3").0, 0);
     let other = home.log("other.log");
-    let found = run(&["verify", "log", &longer, &other]);
+    let found = json(&["verify", "log", &longer, &other]);
     assert_eq!(error(&found), (10, "two_histories"));
     assert_eq!(
         (&found.1["evidence"], &found.1["error"]["height"]),
@@ -204,17 +196,17 @@ fn a_receipt_is_the_escrows_word_and_no_word_of_another_log() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/receipt.json");
     let file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let receipt = file["vectors"][0]["bytes"].as_str().unwrap();
-    let (code, found) = run(&["verify", "receipt", receipt]);
+    let (code, found) = json(&["verify", "receipt", receipt]);
     assert_eq!((code, &found["valid"]), (0, &json!(true)), "{found}");
     let mut forged = hex::decode(receipt).unwrap();
     *forged.last_mut().unwrap() ^= 1;
-    let found = run(&["verify", "receipt", &hex::encode(forged)]);
+    let found = json(&["verify", "receipt", &hex::encode(forged)]);
     assert_eq!(error(&found), (6, "check_failed"));
 
     let home = Home::new();
     assert_eq!(home.deposit("one", "1").0, 0);
     let log = home.log("log");
-    let found = run(&["verify", "receipt", receipt, "--log", &log]);
+    let found = json(&["verify", "receipt", receipt, "--log", &log]);
     assert_eq!(error(&found), (6, "check_failed"));
     let checks = found.1["checks"].as_array().unwrap();
     assert!(

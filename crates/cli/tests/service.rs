@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod program;
+
+use program::json;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -52,21 +55,10 @@ impl Drop for Running {
     }
 }
 
-fn run(args: &[&str]) -> (i32, Value) {
-    let output = Command::new(PROGRAM)
-        .arg("--json")
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let printed = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    (output.status.code().unwrap(), printed)
-}
-
 fn escrow_home(directory: &Path) -> String {
     let home = directory.join("escrow").display().to_string();
     assert_eq!(
-        run(&["escrow", "init", "--home", &home, "--listen", "127.0.0.1:0"]).0,
+        json(&["escrow", "init", "--home", &home, "--listen", "127.0.0.1:0"]).0,
         0
     );
     home
@@ -91,7 +83,7 @@ fn the_service_manager_is_told_ready_then_signs_of_life_then_stopping() {
     assert!(first.lines().any(|line| line == "READY=1"), "{first}");
     assert!(first.lines().any(|line| line == "STATUS=serving"), "{first}");
     // Ready means ready: who is told so can ask.
-    assert_eq!(run(&["escrow", "status", "--home", &home]).1["node"]["running"], true);
+    assert_eq!(json(&["escrow", "status", "--home", &home]).1["node"]["running"], true);
     for _ in 0..3 {
         assert_eq!(receive().trim(), "WATCHDOG=1");
     }
@@ -120,15 +112,15 @@ fn a_log_in_json_is_one_object_a_line_and_names_what_an_operator_is_woken_for() 
     let directory = tempfile::tempdir().unwrap();
     let home = escrow_home(directory.path());
     let payer = directory.path().join("payer").display().to_string();
-    let escrow = run(&["escrow", "status", "--home", &home]).1["escrow"]
+    let escrow = json(&["escrow", "status", "--home", &home]).1["escrow"]
         .as_str()
         .unwrap()
         .to_owned();
     let at = format!("tombola://{escrow}@127.0.0.1:1");
-    let (_, made) = run(&["payer", "init", "--home", &payer, "--escrow", &at]);
+    let (_, made) = json(&["payer", "init", "--home", &payer, "--escrow", &at]);
     let deposit = |reference| {
         let account = made["account"].as_str().unwrap();
-        run(&[
+        json(&[
             "escrow",
             "deposit",
             account,
@@ -179,7 +171,7 @@ fn a_log_in_json_is_one_object_a_line_and_names_what_an_operator_is_woken_for() 
 
 #[test]
 fn a_filter_that_is_none_is_refused() {
-    let (code, refused) = run(&["--log-filter", "a=b=c", "escrow", "status"]);
+    let (code, refused) = json(&["--log-filter", "a=b=c", "escrow", "status"]);
     assert_eq!((code, refused["error"]["code"].as_str()), (1, Some("log_filter")));
 }
 

@@ -2,21 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use serde_json::Value;
+mod program;
+
+use program::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-/// Runs a command with --json and gives its exit code and its one object.
-fn json(args: &[&str]) -> (i32, Value) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tombola"));
-    command.stdin(Stdio::null()).env_remove("TOMBOLA_LOG");
-    let output = command.arg("--json").args(args).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let value = serde_json::from_str(&text);
-    let value = value.unwrap_or_else(|error| panic!("{args:?}: {error}: {text:?}"));
-    (output.status.code().unwrap(), value)
-}
 
 /// A home of a role, by its name; payee and payer have one of an escrow beside them.
 fn home(directory: &Path, role: &str) -> PathBuf {
