@@ -21,6 +21,13 @@ fn start(town: &Town, name: &str) -> Node {
     Node::start(&["escrow", "run", "--home", &town.arg(name)])
 }
 
+/// Asks the writer whose home has this name.
+fn deposit(town: &Town, name: &str, account: &str, amount: &str, reference: &str) -> (i32, Value) {
+    let home = town.arg(name);
+    let deposit = ["escrow", "deposit", account, amount];
+    run(&[deposit, ["--reference", reference, "--home", &home]].concat())
+}
+
 fn code(value: &Value) -> &str {
     text(&value["error"], "code")
 }
@@ -34,60 +41,23 @@ fn a_payer_and_a_payee_pay_through_different_processes_of_one_escrow() {
     let (first, second) = (start(&town, "first"), start(&town, "second"));
     town.file("song", 50 * 1_024, 1);
     let (files, shop, alice) = (town.arg("files"), town.arg("shop"), town.arg("alice"));
-    ok(&[
-        "payee",
-        "init",
-        "--home",
-        &shop,
-        "--escrow",
-        second.address(),
-        "--files",
-        &files,
-        "--price",
-        "0.01",
-        "--per",
-        "1KiB",
-    ]);
+    let what = ["--files", &files, "--price", "0.01", "--per", "1KiB"];
+    let init = ["payee", "init", "--home", &shop, "--escrow", second.address()];
+    ok(&[init, what].concat());
     let payee = town.run_payee("shop", "127.0.0.1:0");
     let made = ok(&["payer", "init", "--home", &alice, "--escrow", first.address()]);
     let account = text(&made, "account");
     let home = town.arg("first");
-    ok(&[
-        "escrow",
-        "deposit",
-        account,
-        "150",
-        "--reference",
-        "one",
-        "--home",
-        &home,
-    ]);
     // The same reference at the other process moves nothing.
-    ok(&[
-        "escrow",
-        "deposit",
-        account,
-        "150",
-        "--reference",
-        "one",
-        "--home",
-        &town.arg("second"),
-    ]);
+    for name in ["first", "second"] {
+        let (exit, done) = deposit(&town, name, account, "150", "one");
+        assert_eq!(exit, 0, "{done}");
+    }
     let (url, out) = (format!("{}/song", payee.address()), town.arg("song.got"));
     for n in 0..3 {
         let out = format!("{out}{n}");
-        ok(&[
-            "payer",
-            "get",
-            &url,
-            "-o",
-            &out,
-            "--spend-max",
-            "20",
-            "--yes",
-            "--home",
-            &alice,
-        ]);
+        let get = ["payer", "get", &url, "-o", &out, "--home", &alice];
+        ok(&[&get[..], &["--spend-max", "20", "--yes"]].concat());
     }
     // Exactly, by a transfer.
     let payee_account = payee.address().to_owned();
@@ -131,29 +101,12 @@ fn a_second_process_of_one_writer_fences_the_first_off() {
         "account",
     )
     .to_owned();
-    let (exit, refused) = run(&[
-        "escrow",
-        "deposit",
-        &account,
-        "1",
-        "--reference",
-        "late",
-        "--home",
-        &town.arg("first"),
-    ]);
+    let (exit, refused) = deposit(&town, "first", &account, "1", "late");
     assert_ne!(exit, 0, "{refused}");
     wait_until("the first process to end", || !first.is_running());
     assert_eq!(first.finish().0, 8);
-    ok(&[
-        "escrow",
-        "deposit",
-        &account,
-        "1",
-        "--reference",
-        "in time",
-        "--home",
-        &town.arg("again"),
-    ]);
+    let (exit, done) = deposit(&town, "again", &account, "1", "in time");
+    assert_eq!(exit, 0, "{done}");
     assert_eq!(again.end(Signal::TERM), 0);
 }
 
