@@ -9,6 +9,7 @@ mod delivery;
 mod fairness;
 mod flood;
 mod interop;
+mod kill;
 mod outage;
 mod pair;
 mod processes;

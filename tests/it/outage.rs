@@ -5,74 +5,52 @@
 
 mod load;
 
-use crate::pair::Dice;
 use load::{Load, Outcome};
-use serde_json::Value;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-use tombola_node::key_file::KEY_FILE;
+use std::time::{Duration, Instant};
+use tombola_tests::dice::{Dice, SEED, seed};
 use tombola_tests::postgres::{Cluster, Server, without_postgres};
-use tombola_tests::process::{Node, Signal, Town, atoms, number, ok, wait_until};
+use tombola_tests::process::{Town, atoms, number, ok, wait_until};
+use tombola_tests::writers::Writers;
 
 const KILLS: u32 = 10;
 
-/// The processes of one escrow.
+/// The processes of one escrow and its homes.
 struct Processes {
     town: Town,
-    names: Vec<&'static str>,
-    nodes: Vec<Node>,
+    writers: Writers,
 }
 
 impl Processes {
     /// One process with a file.
     fn with_file() -> Self {
         let town = Town::new();
-        init(&town, "first", &[]);
-        Self::start(town, vec!["first"])
+        let writers = Writers::with_file(&town);
+        Self { town, writers }
     }
 
     /// Two processes with a database.
     fn with_database(address: &str) -> Self {
         let town = Town::new();
-        init(&town, "first", &["--store", address]);
-        let key = town.path("first").join(KEY_FILE).display().to_string();
-        init(&town, "second", &["--store", address, "--writer", "1", "--key", &key]);
-        Self::start(town, vec!["first", "second"])
-    }
-
-    fn start(town: Town, names: Vec<&'static str>) -> Self {
-        let nodes = names.iter().map(|name| run(&town, name, "127.0.0.1:0")).collect();
-        Self { town, names, nodes }
+        let writers = Writers::with_database(&town, address);
+        Self { town, writers }
     }
 
     fn load(&self) -> Arc<Load> {
-        let addresses = self.nodes.iter().map(|node| node.address().parse().unwrap());
-        let homes = self.names.iter().map(|name| self.town.path(name));
-        Load::new(addresses.collect(), homes.collect())
-    }
-
-    /// Kills a process and starts it again at the same address.
-    fn kill(&mut self, n: usize) {
-        let node = self.nodes.remove(n);
-        let socket = node.socket();
-        node.kill();
-        self.nodes.insert(n, run(&self.town, self.names[n], &socket));
+        let homes = self.writers.names().iter().map(|name| self.town.path(name));
+        Load::new(self.writers.addresses(), homes.collect())
     }
 
     /// Everything that was answered is there, and nothing else is.
     fn check(self, load: &Arc<Load>, mut outcome: Outcome) {
         let again = block_on(load.ask_again(&mut outcome));
         println!("{again} answers came again, byte for byte");
-        for name in &self.names {
-            let home = self.town.arg(name);
-            let audit = ok(&["escrow", "audit", "--home", &home]);
-            assert_eq!(
-                (&audit["conserved"], &audit["findings"]),
-                (&Value::Bool(true), &Value::Array(Vec::new())),
-                "{audit}"
-            );
+        for audit in self.writers.audit(&self.town) {
             assert_eq!(number(&audit, "claims"), outcome.claims, "{audit}");
             assert_eq!(atoms(&audit, "deposits"), outcome.deposited(), "{audit}");
+        }
+        for name in self.writers.names() {
+            let home = self.town.arg(name);
             for (account, expected) in outcome.accounts() {
                 let found = ok(&["escrow", "account", &account.to_string(), "--home", &home]);
                 assert_eq!(
@@ -82,19 +60,8 @@ impl Processes {
                 );
             }
         }
-        for node in self.nodes {
-            assert_eq!(node.end(Signal::TERM), 0);
-        }
+        self.writers.end();
     }
-}
-
-fn init(town: &Town, name: &str, more: &[&str]) {
-    let home = town.arg(name);
-    ok(&[&["escrow", "init", "--home", &home, "--listen", "127.0.0.1:0"], more].concat());
-}
-
-fn run(town: &Town, name: &str, listen: &str) -> Node {
-    Node::start(&["escrow", "run", "--home", &town.arg(name), "--listen", listen])
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -102,12 +69,8 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn dice() -> Dice {
-    let fresh = || {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        u64::from(since.subsec_nanos()) | 1
-    };
-    let seed = std::env::var("TOMBOLA_SEED").map_or_else(|_| fresh(), |seed| seed.parse().unwrap());
-    println!("TOMBOLA_SEED={seed}");
+    let seed = seed();
+    println!("{SEED}={seed}");
     Dice::new(seed)
 }
 
@@ -139,8 +102,8 @@ fn kill_often(mut processes: Processes) {
             await_answers(&load, 20 + dice.below(80));
             // An answer is the end of a commit; the kill is to come anywhere in the next ones. This waits for nothing.
             std::thread::sleep(Duration::from_micros(dice.below(20_000)));
-            let one = usize::try_from(dice.below(2)).unwrap() % processes.nodes.len();
-            processes.kill(one);
+            let one = dice.index(processes.writers.nodes().len());
+            processes.writers.kill(&processes.town, one);
         }
         await_answers(&load, 50);
     });

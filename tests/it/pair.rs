@@ -12,8 +12,9 @@ mod seller;
 
 pub(crate) use bank::Bank;
 pub(crate) use buyer::Buyer;
-pub(crate) use net::{Dice, Event, Kind, Net, Party};
+pub(crate) use net::{Event, Kind, Net, Party};
 pub(crate) use seller::{DiskState, Seller};
+pub(crate) use tombola_tests::dice::Dice;
 
 use std::collections::BTreeMap;
 use tombola_core::amount::{Amount, DAY_MS, MINUTE_MS, SECOND_MS, Timestamp};

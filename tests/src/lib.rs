@@ -4,13 +4,16 @@
 
 pub mod chaos;
 pub mod codes;
+pub mod dice;
 pub mod disk;
 pub mod flood;
+pub mod kill;
 pub mod postgres;
 pub mod process;
 pub mod spec;
 pub mod sure;
 pub mod vectors;
+pub mod writers;
 
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,14 @@
 //! Runs the `tombola` program as its users do: nodes as processes of their own, commands with `--json`.
 //!
 //! The harness is for tests and panics with what it saw when something does not go as it should. Every process that it
-//! starts is known by its id and is gone when its handle is dropped.
+//! starts is known by its id and is gone when its handle is dropped, or when the harness is gone.
+
+mod guard;
 
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -26,8 +29,10 @@ pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let test = std::env::current_exe().unwrap_or_default();
-        // TARGET/PROFILE/deps/TEST
-        let directory = test.ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default();
+        // TARGET/PROFILE/deps/TEST, or TARGET/PROFILE/xtask
+        let beside = test.parent().unwrap_or(&test);
+        let is_test = beside.file_name().is_some_and(|name| name == "deps");
+        let directory = beside.parent().filter(|_| is_test).unwrap_or(beside).to_path_buf();
         let target = directory.parent().map(Path::to_path_buf).unwrap_or_default();
         let profile = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let profile = if profile == "debug" { "dev" } else { profile };
@@ -49,14 +54,22 @@ pub fn program() -> &'static Path {
     })
 }
 
-fn command(args: &[&str]) -> Command {
+/// A variable of a process, by name and value.
+pub type Variable<'a> = (&'a str, &'a str);
+
+fn spawn(args: &[&str], variables: &[Variable<'_>]) -> Owned {
     let mut command = Command::new(program());
     command.arg("--json").args(args);
+    // In a group of its own, an interrupt from the terminal is for the harness, which ends what it has started.
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .env_remove("TOMBOLA_LOG");
-    command
+        .process_group(0)
+        .env_remove("TOMBOLA_LOG")
+        .envs(variables.iter().copied());
+    let child = command.spawn().unwrap_or_else(|error| panic!("{args:?}: {error}"));
+    guard::begin(child.id());
+    Owned(child)
 }
 
 /// Runs a command to its end: its exit code and its one object.
@@ -131,6 +144,7 @@ impl Owned {
     }
 
     fn wait(&mut self) -> Option<i32> {
+        guard::end(self.0.id());
         self.0.wait().ok().and_then(|status| status.code())
     }
 }
@@ -139,7 +153,7 @@ impl Drop for Owned {
     fn drop(&mut self) {
         // Both fail only for a process that has ended and was waited for.
         let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.wait();
     }
 }
 
@@ -157,10 +171,17 @@ impl Running {
     /// If the program cannot be run.
     #[must_use]
     pub fn start(args: &[&str]) -> Self {
-        let child = command(args).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{args:?}: {error}"));
+        Self::start_with(args, &[])
+    }
+
+    /// As [`Self::start`], with variables.
+    ///
+    /// # Panics
+    /// If the program cannot be run.
+    #[must_use]
+    pub fn start_with(args: &[&str], variables: &[Variable<'_>]) -> Self {
         Self {
-            process: Owned(child),
+            process: spawn(args, variables),
             args: format!("{args:?}"),
         }
     }
@@ -184,7 +205,16 @@ impl Running {
     /// Whether it still runs.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
-        matches!(self.process.0.try_wait(), Ok(None))
+        let is_running = matches!(self.process.0.try_wait(), Ok(None));
+        if !is_running {
+            guard::end(self.process.0.id());
+        }
+        is_running
+    }
+
+    /// Sends a signal, such as SIGSTOP. It must not have been found ended.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// SIGKILL: it gets no chance to do anything more.
@@ -214,8 +244,16 @@ impl Node {
     /// If it does not.
     #[must_use]
     pub fn start(args: &[&str]) -> Self {
-        let child = command(args).spawn();
-        let mut process = Owned(child.unwrap_or_else(|error| panic!("{args:?}: {error}")));
+        Self::start_with(args, &[])
+    }
+
+    /// As [`Self::start`], with variables.
+    ///
+    /// # Panics
+    /// If it does not say that it is ready.
+    #[must_use]
+    pub fn start_with(args: &[&str], variables: &[Variable<'_>]) -> Self {
+        let mut process = spawn(args, variables);
         let mut line = String::new();
         if let Some(out) = process.0.stdout.take() {
             let read = BufReader::new(out).read_line(&mut line);
@@ -249,6 +287,11 @@ impl Node {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.0.id()
+    }
+
+    /// Sends a signal, such as SIGSTOP.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// SIGKILL: it gets no chance to do anything more.

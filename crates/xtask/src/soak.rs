@@ -2,6 +2,7 @@
 
 mod flood;
 mod fuzz;
+mod kill;
 
 use crate::ci::Failure;
 
@@ -12,6 +13,8 @@ pub(crate) enum Soak {
     Flood(flood::Options),
     /// Fuzzes every target in turn, from the corpora that earlier runs kept.
     Fuzz(fuzz::Options),
+    /// Kills real processes of every role at random under load, and checks what was promised.
+    Kill(kill::Options),
 }
 
 /// Runs one kind.
@@ -19,5 +22,6 @@ pub(crate) fn run(soak: &Soak) -> Result<(), Failure> {
     match soak {
         Soak::Flood(options) => flood::run(options),
         Soak::Fuzz(options) => fuzz::run(options),
+        Soak::Kill(options) => kill::run(options),
     }
 }
