@@ -66,9 +66,10 @@ impl Writer {
     }
 
     async fn carry_out(&mut self, shared: &Shared, batch: &Batch<'_>) -> Result<(), StoreFault> {
-        let deadline = shared.deadline();
+        let mut deadline = shared.deadline();
         let mut pauses = Pauses::new(deadline);
         let mut doubt = Doubt::None;
+        let mut is_missed = false;
         let mut tries = 0;
         loop {
             let session = match self.session.take() {
@@ -83,6 +84,13 @@ impl Writer {
                 }
                 Err(halt) => halt,
             };
+            if matches!(halt, Halt::InDoubt | Halt::Trouble(Trouble::Lost)) && !is_missed {
+                // Patience begins when the server is missed: time in which this process itself was stopped is none of
+                // the server's.
+                is_missed = true;
+                deadline = shared.deadline();
+                pauses = Pauses::new(deadline);
+            }
             match halt {
                 Halt::InDoubt | Halt::Trouble(Trouble::Lost) => drop(session),
                 Halt::Conflict(_) | Halt::Trouble(_) => self.give_back(session, shared.turn_ends(deadline)).await,

@@ -128,6 +128,34 @@ fn a_commit_that_lands_while_it_is_sent_again_is_one_commit() {
     assert_eq!(get(&store, event(1)), Some(row(1, b"a")));
 }
 
+/// Everything of the store stands still for longer than its patience, as in a process that is stopped by SIGSTOP or a
+/// machine that sleeps. The server undoes meanwhile what had begun.
+#[test]
+fn a_store_that_stood_still_in_a_commit_goes_on() {
+    let Some(server) = Server::shared() else { return };
+    let proxy = Proxy::before(server.host());
+    let behind = server
+        .database()
+        .replace(&server.host(), &format!("127.0.0.1:{}", proxy.port));
+    let alone = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let patience = Duration::from_secs(3);
+    let opened = PostgresStore::open_with_patience(&behind, alone.handle().clone(), patience);
+    let store = block_on(opened).unwrap();
+    put(&store, commit(0, b"1", Vec::new())).unwrap();
+    proxy.cut_and_close(Cut::SilentBeforeCommit);
+    thread::scope(|scope| {
+        let committing = scope.spawn(|| put(&store, commit(1, b"2", Vec::new())));
+        wait_until(|| proxy.is_cut());
+        drop(alone.spawn(async move { thread::sleep(patience + Duration::from_secs(1)) }));
+        assert_eq!(committing.join().unwrap(), Ok(()));
+    });
+    assert_eq!(get(&store, mark()), Some(row(2, b"2")));
+}
+
 #[test]
 fn a_store_that_finds_no_server_in_time_stops() {
     let Some(server) = Server::shared() else { return };
