@@ -4,6 +4,7 @@
 //! ticket wins (a face value of one price), what was acknowledged, redeemed and charged can be compared to the atom.
 
 mod backup;
+mod clock;
 mod drill;
 mod escrow;
 mod payee;

@@ -130,3 +130,51 @@ fn the_database_of_another_escrow_and_a_newer_one_are_refused() {
     let (exit, nowhere) = run(&["escrow", "init", "--home", &town.arg("x"), "--store", "mysql://h/d"]);
     assert_eq!((exit, nowhere), (2, Value::Null));
 }
+
+/// What it was asked while it was stopped is decided by whoever has its place, or not at all.
+#[test]
+fn a_writer_that_was_stopped_and_replaced_notices_before_it_commits() {
+    let Some(server) = Server::shared() else { return };
+    let (town, database) = (Town::new(), server.database());
+    writer(&town, "first", &database, 0, None);
+    writer(&town, "again", &database, 0, Some("first"));
+    let mut first = Running::start(&["escrow", "run", "--home", &town.arg("first")]);
+    let socket = town.path("first").join("admin.sock");
+    wait_until("the first process to listen", || socket.exists());
+    let account = tombola_core::key::SecretKey::from_seed(&[7; 32]).account().to_string();
+    let (exit, done) = deposit(&town, "first", &account, "1", "before");
+    assert_eq!(exit, 0, "{done}");
+    first.signal(Signal::STOP);
+    let home = town.arg("first");
+    let late = [
+        "escrow",
+        "deposit",
+        &account,
+        "2",
+        "--reference",
+        "late",
+        "--home",
+        &home,
+    ];
+    let late = Running::start(&late);
+    // On another machine, with a witness of its own.
+    let again = Node::start(&["escrow", "run", "--home", &town.arg("again"), "--new-witness"]);
+    let (exit, done) = deposit(&town, "again", &account, "4", "in its place");
+    assert_eq!(exit, 0, "{done}");
+    first.signal(Signal::CONT);
+    let (exit, refused) = late.finish();
+    assert_ne!(exit, 0, "{refused}");
+    wait_until("the first process to end", || !first.is_running());
+    let (exit, told) = first.finish();
+    assert_eq!((exit, code(&told)), (8, "fenced"), "{told}");
+    assert!(
+        text(&told["error"], "next").contains("only one process runs as writer 0"),
+        "{told}"
+    );
+    let audit = ok(&["escrow", "audit", "--home", &town.arg("again")]);
+    assert_eq!(
+        (atoms(&audit, "deposits"), &audit["conserved"]),
+        (5_000_000_000, &Value::Bool(true))
+    );
+    assert_eq!(again.end(Signal::TERM), 0);
+}

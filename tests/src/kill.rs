@@ -337,8 +337,6 @@ impl World<'_> {
     fn look(&mut self) {
         self.tally.files = self.customers.iter().map(Customer::files).sum();
         self.tally.units = self.units();
-        if self.tally.total().is_multiple_of(10) {
-            self.tally.claims = number(&self.town.ask("escrow", "status", "escrow"), "claims");
-        }
+        self.tally.claims = number(&self.town.ask("escrow", "status", "escrow"), "claims");
     }
 }

@@ -4,8 +4,10 @@
 
 pub mod chaos;
 pub mod codes;
+pub mod debian;
 pub mod dice;
 pub mod disk;
+pub mod faketime;
 pub mod flood;
 pub mod kill;
 pub mod postgres;

@@ -186,7 +186,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end: its exit code and its one object.
+    /// Waits for its end: its exit code and its object; of a node, which has said that it was ready, the last one.
     ///
     /// # Panics
     /// If it prints anything else.
@@ -197,7 +197,7 @@ impl Running {
             assert!(read.is_ok(), "{}: {read:?}", self.args);
         }
         let code = self.process.wait().unwrap_or(-1);
-        let value = serde_json::from_str(printed.lines().next().unwrap_or("null"));
+        let value = serde_json::from_str(printed.lines().last().unwrap_or("null"));
         let value = value.unwrap_or_else(|error| panic!("{}: {error}: {printed:?}", self.args));
         (code, value)
     }

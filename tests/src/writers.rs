@@ -94,7 +94,8 @@ impl Writers {
     }
 }
 
-fn init(town: &Town, name: &str, more: &[&str]) {
+/// Makes a home of an escrow.
+pub fn init(town: &Town, name: &str, more: &[&str]) {
     let home = town.arg(name);
     ok(&[&["escrow", "init", "--home", &home, "--listen", "127.0.0.1:0"], more].concat());
 }

@@ -101,6 +101,21 @@ fn of_two_processes_on_one_home_the_second_names_the_first() {
         let (code, told) = run(&[role, "run", "--home", &town.arg(role)]);
         assert_eq!((code, text(&told["error"], "code")), (5, "locked"), "{told}");
         assert_eq!(number(&told["error"], "pid"), u64::from(node.pid()), "{told}");
+        let (message, next) = (text(&told["error"], "message"), text(&told["error"], "next"));
+        let pid = node.pid().to_string();
+        assert!(
+            message.contains(&pid) && next.contains(&format!("kill {pid}")),
+            "{told}"
+        );
+    }
+    // The first ones are undisturbed.
+    let (url, output) = (format!("{}/song", payee.address()), town.arg("song"));
+    let home = town.arg("payer");
+    let bought = ok(&["payer", "get", &url, "-o", &output, "--home", &home, "--spend-max", "1"]);
+    assert_eq!(number(&bought, "tickets"), 1);
+    for role in ["escrow", "payee", "payer"] {
+        let status = town.ask(role, "status", role);
+        assert_eq!(status["node"]["running"], true, "{status}");
     }
     // The lock dies with its process, whatever the process left behind.
     payer.kill();

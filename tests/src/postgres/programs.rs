@@ -1,7 +1,8 @@
 //! Where the server's programs are, and as whom they run.
 
+use crate::debian;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -34,26 +35,11 @@ impl Programs {
         if let Some(found) = Self::installed() {
             return found;
         }
-        let install = "apt-get install -y postgresql";
-        let is_debian = Path::new("/usr/bin/apt-get").exists();
-        assert!(
-            is_debian && rustix::process::geteuid().is_root(),
-            "there is no PostgreSQL {VERSION_MIN} or later here. Run `sudo {install}` or put its bin directory into PATH, \
-             or leave these tests out with `cargo xtask ci --without postgres`"
-        );
-        println!("there is no PostgreSQL {VERSION_MIN} or later here; running `{install}`");
-        let lock = ["-o", "DPkg::Lock::Timeout=300"];
-        for arguments in [&["update", "-q"][..], &["install", "-y", "-q", "postgresql"][..]] {
-            let mut apt = Command::new("apt-get");
-            let status = apt
-                .args(lock)
-                .args(arguments)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .status();
-            assert!(status.is_ok_and(|status| status.success()), "{apt:?}");
-        }
+        debian::install("postgresql", "postgres");
         let found = Self::installed();
-        found.unwrap_or_else(|| panic!("`{install}` did not bring PostgreSQL {VERSION_MIN} or later"))
+        found.unwrap_or_else(|| {
+            panic!("apt-get did not bring PostgreSQL {VERSION_MIN} or later; put its bin directory into PATH")
+        })
     }
 
     /// The newest of Debian's directories, or what is in `PATH`.
