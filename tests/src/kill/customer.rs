@@ -24,7 +24,13 @@ const LOOK: Duration = Duration::from_millis(2);
 const KILLED: i32 = -1;
 
 /// What may be told of a peer that was struck, by exit code and code.
-const TOLD: [(i32, &str); 3] = [(4, "payee_away"), (4, "escrow_away"), (1, "node_lost")];
+const TOLD: [(i32, &str); 4] = [
+    (4, "payee_away"),
+    (4, "escrow_away"),
+    (1, "node_lost"),
+    // Of a payee that cannot ask its escrow about a new hold.
+    (1, "hold_unchecked"),
+];
 
 /// One payer.
 #[derive(Debug)]
