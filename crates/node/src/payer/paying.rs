@@ -415,7 +415,13 @@ impl Spender {
             *slot = slot.filter(|book| *book != id);
         }
         match reject.code {
-            Code::BookComplete | Code::BookFinished | Code::BookRedeemed | Code::BookIdle | Code::QuoteExpired => {
+            // A payee that was started again since it made the quote no longer knows it: a fresh one does.
+            Code::BookComplete
+            | Code::BookFinished
+            | Code::BookRedeemed
+            | Code::BookIdle
+            | Code::QuoteAltered
+            | Code::QuoteExpired => {
                 self.consider(next_quote);
                 if issuing.book.acknowledged() == 0 {
                     // A book that comes to nothing is a try; too many in a row end the purchase.
