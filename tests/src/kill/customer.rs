@@ -24,12 +24,14 @@ const LOOK: Duration = Duration::from_millis(2);
 const KILLED: i32 = -1;
 
 /// What may be told of a peer that was struck, by exit code and code.
-const TOLD: [(i32, &str); 4] = [
+const TOLD: [(i32, &str); 5] = [
     (4, "payee_away"),
     (4, "escrow_away"),
     (1, "node_lost"),
     // Of a payee that cannot ask its escrow about a new hold.
     (1, "hold_unchecked"),
+    // Of a hold that is full of winners, as its payee cannot redeem them for so long.
+    (3, "ceiling_reached"),
 ];
 
 /// One payer.
@@ -156,7 +158,10 @@ impl<'a> Customer<'a> {
 
     /// What a command comes to; others may strike it meanwhile. None if all is told to end.
     fn carry_out(&self, args: &[&str], interrupted: &AtomicBool) -> Option<(i32, Value)> {
-        self.hands().command = Some(Running::start(args));
+        let mut hands = self.hands();
+        // Under the lock: whoever strikes a node keeps commands away until there is another.
+        hands.command = Some(Running::start(args));
+        drop(hands);
         loop {
             let mut hands = self.hands();
             if hands.running().is_none() {
