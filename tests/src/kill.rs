@@ -213,10 +213,10 @@ struct World<'a> {
 
 impl World<'_> {
     fn strike_often(&mut self, options: &Options, tell: &mut dyn FnMut(&Tally)) -> Result<(), Unfinished> {
-        for n in 0..options.blows {
+        while self.tally.total() < options.blows {
             let more = UNITS_BETWEEN + self.dice.below(UNITS_MORE);
             self.await_units(more)?;
-            let victim = self.victim(options.blow, n);
+            let victim = self.victim(options.blow);
             self.shops.iter_mut().for_each(|shop| shop.promises(self.town));
             // Units come after acknowledgements; the blow is to come anywhere in what follows. This waits for nothing.
             std::thread::sleep(Duration::from_micros(self.dice.below(MOMENT_US)));
@@ -232,7 +232,7 @@ impl World<'_> {
     }
 
     /// Each role as often as any other; pauses go round.
-    fn victim(&mut self, blow: Blow, n: u32) -> Victim {
+    fn victim(&mut self, blow: Blow) -> Victim {
         let processes = [self.writers.nodes().len(), self.shops.len(), self.customers.len()];
         let (role, one) = match blow {
             Blow::Kill => {
@@ -240,7 +240,7 @@ impl World<'_> {
                 (role, self.dice.index(processes.get(role).copied().unwrap_or(1)))
             }
             Blow::Pause(_) => {
-                let n = usize::try_from(n).unwrap_or(0);
+                let n = usize::try_from(self.tally.total()).unwrap_or(0);
                 let role = n % 3;
                 (role, n / 3 % processes.get(role).copied().unwrap_or(1))
             }
