@@ -6,6 +6,7 @@ mod away;
 mod chaos;
 mod custody;
 mod delivery;
+mod disks;
 mod fairness;
 mod flood;
 mod interop;

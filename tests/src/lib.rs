@@ -8,6 +8,7 @@ pub mod debian;
 pub mod dice;
 pub mod disk;
 pub mod faketime;
+pub mod faulty;
 pub mod flood;
 pub mod kill;
 pub mod postgres;

@@ -26,7 +26,7 @@ use tombola_core::key::AccountKey;
 use tombola_net::Address;
 use tombola_node::config::{DatabaseUrl, EscrowConfig, Money, StoreConfig};
 use tombola_node::escrow::{
-    Consent, Escrow, EscrowBooks, EscrowNodeError, EscrowOptions, Examined, WitnessOptions, examine,
+    Consent, Escrow, EscrowBooks, EscrowNodeError, EscrowOptions, Examined, StorePlace, WitnessOptions, examine,
 };
 use tombola_node::home::Home;
 use tombola_node::metrics::MetricsServer;
@@ -264,7 +264,8 @@ async fn serve(arg: &HomeArg, listen: Option<SocketAddr>, consent: Consent, outp
     let (mut options, asset) = options_of(&home, arg, config)?;
     options.listen = listen.unwrap_or(options.listen);
     options.witness.consent = consent;
-    let failed = |error: EscrowNodeError| Failure::escrow_node(&error, asset);
+    let file = file_of(&options);
+    let failed = |error: EscrowNodeError| Failure::escrow_node(&error, asset).in_file(file.as_deref());
     let escrow = Arc::new(Escrow::serve(options).await.map_err(failed)?);
     let address = escrow.address().clone();
     let next = format!("tombola payee init --escrow {address} --files .");
@@ -319,7 +320,15 @@ pub(crate) async fn examined(home: &Home, arg: &HomeArg) -> Result<Examined, Fai
     let _lock = lock_unanswered(home)?;
     let (options, asset) = options(home, arg)?;
     let looked = examine(&options).await;
-    looked.map_err(|error| Failure::escrow_node(&error, asset))
+    looked.map_err(|error| Failure::escrow_node(&error, asset).in_file(file_of(&options).as_deref()))
+}
+
+/// The file that the ledger is in, unless it is in a database.
+fn file_of(options: &EscrowOptions) -> Option<PathBuf> {
+    match &options.store {
+        StorePlace::File(file) => Some(file.clone()),
+        StorePlace::Database(_) => None,
+    }
 }
 
 /// Asks the running node, or opens the books alone.
@@ -339,11 +348,13 @@ async fn operate_with(
     }
     let _lock = lock_unanswered(&home)?;
     let (options, asset) = options(&home, arg)?;
+    let file = file_of(&options);
     let books = EscrowBooks::open(&options)
         .await
-        .map_err(|error| Failure::escrow_node(&error, asset))?;
+        .map_err(|error| Failure::escrow_node(&error, asset).in_file(file.as_deref()))?;
     let mut books = Books::Alone(Box::new(books));
-    books.carry_out(request.clone(), asset, on_progress).await
+    let done = books.carry_out(request.clone(), asset, on_progress).await;
+    done.map_err(|failure| failure.in_file(file.as_deref()))
 }
 
 async fn writers(home: &HomeArg, remove: Option<u32>, output: Output) -> Result<(), Failure> {

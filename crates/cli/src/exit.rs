@@ -2,6 +2,8 @@
 
 use crate::output::date;
 use serde_json::{Map, Value, json};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::limits::SERVED_GAP_MS;
@@ -98,6 +100,7 @@ pub(crate) const STORE_BEHIND: &str = "store_behind";
 pub(crate) const ANOTHER_HISTORY: &str = "another_history";
 pub(crate) const WITNESS_MISSING: &str = "witness_missing";
 pub(crate) const TWO_HISTORIES: &str = "two_histories";
+const DISK_FULL: &str = "disk_full";
 
 /// The field of an error that says what to do next.
 const NEXT: &str = "next";
@@ -223,6 +226,7 @@ impl Failure {
             WitnessError::Missing { height, .. } => Self::new(WITNESS_MISSING, error.to_string())
                 .with("height", *height)
                 .next("bring the witness back; if you are sure that the store lost nothing, start with --new-witness"),
+            WitnessError::Io { kind, .. } => Self::new("witness", error.to_string()).next(disk_advice(kind.kind())),
             _ => {
                 Self::new("witness", error.to_string()).next("look at the witness file and at `witness` in config.toml")
             }
@@ -290,6 +294,9 @@ impl Failure {
                 failure("another_format").next("run the version of tombola that wrote it")
             }
             LedgerFault::Store(StoreFault::Locked) => failure(LOCKED).next("stop the other process"),
+            LedgerFault::Store(StoreFault::Io(disk)) => failure(disk_code(disk.kind())).next(disk_advice(disk.kind())),
+            LedgerFault::Store(StoreFault::Damaged | StoreFault::DamagedRow(_)) => failure("store_damaged")
+                .next("keep the file as it is, and put the newest backup in its place: tombola escrow restore FILE"),
             LedgerFault::Store(StoreFault::Unreachable) => failure("store_unreachable")
                 .next("look after the database server and start again; what was answered before is durable"),
             LedgerFault::Store(StoreFault::Address | StoreFault::Untrusted | StoreFault::NotDurable) => {
@@ -306,15 +313,65 @@ impl Failure {
                 .next("choose another address with --listen; port 0 takes any free one"),
             PayeeError::Store(error) => Self::store(error),
             PayeeError::Rules(reject) => Self::rejected("the payee", reject, asset),
+            PayeeError::File { kind, .. } => Self::new("file", error.to_string()).next(disk_advice(*kind)),
             _ => Self::new("failed", error.to_string()),
         }
     }
 
+    /// What went wrong with a store of payee or payer.
     pub(crate) fn store(error: &StoreError) -> Self {
+        let failure = |code: &str| Self::new(code, error.to_string());
         match error {
-            StoreError::Locked => Self::new(LOCKED, error.to_string()).next("stop the other process"),
-            _ => Self::new("store_failed", error.to_string()).next("look at the disk; a backup helps if it is broken"),
+            StoreError::Locked => failure(LOCKED).next("stop the other process"),
+            StoreError::Io(disk) => failure(disk_code(disk.kind())).next(disk_advice(disk.kind())),
+            StoreError::Foreign | StoreError::ForeignLog { .. } => failure("another_store")
+                .next("bring back the file that was there, or move this one away: without it a new store is made"),
+            StoreError::Version { found, known } => failure("another_format")
+                .with("stored", *found)
+                .with("known", *known)
+                .next("run the version of tombola that wrote it"),
+            StoreError::Corrupted { .. } => failure("store_damaged").next(
+                "keep its files as they are; a payee puts its newest backup in their place (tombola payee restore FILE), and a \
+                 payer may move its store away: it has only how far books were acknowledged",
+            ),
+            _ => failure("store_failed").next(disk_advice(ErrorKind::Other)),
         }
+    }
+
+    /// Names the file that a failure of a store is about, if the store is one.
+    pub(crate) fn in_file(mut self, file: Option<&Path>) -> Self {
+        let Some(file) = file else {
+            return self;
+        };
+        let is_of_store = matches!(
+            self.error.code.as_str(),
+            DISK_FULL | "another_format" | "another_store" | "store_damaged" | "store_failed"
+        );
+        let file = file.display().to_string();
+        if is_of_store && !self.error.message.contains(&file) {
+            self.error.message = format!("{file}: {}", self.error.message);
+        }
+        self
+    }
+}
+
+const fn disk_code(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DISK_FULL,
+        _ => "store_failed",
+    }
+}
+
+/// What helps where a disk refuses.
+const fn disk_advice(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "make room on that disk, then start again; what was answered before is durable"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "let this user write there: check owner and mode, and whether the disk is mounted read-only"
+        }
+        _ => "look at the disk and at the system's log, then start again; what was answered before is durable",
     }
 }
 
@@ -361,6 +418,7 @@ impl From<HomeError> for Failure {
                 .with("pid", *pid)
                 .next("give it a moment to end, or stop it with kill"),
             HomeError::Missing { .. } => Self::new("no_home", error.to_string()).next("run init first, or give --home"),
+            HomeError::Io { kind, .. } => Self::new("home", error.to_string()).next(disk_advice(*kind)),
             _ => Self::new("home", error.to_string()),
         }
     }

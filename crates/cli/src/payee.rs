@@ -228,7 +228,8 @@ async fn serve(arg: &HomeArg, offer: Offer, output: Output) -> Result<(), Failur
     let catalog = catalog(&config)?;
     let (offers, _) = catalog.list(asset, None);
     let escrow = options.escrow.clone();
-    let failed = |error: PayeeError| Failure::payee_node(&error, asset);
+    let file = options.store.clone();
+    let failed = |error: PayeeError| Failure::payee_node(&error, asset).in_file(Some(&file));
     let payee = Arc::new(Payee::serve(options, catalog).await.map_err(failed)?);
     let address = payee.address().clone();
     let watched = Arc::clone(&payee);
@@ -315,7 +316,7 @@ async fn operate(arg: &HomeArg, request: &Request) -> Result<Value, Failure> {
         Request::Redeem {} => Payee::redeem_offline(options).await.map(redeemed_json),
         Request::Backup { file } => Payee::backup_offline(&options, file).map(|backup| json!(backup)),
     };
-    result.map_err(|error| failure(&error, asset))
+    result.map_err(|error| failure(&error, asset).in_file(Some(&home.file(STORE_FILE))))
 }
 
 /// Puts a backup in place of the store, under the lock of the home, so never below a running node.
@@ -347,7 +348,6 @@ fn failure(error: &PayeeError, asset: Asset) -> Failure {
         PayeeError::StoreExists { .. } => told("exists").next(
             "use the store that is there; if it is lost or broken, give --replace: it is kept beside the restored one",
         ),
-        PayeeError::File { .. } => told("file"),
         _ => Failure::payee_node(error, asset),
     }
 }

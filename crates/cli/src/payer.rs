@@ -219,7 +219,8 @@ fn connect(home: &Home, arg: &HomeArg) -> Result<(Payer, Asset), Failure> {
         terms,
         store: home.file(STORE_FILE),
     };
-    let payer = Payer::connect(options).map_err(|error| payer_failure(&error, terms.asset))?;
+    let failed = |error| payer_failure(&error, terms.asset).in_file(Some(&home.file(STORE_FILE)));
+    let payer = Payer::connect(options).map_err(failed)?;
     Ok((payer, terms.asset))
 }
 

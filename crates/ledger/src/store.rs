@@ -1,5 +1,9 @@
 //! What a ledger asks of a store: rows by key, ranges in order, snapshots, and commits that are all or nothing.
 
+mod disk_fault;
+
+pub use disk_fault::DiskFault;
+
 use crate::key::Key;
 use crate::row::Table;
 use std::future::Future;
@@ -138,7 +142,7 @@ pub enum StoreFault {
     Untrusted,
     /// Reading or writing failed.
     #[error("the disk failed: {0}")]
-    Io(std::io::ErrorKind),
+    Io(DiskFault),
     /// What was read is not what was written.
     #[error("the store is damaged")]
     Damaged,

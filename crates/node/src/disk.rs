@@ -18,7 +18,7 @@ pub(crate) use place::{Files, Place};
 pub(crate) use tests::survive;
 
 use log::Log;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -73,7 +73,8 @@ struct Write<C> {
 }
 
 impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
-    /// Opens or makes a file of one format version with these tables, and its log if it has one.
+    /// Opens or makes a file of one format version with these tables, and its log if it has one. The first table tells such
+    /// files from others.
     ///
     /// # Errors
     /// [`StoreError`] if the file is held by another process, foreign, newer, or cannot be read.
@@ -104,7 +105,7 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
         let writer = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run(&messages))
-            .map_err(|error| StoreError::Io(error.kind()))?;
+            .map_err(StoreError::from)?;
         Ok(Self {
             queue: Some(queue),
             writer: Some(writer),
@@ -198,6 +199,7 @@ fn number(database: &Database, name: &str) -> Result<u64, StoreError> {
 }
 
 fn prepare(database: &Database, version: u64, tables: &[Rows], now: Timestamp) -> Result<Timestamp, StoreError> {
+    check_ours(database, tables)?;
     let write = begin(database)?;
     let since = {
         let mut meta = write.open_table(META)?;
@@ -220,6 +222,23 @@ fn prepare(database: &Database, version: u64, tables: &[Rows], now: Timestamp) -
     };
     write.commit()?;
     Ok(since)
+}
+
+/// A file with tables has our first one, which every version had, or it is not ours.
+fn check_ours(database: &Database, tables: &[Rows]) -> Result<(), StoreError> {
+    let names: Vec<String> = database
+        .begin_read()?
+        .list_tables()?
+        .map(|table| table.name().to_owned())
+        .collect();
+    let is_ours = tables
+        .first()
+        .is_none_or(|first| names.iter().any(|name| name == first.name()));
+    if names.is_empty() || is_ours {
+        Ok(())
+    } else {
+        Err(StoreError::Foreign)
+    }
 }
 
 fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {

@@ -88,7 +88,7 @@ use tombola_core::message::Reference;
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::extract::ExtractError;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
-use tombola_ledger::store::StoreFault;
+use tombola_ledger::store::{DiskFault, StoreFault};
 use tombola_net::{Address, ClientKey, Endpoint, NetError};
 use tombola_store::block_on::block_on;
 use tombola_store::escrow_store::EscrowStore;
@@ -188,7 +188,7 @@ impl Escrow {
         let writing = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || writer::run(ledger, &jobs, &writer.state))
-            .map_err(|error| StoreFault::Io(error.kind()))?;
+            .map_err(|error| StoreFault::Io(DiskFault::from(&error)))?;
         let witnessing = Witnessing::start(keeper, Arc::clone(&shared));
         let (pulse, beating) = status::watch(&shared);
         let (beginning, begun) = mpsc::channel(1);

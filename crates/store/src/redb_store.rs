@@ -63,7 +63,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tombola_ledger::key::Key;
 use tombola_ledger::row::Table;
 use tombola_ledger::store::{
-    Change, ClockReading, Commit, Range, Reader, Sharing, Snapshot, Store, StoreFault, Stored,
+    Change, ClockReading, Commit, DiskFault, Range, Reader, Sharing, Snapshot, Store, StoreFault, Stored,
 };
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -311,7 +311,7 @@ fn opening(error: redb::DatabaseError) -> StoreFault {
 
 fn fault(error: redb::Error) -> StoreFault {
     match error {
-        redb::Error::Io(error) => StoreFault::Io(error.kind()),
+        redb::Error::Io(error) => StoreFault::Io(DiskFault::from(&error)),
         redb::Error::PreviousIo | redb::Error::DatabaseClosed => StoreFault::Stopped,
         redb::Error::DatabaseAlreadyOpen => StoreFault::Locked,
         redb::Error::UpgradeRequired(_) => StoreFault::FileFormat,

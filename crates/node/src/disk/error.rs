@@ -1,6 +1,8 @@
 //! What a store file and its log can say no with.
 
 use std::path::PathBuf;
+use tombola_ledger::store::DiskFault;
+use tombola_store::redb_file;
 
 /// Why the store cannot keep or give what it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +19,7 @@ pub enum StoreError {
         /// Newest format known here.
         known: u64,
     },
-    /// The file is not a store, or a row does not decode.
+    /// The file is damaged, or a row does not decode.
     #[error("the store is corrupted: {what}")]
     Corrupted {
         /// Where.
@@ -29,9 +31,12 @@ pub enum StoreError {
         /// Which.
         path: PathBuf,
     },
+    /// The file is something else, or the store of another role.
+    #[error("not the store of this role")]
+    Foreign,
     /// The disk said no.
     #[error("the disk failed: {0}")]
-    Io(std::io::ErrorKind),
+    Io(DiskFault),
     /// An earlier error makes everything after it unsafe until a restart.
     #[error("the disk failed before; restart when it is mended")]
     AfterFault,
@@ -48,7 +53,7 @@ impl StoreError {
     #[must_use]
     pub const fn event(&self) -> &'static str {
         match self {
-            Self::Io(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => "disk_full",
+            Self::Io(disk) if disk.is_full() => "disk_full",
             _ => "store_failed",
         }
     }
@@ -60,6 +65,7 @@ impl StoreError {
                 found: u64::from(found),
                 known,
             },
+            error if redb_file::is_foreign(&error) => Self::Foreign,
             redb::DatabaseError::Storage(storage) => storage.into(),
             _ => Self::Corrupted { what: "file header" },
         }
@@ -68,17 +74,17 @@ impl StoreError {
 
 impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
-        Self::Io(error.kind())
+        Self::Io(DiskFault::from(&error))
     }
 }
 
 impl From<redb::StorageError> for StoreError {
     fn from(error: redb::StorageError) -> Self {
         match error {
-            redb::StorageError::Io(error) => Self::Io(error.kind()),
+            redb::StorageError::Io(error) => Self::Io(DiskFault::from(&error)),
             redb::StorageError::PreviousIo => Self::AfterFault,
             redb::StorageError::Corrupted(_) => Self::Corrupted { what: "redb page" },
-            _ => Self::Io(std::io::ErrorKind::Other),
+            _ => Self::Io(std::io::ErrorKind::Other.into()),
         }
     }
 }

@@ -395,7 +395,7 @@ async fn a_restart_and_the_stopped_books_show_the_same() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_fault_nothing_is_promised_and_the_process_is_told() {
     let world = World::funded().await;
-    let fault = LedgerFault::from(StoreFault::Io(std::io::ErrorKind::StorageFull));
+    let fault = LedgerFault::from(StoreFault::Io(std::io::ErrorKind::StorageFull.into()));
     world.escrow.shared.state.fail(fault);
     assert_eq!(world.escrow.failed().await, fault);
     let answer = world.raw_request(2, 2, open(request_header(), 3 * FACE.0)).await;

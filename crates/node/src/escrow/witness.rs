@@ -25,7 +25,7 @@ use tombola_core::key::{AccountKey, SecretKey, Signed, Tagged};
 use tombola_core::limits::EPOCH_MAX;
 use tombola_ledger::key::Key;
 use tombola_ledger::row::{LogPlace, Row, Table, Totals};
-use tombola_ledger::store::{Reader, StoreFault};
+use tombola_ledger::store::{DiskFault, Reader, StoreFault};
 
 const MAGIC: [u8; 8] = *b"TOMBWITN";
 const VERSION: u32 = 1;
@@ -150,7 +150,7 @@ pub enum WitnessError {
         /// Which file.
         path: PathBuf,
         /// What the system said.
-        kind: ErrorKind,
+        kind: DiskFault,
     },
     /// The store could not be read.
     #[error(transparent)]
@@ -252,7 +252,7 @@ async fn head_at<R: Reader>(store: &R, writer: u32, height: u64) -> Result<Head,
 fn read(path: &Path, writer: u32, key: &SecretKey) -> Result<Option<Witness>, WitnessError> {
     let io = |error: std::io::Error| WitnessError::Io {
         path: path.to_owned(),
-        kind: error.kind(),
+        kind: DiskFault::from(&error),
     };
     let foreign = || WitnessError::Foreign {
         path: path.to_owned(),
@@ -336,7 +336,7 @@ impl Keeper {
         bytes.extend_from_slice(&encode(&Signed::new(witness, &self.key)));
         write_file(&self.path, &bytes, 0o600, Existing::Replace).map_err(|error| WitnessError::Io {
             path: self.path.clone(),
-            kind: error.kind(),
+            kind: DiskFault::from(&error),
         })?;
         self.written = news;
         Ok(())

@@ -2,7 +2,6 @@
 
 use super::shared::{Commands, Job, State};
 use crate::clock;
-use std::io::ErrorKind;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -36,7 +35,7 @@ const fn event_of(fault: &LedgerFault) -> &'static str {
     match fault {
         LedgerFault::ClockApart { .. } => "clock_skew",
         LedgerFault::Fenced { .. } => "fenced",
-        LedgerFault::Store(StoreFault::Io(ErrorKind::StorageFull | ErrorKind::QuotaExceeded)) => "disk_full",
+        LedgerFault::Store(StoreFault::Io(disk)) if disk.is_full() => "disk_full",
         _ => "store_failed",
     }
 }

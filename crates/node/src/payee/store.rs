@@ -106,7 +106,7 @@ impl PayeeStore {
         let disk = Disk::open(
             place,
             VERSION,
-            &[HOLD, WINNER, REFUSAL, RECEIPT, ENDED],
+            &[WINNER, HOLD, REFUSAL, RECEIPT, ENDED],
             apply,
             Commits::Logged,
             now,

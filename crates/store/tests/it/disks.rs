@@ -197,7 +197,7 @@ fn fail(workflow: &Workflow, fault: Fault) -> usize {
         let what = format!("{fault:?} at call {call}");
         assert!(disk.has_failed(), "{what}");
         match run.fault {
-            Some(LedgerFault::Store(StoreFault::Io(kind))) => assert_eq!(kind, expected, "{what}"),
+            Some(LedgerFault::Store(StoreFault::Io(disk))) => assert_eq!(disk.kind(), expected, "{what}"),
             Some(other) => panic!("{what}: {other}"),
             // redb does without some writes, such as those when it closes.
             None => assert_eq!(run.told.len(), workflow.steps.len(), "{what}"),

@@ -97,7 +97,7 @@ fn work(log: &mut Log) -> (u64, u64, bool) {
         match log.append(&body(number)) {
             Ok(appended) => assert_eq!(appended, Appended::Durable),
             Err(error) => {
-                assert_eq!(error, StoreError::Io(io::ErrorKind::StorageFull));
+                assert_eq!(error, StoreError::Io(io::ErrorKind::StorageFull.into()));
                 return (applied, number - 1, true);
             }
         }
@@ -209,7 +209,7 @@ fn after_a_fault_of_the_file_readers_see_what_only_the_log_has() {
         let mut changes = changes.peekable();
         let is_unlucky = changes.peek().is_some_and(|(key, _)| *key == UNLUCKY);
         if is_unlucky && !HAS_FAILED.swap(true, Ordering::Relaxed) {
-            return Err(StoreError::Io(io::ErrorKind::StorageFull));
+            return Err(StoreError::Io(io::ErrorKind::StorageFull.into()));
         }
         apply(write, &mut changes)
     }
@@ -238,7 +238,7 @@ fn what_cannot_be_read_after_a_fault_is_an_error_and_not_missing() {
     fn fails_always(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Row>) -> Result<(), StoreError> {
         let mut changes = changes.peekable();
         match changes.peek() {
-            Some((UNLUCKY, _)) => Err(StoreError::Io(io::ErrorKind::StorageFull)),
+            Some((UNLUCKY, _)) => Err(StoreError::Io(io::ErrorKind::StorageFull.into())),
             _ => apply(write, &mut changes),
         }
     }
@@ -247,7 +247,10 @@ fn what_cannot_be_read_after_a_fault_is_an_error_and_not_missing() {
     let disk = Disk::open(Files::at(&path), 2, &[ROWS], fails_always, Commits::Logged, NOW).unwrap();
     assert_eq!(written(&disk, UNLUCKY..UNLUCKY + 1, 100), Ok(()), "durable in the log");
     for _ in 0..2 {
-        assert_eq!(disk.number("changes"), Err(StoreError::Io(io::ErrorKind::StorageFull)));
+        assert_eq!(
+            disk.number("changes"),
+            Err(StoreError::Io(io::ErrorKind::StorageFull.into()))
+        );
     }
     drop(disk);
     assert_eq!(keys(&open(&path).unwrap()), [UNLUCKY]);
