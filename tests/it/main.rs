@@ -13,6 +13,7 @@ mod interop;
 mod kill;
 mod outage;
 mod pair;
+mod partition;
 mod processes;
 mod properties;
 mod sharing;

@@ -11,6 +11,7 @@ pub mod faketime;
 pub mod faulty;
 pub mod flood;
 pub mod kill;
+pub mod netns;
 pub mod postgres;
 pub mod process;
 pub mod spec;
