@@ -8,13 +8,14 @@ pub use books::{FeeReport, PendingWithdrawal, fee_report, pending_withdrawals};
 
 use crate::draft::Draft;
 use crate::holds::load_row;
-use crate::key::Key;
+use crate::key::{HoldKey, Key};
 use crate::pages::Pages;
 use crate::row::{AccountRow, CreditRow, LogPlace, Record, Row, Table, Totals};
 use crate::store::{Range, Reader, StoreFault, Stored};
 use tombola_core::amount::Timestamp;
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::key::AccountKey;
+use tombola_core::limits::EXPIRE_GRACE_MS;
 use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest, Phase};
 use tombola_core::reject::{Code, Reject};
 
@@ -140,6 +141,20 @@ pub async fn writers<R: Reader>(reader: &R) -> Result<Vec<(u32, Totals)>, StoreF
         writers.push((writer, decode(key, &stored)?));
     }
     Ok(writers)
+}
+
+/// When the next open hold can expire at the earliest; none if none is open. Spec: H-09.
+///
+/// # Errors
+/// [`StoreFault`] if the reader fails.
+pub async fn next_expiry<R: Reader>(reader: &R) -> Result<Option<Timestamp>, StoreFault> {
+    let range = Range {
+        from: Key::due(Timestamp(0), HoldKey { payer: 0, serial: 0 }),
+        to: None,
+        limit: 1,
+    };
+    let first = reader.scan(&range).await?.into_iter().next();
+    Ok(first.map(|(key, _)| Timestamp(key.first_number()).plus_ms(EXPIRE_GRACE_MS)))
 }
 
 /// An account with what waits to be folded into it.

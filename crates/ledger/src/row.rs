@@ -173,7 +173,7 @@ pub struct Header {
 /// The first bytes of a header.
 pub const MAGIC: [u8; 8] = *b"TOMBLEDG";
 /// The format that this version writes and the only one it reads.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// A place in a writer's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, serde::Serialize)]

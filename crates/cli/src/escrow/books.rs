@@ -372,6 +372,8 @@ fn totals_json(totals: &EscrowTotals, asset: Asset, node: Value) -> Value {
         "withdrawn": sum(totals.withdrawn, asset),
         "accounts": totals.accounts,
         "holds": totals.holds,
+        "open_holds": totals.open_holds,
+        "next_expiry": totals.next_expiry.map(date),
         "claims": totals.claims,
         "winners": totals.winners,
         "height": totals.height,

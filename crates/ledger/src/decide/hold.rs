@@ -168,6 +168,7 @@ impl Work<'_> {
         let reads = self.reads(&read);
         self.return_signer(signer, returned);
         let now = self.now;
+        self.totals.ended = self.totals.ended.saturating_add(1);
         self.view.remove(open);
         self.view.remove(due);
         self.view.put(Key::ended(now, row), Row::Ended(()));

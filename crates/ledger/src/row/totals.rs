@@ -35,6 +35,8 @@ pub struct Totals {
     pub accounts: u64,
     /// Holds opened.
     pub holds: u64,
+    /// Holds ended, whoever opened them.
+    pub ended: u64,
     /// Money taken in.
     pub deposits: i128,
     /// What accounts can spend, credits that wait to be folded included.
@@ -73,6 +75,7 @@ impl Totals {
         head: Head([0; 32]),
         accounts: 0,
         holds: 0,
+        ended: 0,
         deposits: 0,
         balances: 0,
         held: 0,
@@ -158,6 +161,7 @@ impl Totals {
         self.height = self.height.saturating_add(other.height);
         self.accounts = self.accounts.saturating_add(other.accounts);
         self.holds = self.holds.saturating_add(other.holds);
+        self.ended = self.ended.saturating_add(other.ended);
         self.claims = self.claims.saturating_add(other.claims);
         self.winners = self.winners.saturating_add(other.winners);
         add(&mut self.deposits, other.deposits);

@@ -65,6 +65,10 @@ pub struct EscrowTotals {
     pub accounts: u64,
     /// Holds ever opened.
     pub holds: u64,
+    /// Of these the ones that are open.
+    pub open_holds: u64,
+    /// When the next of them can expire; none if none is open.
+    pub next_expiry: Option<Timestamp>,
     /// Money taken in.
     pub deposits: u128,
     /// What accounts can spend.
@@ -283,6 +287,8 @@ async fn totals(store: &EscrowStore, config: &EscrowConfig) -> Result<EscrowTota
         height: totals.height,
         accounts: totals.accounts,
         holds: totals.holds,
+        open_holds: totals.holds.saturating_sub(totals.ended),
+        next_expiry: query::next_expiry(store).await?,
         deposits: whole(totals.deposits)?,
         balances: whole(totals.balances)?,
         held: whole(totals.held)?,

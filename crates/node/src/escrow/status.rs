@@ -128,6 +128,7 @@ impl EscrowStatus {
                 "Processes that share the ledger",
                 u64::try_from(writers).unwrap_or(u64::MAX),
             ),
+            ("escrow_open_holds", "Holds that are open", totals.open_holds),
             (
                 "escrow_connections",
                 "Connections that stand or are being made",

@@ -14,7 +14,7 @@ use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::draw::Reveal;
 use tombola_core::hold::{Fee, Hold, Release};
 use tombola_core::key::{HoldId, RequestId, Signed};
-use tombola_core::limits::{CLAIMS_PER_BATCH_MAX, HASHES_PER_PAYEE_PER_SECOND};
+use tombola_core::limits::{CLAIMS_PER_BATCH_MAX, EXPIRE_GRACE_MS, HASHES_PER_PAYEE_PER_SECOND};
 use tombola_core::message::{
     ClaimAnswer, EscrowAnswer, EscrowCommand, EscrowRequest, HoldRequest, HoldState, RequestHeader,
 };
@@ -263,6 +263,10 @@ async fn money_moves_between_accounts_and_a_release_returns_the_rest() {
     let mismatch = payee.request(release(Amount(0))).await.unwrap_err();
     let both = Reject::compared(Code::ReleaseMismatch, 2 * FACE.0, 0);
     assert_eq!(mismatch, EscrowError::Rejected(both));
+    let totals = world.escrow.status().await.unwrap().totals;
+    assert_eq!((totals.holds, totals.open_holds), (1, 1));
+    let expiry = hold.body.terms.redeem_by.plus_ms(EXPIRE_GRACE_MS);
+    assert_eq!(totals.next_expiry, Some(expiry));
     let released = payee.request(release(Amount(2 * FACE.0))).await.unwrap();
     assert!(matches!(released, EscrowAnswer::Released { returned: FACE, .. }));
     let status = payer.request(EscrowCommand::HoldStatus { hold: hold.body.id() }).await;
@@ -271,6 +275,8 @@ async fn money_moves_between_accounts_and_a_release_returns_the_rest() {
     assert!(matches!(page, EscrowAnswer::Statement(page) if page.entries.as_slice().len() == 5));
     let info = payer.info().await.unwrap();
     assert_eq!((info.asset, info.name.as_str()), (Asset::USD, "escrow"));
+    let totals = world.escrow.status().await.unwrap().totals;
+    assert_eq!((totals.holds, totals.open_holds, totals.next_expiry), (1, 0, None));
     world.escrow.shutdown().await;
 }
 

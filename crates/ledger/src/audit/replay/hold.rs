@@ -194,6 +194,9 @@ impl Replay<'_> {
         known.returned = returned;
         let (key, terms) = (known.key, known.record.hold.terms);
         self.ended.insert(key, event.body.at);
+        if let Some(log) = self.logs.get_mut(&event.writer) {
+            log.ended = log.ended.saturating_add(1);
+        }
         self.return_signer(key.payer, &terms, returned);
         let payer = self.accounts.get_mut(key.payer)?;
         payer.open_holds = payer.open_holds.saturating_sub(1);
