@@ -240,7 +240,7 @@ impl Demo {
         let t = &self.terms;
         let address = self.nodes.payee.address().clone().with_path("demo");
         let balance = self.nodes.payer.balance().await.map_err(failed)?;
-        let ceiling = Amount(balance.balance.0 + balance.held.0);
+        let ceiling = Amount(balance.account.balance.0 + balance.account.held.0);
         let order = self
             .nodes
             .payer

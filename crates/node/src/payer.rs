@@ -50,7 +50,7 @@ use std::time::Instant;
 use store::PayerStore;
 use tombola_core::amount::Amount;
 use tombola_core::key::{AccountKey, HoldId, SecretKey};
-use tombola_core::message::{AccountState, EscrowAnswer, EscrowCommand, StatementPage};
+use tombola_core::message::{AccountState, EscrowAnswer, EscrowCommand, HoldStatus, StatementPage};
 use tombola_core::payer::PlanError;
 use tombola_core::reject::Reject;
 use tombola_net::{Address, Endpoint, NetError};
@@ -173,8 +173,8 @@ impl Payer {
     ///
     /// # Errors
     /// [`PayerError::Escrow`].
-    pub async fn balance(&self) -> Result<AccountState, PayerError> {
-        self.inner.account_page(0).await
+    pub async fn balance(&self) -> Result<PayerBalance, PayerError> {
+        self.inner.balance().await
     }
 
     /// A page of the account's history after a sequence number.
@@ -231,6 +231,15 @@ impl Inner {
             _ => Err(PayerError::Unintelligible),
         }
     }
+}
+
+/// What a payer has at its escrow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayerBalance {
+    /// The account; of its holds it has the first page only.
+    pub account: AccountState,
+    /// All open holds, oldest first.
+    pub holds: Vec<HoldStatus>,
 }
 
 /// Why a payer could not do what it was asked.

@@ -278,7 +278,27 @@ async fn w_13_a_payer_that_died_finds_its_holds_again() {
         .unwrap();
     assert!(again.hold_reused);
     assert_eq!(another.send(&again, &|_| ()).await.unwrap().tickets, 10);
-    assert_eq!(another.balance().await.unwrap().open_holds, 1);
+    assert_eq!(another.balance().await.unwrap().holds.len(), 1);
     another.shutdown().await;
+    market.stop().await;
+}
+
+/// An account's state shows 100 holds at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_sees_all_of_its_holds_however_many() {
+    let market = Market::open().await;
+    let key = key_file::read(&market.directory.path().join("payer").join(key_file::KEY_FILE)).unwrap();
+    let client = EscrowClient::new(market.nodes.escrow.address().clone(), &key).unwrap();
+    let mut opened = Vec::new();
+    for _ in 0..205 {
+        let hold = open_hold(&client, &market.nodes, Amount(1_000_000)).await;
+        opened.push(hold.body.id());
+    }
+    let balance = market.nodes.payer.balance().await.unwrap();
+    let found: Vec<_> = balance.holds.iter().map(|status| status.hold.body.id()).collect();
+    assert!(found == opened, "{} of {}", found.len(), opened.len());
+    let left = balance.holds.iter().map(|status| status.hold.body.cap);
+    assert_eq!(tombola_core::amount::sum(left), u128::from(balance.account.held.0));
+    client.close().await;
     market.stop().await;
 }

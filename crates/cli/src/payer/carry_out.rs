@@ -8,12 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tombola_core::amount::{self, Amount, Asset, Timestamp};
 use tombola_core::codec::encode;
-use tombola_core::message::{
-    AccountState, Charge, HoldStatus, SharePaid, StatementEntry, StatementKind, StatementPage,
-};
+use tombola_core::message::{Charge, HoldStatus, SharePaid, StatementEntry, StatementKind, StatementPage};
 use tombola_core::payer::PlanError;
 use tombola_net::Address;
-use tombola_node::payer::{AuditReport, Order, Payer, PayerError, PayerEvent};
+use tombola_node::payer::{AuditReport, Order, Payer, PayerBalance, PayerError, PayerEvent};
 
 /// How long `status` waits for an escrow that may be away.
 const ESCROW_PATIENCE: Duration = Duration::from_secs(3);
@@ -230,8 +228,9 @@ fn event_json(event: PayerEvent, asset: Asset) -> Value {
     }
 }
 
-fn balance_json(state: &AccountState, asset: Asset) -> Value {
-    let holds = state.holds.as_slice().iter().map(|status| {
+fn balance_json(balance: &PayerBalance, asset: Asset) -> Value {
+    let state = &balance.account;
+    let holds = balance.holds.iter().map(|status| {
         let hold = &status.hold.body;
         json!({
             "hold": hold.id(),
@@ -252,13 +251,12 @@ fn balance_json(state: &AccountState, asset: Asset) -> Value {
         "held": money(state.held, asset),
         "open_holds": state.open_holds,
         "holds": holds.collect::<Vec<_>>(),
-        "more": state.more,
     });
     crate::account::extend_with_custody(&mut shown, state, asset);
     shown
 }
 
-fn status_json(payer: &Payer, asset: Asset, running: Running, state: Option<&AccountState>) -> Value {
+fn status_json(payer: &Payer, asset: Asset, running: Running, state: Option<&PayerBalance>) -> Value {
     let windows = payer.windows().into_iter().map(|window| {
         json!({
             "payee": window.payee,
@@ -277,9 +275,9 @@ fn status_json(payer: &Payer, asset: Asset, running: Running, state: Option<&Acc
         "uptime_ms": (running == Running::Node).then(|| payer.uptime_ms()),
         "account": payer.account(),
         "escrow_away": state.is_none(),
-        "balance": state.map(|state| money(state.balance, asset)),
-        "held": state.map(|state| money(state.held, asset)),
-        "open_holds": state.map(|state| state.open_holds),
+        "balance": state.map(|state| money(state.account.balance, asset)),
+        "held": state.map(|state| money(state.account.held, asset)),
+        "open_holds": state.map(|state| state.account.open_holds),
         "hold_room": state.map(|state| hold_room(state, asset)),
         "hold_expiry": state.and_then(hold_expiry).map(date),
         "hold_expiry_ms": state.and_then(hold_expiry),
@@ -289,16 +287,15 @@ fn status_json(payer: &Payer, asset: Asset, running: Running, state: Option<&Acc
     })
 }
 
-/// What is left in the open holds of an account's first page.
-fn hold_room(state: &AccountState, asset: Asset) -> String {
+/// What is left in the open holds.
+fn hold_room(state: &PayerBalance, asset: Asset) -> String {
     let left = |status: &HoldStatus| status.hold.body.cap.saturating_sub(status.paid);
-    sum(amount::sum(state.holds.as_slice().iter().map(left)), asset)
+    sum(amount::sum(state.holds.iter().map(left)), asset)
 }
 
 /// When the first of them expires.
-fn hold_expiry(state: &AccountState) -> Option<Timestamp> {
-    let expiries = state.holds.as_slice().iter();
-    expiries.map(|status| status.hold.body.terms.expires_at).min()
+fn hold_expiry(state: &PayerBalance) -> Option<Timestamp> {
+    state.holds.iter().map(|status| status.hold.body.terms.expires_at).min()
 }
 
 fn statement_json(page: &StatementPage, asset: Asset) -> Value {

@@ -1,7 +1,7 @@
 //! Choosing, opening and topping up holds.
 
 use super::paying::HoldInUse;
-use super::{Inner, PayerError, PayerEvent};
+use super::{Inner, PayerBalance, PayerError, PayerEvent};
 use crate::escrow_client::EscrowError;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -64,24 +64,25 @@ impl Inner {
             .contains(hold)
     }
 
+    /// The account with all of its open holds.
+    pub(crate) async fn balance(&self) -> Result<PayerBalance, PayerError> {
+        let account = self.account_page(0).await?;
+        let mut holds = account.holds.as_slice().to_vec();
+        let mut is_more = account.more;
+        while let Some(last) = holds.last().filter(|_| is_more) {
+            let page = self.account_page(last.hold.body.terms.serial).await?;
+            holds.extend_from_slice(page.holds.as_slice());
+            // A page without a hold would lead nowhere.
+            is_more = page.more && !page.holds.as_slice().is_empty();
+        }
+        Ok(PayerBalance { account, holds })
+    }
+
     /// All open holds for a payee, oldest first.
     pub(crate) async fn open_holds(&self, payee: &AccountKey) -> Result<Vec<HoldStatus>, PayerError> {
-        let mut holds = Vec::new();
-        let mut after = 0;
-        loop {
-            let page = self.account_page(after).await?;
-            let last = page.holds.as_slice().last().map(|status| status.hold.body.terms.serial);
-            holds.extend(
-                page.holds
-                    .into_vec()
-                    .into_iter()
-                    .filter(|status| status.hold.body.terms.payee == *payee),
-            );
-            match last {
-                Some(last) if page.more => after = last,
-                _ => return Ok(holds),
-            }
-        }
+        let mut holds = self.balance().await?.holds;
+        holds.retain(|status| status.hold.body.terms.payee == *payee);
+        Ok(holds)
     }
 
     /// An open hold that suits a purchase: the payee's, mine to sign, long enough, and with no more left than the ceiling.
