@@ -291,6 +291,27 @@ fn a_key_file_that_is_not_its_owners_alone_is_refused_with_the_mode() {
     }
 }
 
+/// Only root can give files away, so others are told that this was not run.
+#[test]
+fn a_file_of_another_user_is_refused_with_the_command_that_mends_it() {
+    let own = rustix::process::geteuid();
+    if !own.is_root() {
+        println!("NOT RUN: a file of another user, which only root can make");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (path, uid) = (directory.path().join(KEY_FILE), 65_534);
+    create(&path).unwrap();
+    std::os::unix::fs::chown(&path, Some(uid), None).unwrap();
+    let error = read(&path).unwrap_err();
+    let shown = format!("belongs to user 65534; run: chown 0 {}", path.display());
+    assert!(error.to_string().ends_with(&shown), "{error}");
+    let of_another = path.clone();
+    assert_eq!(error, KeyFileError::NotMine { path: of_another, uid });
+    let error = Passphrase::read(&path).unwrap_err();
+    assert_eq!(error, PassphraseFileError::NotMine { path, uid });
+}
+
 #[test]
 fn a_directory_a_pipe_a_large_and_a_missing_file_are_refused() {
     let directory = tempfile::tempdir().unwrap();
