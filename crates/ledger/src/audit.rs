@@ -7,7 +7,7 @@ mod replay;
 
 use crate::key::Key;
 use crate::query::writers;
-use crate::row::Table;
+use crate::row::{LogPlace, Table};
 use crate::store::{Reader, StoreFault};
 use replay::Replay;
 use tombola_core::amount::Timestamp;
@@ -52,62 +52,32 @@ pub struct AuditReport {
 /// Findings that a report keeps: one is enough to stop, more help to see a pattern.
 pub const FINDINGS_MAX: usize = 100;
 
-/// Something that does not agree.
+/// Something that does not agree, with the place of the event in its writer's log, or of the last one that was replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// The log is broken before this height: a gap, another writer's event, a wrong previous head, or an event after
     /// its writer was removed.
-    LogBroken {
-        /// Height of the event.
-        height: u64,
-    },
+    LogBroken(LogPlace),
     /// An event was decided on rows that no event of any writer made so.
-    Order {
-        /// Height of the event.
-        height: u64,
-    },
+    Order(LogPlace),
     /// The log ends elsewhere than the writer's totals say.
-    LogEnd {
-        /// Height that was replayed.
-        height: u64,
-    },
+    LogEnd(LogPlace),
     /// Ledger time went back.
-    TimeBack {
-        /// Height of the event.
-        height: u64,
-    },
+    TimeBack(LogPlace),
     /// An event's postings are not those of its effect, or do not sum to zero.
-    Postings {
-        /// Height of the event.
-        height: u64,
-    },
+    Postings(LogPlace),
     /// A place went below zero.
-    Overdraft {
-        /// Height of the event.
-        height: u64,
-    },
+    Overdraft(LogPlace),
     /// An event's effect does not follow from its command.
-    Effect {
-        /// Height of the event.
-        height: u64,
-    },
+    Effect(LogPlace),
     /// A hold expired before `redeem_by + 5 min`. Spec: H-09.
-    EarlyExpiry {
-        /// Height of the event.
-        height: u64,
-    },
+    EarlyExpiry(LogPlace),
     /// A hold or a withdrawal has a number that was given out before, that is out of turn, or that is of another
     /// epoch. Spec: R-26.
-    Number {
-        /// Height of the event.
-        height: u64,
-    },
+    Number(LogPlace),
     /// A claim does not prove what it was paid.
-    Claim {
-        /// Height of the event.
-        height: u64,
-    },
+    Claim(LogPlace),
     /// A row is not what the log says: it is another one, it is missing, or there should be none.
     Row {
         /// In which table.

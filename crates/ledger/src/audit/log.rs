@@ -42,7 +42,7 @@ pub(super) async fn replay_all<R: Reader>(
         if is_stuck && let Some(log) = logs.get_mut(index) {
             // Nothing can come before it, so its rows were not as it says.
             if let Some(event) = log.first(reader).await? {
-                replay.find(Finding::Order { height: event.height });
+                replay.find(Finding::Order(event.place()));
                 replay.event(event);
             }
             log.pass();

@@ -121,15 +121,15 @@ impl<'a> Replay<'a> {
 
     /// Replays the next event of a writer's log.
     pub(super) fn event(&mut self, event: &Event) {
-        let height = event.height;
+        let place = event.place();
         self.events = self.events.saturating_add(1);
         let log = *self.logs.entry(event.writer).or_insert(Totals::EMPTY);
-        let follows = height == log.height.saturating_add(1) && event.previous == log.head;
+        let follows = event.height == log.height.saturating_add(1) && event.previous == log.head;
         self.check(
             follows && !self.removed.contains(&event.writer),
-            Finding::LogBroken { height },
+            Finding::LogBroken(place),
         );
-        self.check(event.body.at >= log.time, Finding::TimeBack { height });
+        self.check(event.body.at >= log.time, Finding::TimeBack(place));
         self.create(event, &log);
         let booking = match self.expected_booking(event) {
             Err(finding) => {
@@ -140,7 +140,7 @@ impl<'a> Replay<'a> {
                 let mut postings = event.body.postings.iter();
                 let sum = postings.try_fold(0i128, |sum, p| sum.checked_add(p.delta));
                 let agrees = booking.postings == event.body.postings && sum == Some(0);
-                self.check(agrees, Finding::Postings { height });
+                self.check(agrees, Finding::Postings(place));
                 booking
             }
         };
@@ -169,7 +169,7 @@ impl<'a> Replay<'a> {
         let place = self.places.entry(posting.place).or_default();
         *place = place.saturating_add(posting.delta);
         let is_sound = *place >= 0 || posting.place == Place::Outside;
-        self.check(is_sound, Finding::Overdraft { height: event.height });
+        self.check(is_sound, Finding::Overdraft(event.place()));
         match posting.place {
             Place::Outside | Place::Fees | Place::Account(_) => {}
             Place::Hold(hold) => self.accounts.hold_back(hold.payer, posting.delta),
@@ -188,7 +188,7 @@ impl<'a> Replay<'a> {
 
     /// What an event's command must have booked, having applied its effect to holds and books.
     fn expected_booking(&mut self, event: &Event) -> Result<Booking, Finding> {
-        let wrong = Finding::Effect { height: event.height };
+        let wrong = Finding::Effect(event.place());
         match (&event.body.effect, &event.body.cause) {
             (_, Cause::Evidence { piece }) => self.evidence(event, piece).ok_or(wrong),
             (Effect::Deposited, Cause::Deposit { .. }) => self.deposited(event).ok_or(wrong),
@@ -210,7 +210,7 @@ impl<'a> Replay<'a> {
             (Effect::Captured(captured), Cause::Claim { payee, claim }) => {
                 let captured = self.captured(event, captured, payee, claim);
                 let captured = captured.map(|(booking, _)| booking);
-                captured.ok_or(Finding::Claim { height: event.height })
+                captured.ok_or_else(|| Finding::Claim(event.place()))
             }
             (Effect::Transferred, Cause::Request { request, .. }) => self.transferred(event, request).ok_or(wrong),
             (Effect::Folded { account, credits }, Cause::Fold { account: named }) => {
@@ -246,9 +246,12 @@ impl<'a> Replay<'a> {
         let mut sum = Totals::EMPTY;
         for (writer, totals) in writers {
             let replayed = self.logs.get(writer).copied().unwrap_or(Totals::EMPTY);
-            let height = replayed.height;
+            let place = LogPlace {
+                writer: *writer,
+                height: replayed.height,
+            };
             let is_end = (totals.height, totals.head) == (replayed.height, replayed.head);
-            self.check(is_end, Finding::LogEnd { height });
+            self.check(is_end, Finding::LogEnd(place));
             let replayed = Totals {
                 is_removed: self.removed.contains(writer),
                 // What is not of the log.

@@ -1,7 +1,7 @@
 //! What an audit finds where one row of one table, or one event, is not what the rest of the log says.
 
 use crate::rules::audited;
-use crate::world::{FEE, TestBook, World, config, key, reference, secret, tamper};
+use crate::world::{FEE, TestBook, World, config, in_log, key, reference, secret, tamper};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, Timestamp};
 use tombola_core::codec::List;
 use tombola_core::escrow::payout::PayoutOutcome;
@@ -208,7 +208,7 @@ fn a_hold_that_expired_too_early_is_found() {
     let expired = world.run_one(Command::Expire { hold: hold.id() });
     assert!(matches!(expired, Outcome::Expired { .. }));
     assert_eq!(audited(&world).findings, []);
-    let early = Finding::EarlyExpiry { height: 3 };
+    let early = Finding::EarlyExpiry(in_log(3));
     let at = |world: &World<ModelStore>, at: Timestamp| with_event(world, 3, |event| event.body.at = at);
     let earliest = hold.terms.redeem_by.plus_ms(5 * 60_000);
     assert!(!at(&world, earliest).contains(&early));
@@ -235,7 +235,7 @@ fn a_hold_that_is_not_what_was_asked_for_is_found() {
         world.now = world.now.plus_ms(1);
         findings
     };
-    let effect = Finding::Effect { height: 3 };
+    let effect = Finding::Effect(in_log(3));
     assert!(!found(&|_| ()).contains(&effect));
     assert!(found(&|hold| hold.terms.face_value_max.0 += 1).contains(&effect));
     assert!(found(&|hold| hold.terms.face_value_min.0 -= 1).contains(&effect));
@@ -247,7 +247,7 @@ fn a_hold_that_is_not_what_was_asked_for_is_found() {
     assert!(found(&|hold| hold.terms.redeem_by.0 += 1).contains(&effect));
     assert!(found(&|hold| hold.terms.opened_at.0 += 1).contains(&effect));
     assert!(found(&|hold| hold.cap.0 += 1).contains(&effect));
-    let number = Finding::Number { height: 3 };
+    let number = Finding::Number(in_log(3));
     assert!(!found(&|hold| hold.cap.0 += 1).contains(&number));
     assert!(
         found(&|hold| hold.terms.serial = 1).contains(&number),
@@ -272,7 +272,7 @@ fn a_withdrawal_of_another_epoch_is_found() {
         };
         *withdrawal |= 1 << 46;
     });
-    assert!(findings.contains(&Finding::Number { height: 2 }), "{findings:?}");
+    assert!(findings.contains(&Finding::Number(in_log(2))), "{findings:?}");
 }
 
 /// Spec: G-07.
@@ -291,7 +291,7 @@ fn more_fees_than_a_writer_had_are_found() {
             }
         })
     };
-    let effect = Finding::Effect { height };
+    let effect = Finding::Effect(in_log(height));
     // Five winners' fees, and that of a payout.
     let all = 5 * FEE.0 + config().payout_fee.0;
     assert!(!findings(all).contains(&effect));
@@ -315,6 +315,6 @@ fn fees_that_a_removed_writer_did_not_have_are_found() {
         Some(Row::Events(event))
     });
     let findings = audited(&world).findings;
-    assert!(findings.contains(&Finding::Effect { height }), "{findings:?}");
+    assert!(findings.contains(&Finding::Effect(place)), "{findings:?}");
     world.now = world.now.plus_ms(1);
 }

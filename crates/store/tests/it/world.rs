@@ -20,7 +20,7 @@ use tombola_core::reject::Code;
 use tombola_ledger::holds::HoldCache;
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
-use tombola_ledger::row::Row;
+use tombola_ledger::row::{LogPlace, Row};
 use tombola_ledger::store::{Change, Commit, Store, Stored};
 use tombola_store::block_on::block_on;
 
@@ -392,4 +392,9 @@ pub(crate) fn balances<S: Store>(world: &mut World<S>, accounts: &[u8]) -> HashM
         all.insert(*account, state);
     }
     all
+}
+
+/// A height of the first writer's log.
+pub(crate) const fn in_log(height: u64) -> LogPlace {
+    LogPlace { writer: 0, height }
 }

@@ -179,7 +179,7 @@ impl Replay<'_> {
             log.accounts = log.accounts.saturating_add(1);
             let is_new = self.accounts.make(*account, *row);
             self.versions.insert(ReadRow::Account(*row), 1);
-            self.check(is_next && is_new, Finding::Effect { height: event.height });
+            self.check(is_next && is_new, Finding::Effect(event.place()));
         }
         if let Some(entry) = self.logs.get_mut(&event.writer) {
             entry.accounts = log.accounts;

@@ -86,7 +86,7 @@ impl Replay<'_> {
         let again = escrow::open(asked, &facts, &limits, event.body.at).ok()?;
         let is_authorised = self.is_authorised(event, &Promise::of_request(asked));
         let is_in_turn = self.is_epoch_right(event.writer, epoch) && again.terms.serial == terms.serial;
-        self.check(is_in_turn, Finding::Number { height: event.height });
+        self.check(is_in_turn, Finding::Number(event.place()));
         let mut again = again;
         again.terms.serial = terms.serial;
         let key = HoldKey {
@@ -103,7 +103,7 @@ impl Replay<'_> {
         self.commit_signer(key.payer, &hold.terms, hold.cap);
         let before = self.holds.insert(hold.id(), replayed);
         let is_new = self.versions.insert(ReadRow::Hold(key), 1).is_none();
-        self.check(is_new, Finding::Number { height: event.height });
+        self.check(is_new, Finding::Number(event.place()));
         if let Some(log) = self.logs.get_mut(&event.writer) {
             log.holds = log.holds.saturating_add(1);
         }
@@ -161,7 +161,7 @@ impl Replay<'_> {
         let is_ordered = match cause {
             Cause::Expire { hold: named } => {
                 let earliest = record.hold.terms.redeem_by.plus_ms(EXPIRE_GRACE_MS);
-                let finding = Finding::EarlyExpiry { height: event.height };
+                let finding = Finding::EarlyExpiry(event.place());
                 self.check(event.body.at >= earliest, finding);
                 named == hold && *state == HoldState::Expired
             }

@@ -171,7 +171,7 @@ impl Replay<'_> {
         let is_numbered = withdrawal_place_of(*withdrawal) == withdrawal_place(event.place());
         let is_of_epoch = self.is_epoch_right(event.writer, withdrawal_epoch(*withdrawal));
         let is_right_number = is_numbered && is_of_epoch && before.is_none();
-        self.check(is_right_number, Finding::Number { height: event.height });
+        self.check(is_right_number, Finding::Number(event.place()));
         let postings = moved(Place::Account(row), Place::Withdrawal(*withdrawal), *amount).to_vec();
         is_right.then(|| Booking::own(row, postings))
     }
