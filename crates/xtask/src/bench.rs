@@ -1,5 +1,6 @@
 //! Figures, each with the floor that was measured in the same run: median of 5, smallest and largest.
 
+mod all_win;
 mod bare;
 mod book_memory;
 mod buyer;
@@ -108,6 +109,7 @@ type Bench = (&'static str, fn(On) -> Result<Vec<Figure>, String>);
 pub(crate) const ALL: &[Bench] = &[
     ("ticket-verify", |_| ticket_verify::run()),
     ("stream", |_| stream::run()),
+    ("all-win", |_| all_win::run()),
     ("one-shot", |_| one_shot::run()),
     ("paid-request", |_| paid_request::run()),
     ("book-memory", |_| book_memory::run()),

@@ -34,7 +34,7 @@ enum Task {
     },
     /// Measures: all figures, or those of one bench.
     Bench {
-        /// Which: ticket-verify, stream, one-shot, paid-request, book-memory, claims or open-holds.
+        /// Which: ticket-verify, stream, all-win, one-shot, paid-request, book-memory, claims or open-holds.
         name: Option<String>,
         #[command(flatten)]
         on: bench::On,

@@ -36,7 +36,7 @@ async fn measure() -> Result<Vec<Figure>, String> {
     let (mut rates, mut bytes, mut floors) = (Vec::new(), Vec::new(), Vec::new());
     pay(&nodes, PAYMENTS / 10).await?;
     for _ in 0..RUNS {
-        floors.push(floor().await?);
+        floors.push(floor(PAYMENTS).await?);
         let (rate, per_payment) = pay(&nodes, PAYMENTS).await?;
         rates.push(rate);
         bytes.push(per_payment);
@@ -99,12 +99,12 @@ async fn pay(nodes: &Loopback, payments: u64) -> Result<(f64, f64), String> {
 }
 
 /// Records of the same size per second over one bare stream of the same transport, written in large pieces.
-async fn floor() -> Result<f64, String> {
+pub(super) async fn floor(records: u64) -> Result<f64, String> {
     let bare = Bare::start(count).await?;
     let (mut send, mut recv) = bare.connection.open().await.map_err(text)?;
     let piece = vec![7u8; 65_536 - 65_536 % TICKET_BYTES];
     let start = Instant::now();
-    let mut left = PAYMENTS * 36;
+    let mut left = records * 36;
     while left > 0 {
         let size = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         send.write(&piece[..size]).await.map_err(text)?;
@@ -114,7 +114,7 @@ async fn floor() -> Result<f64, String> {
     recv.recv_frame(64).await.map_err(text)?;
     let seconds = start.elapsed().as_secs_f64();
     bare.stop().await?;
-    Ok(PAYMENTS as f64 / seconds)
+    Ok(records as f64 / seconds)
 }
 
 /// Reads a stream to its end, says how long it was, and waits until that was read.
