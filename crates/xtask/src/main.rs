@@ -8,7 +8,8 @@ mod soak;
 mod tasks;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Everything that is run on this repository")]
@@ -60,8 +61,38 @@ enum Task {
     },
 }
 
+impl Task {
+    /// Whether what it prints is worth something from an optimised build only. The rest starts minutes sooner without one.
+    const fn measures(&self) -> bool {
+        match self {
+            Self::Bench { .. } | Self::Soak(soak::Soak::Flood(_)) => true,
+            Self::Test { .. }
+            | Self::Ci { .. }
+            | Self::Planted { .. }
+            | Self::Fuzz(_)
+            | Self::Soak(soak::Soak::Fuzz(_) | soak::Soak::Kill(_))
+            | Self::Vectors { .. } => false,
+        }
+    }
+}
+
+/// Becomes the optimised build of this program with the same arguments; comes back only if cargo cannot be run.
+fn again_optimised() -> std::io::Error {
+    eprintln!("building what measures with optimisation; the first time that takes some minutes");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["run", "--quiet", "--release", "--package", "xtask", "--"]);
+    command.args(std::env::args_os().skip(1)).exec()
+}
+
 fn main() -> ExitCode {
-    let done = match Arguments::parse().task {
+    let task = Arguments::parse().task;
+    if cfg!(debug_assertions) && task.measures() {
+        let error = again_optimised();
+        eprintln!("xtask: cargo: {error}");
+        return ExitCode::FAILURE;
+    }
+    let done = match task {
         Task::Test { without } => ci::run(&[ci::TESTS, ci::DOCTESTS], &without),
         Task::Ci { stages, without } => ci::run(&ci::selected(&stages), &without),
         Task::Bench { name, on, json } => bench::run(name.as_deref(), on, json),
