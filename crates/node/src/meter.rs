@@ -104,6 +104,12 @@ impl<K: Hash + Eq + Copy> Meter<K> {
         owed.charge(hashes, self.per_second, now);
     }
 
+    /// What a peer owed when it was last charged, less what it was given back.
+    #[cfg(test)]
+    pub(crate) fn charged(&self, peer: &K) -> u64 {
+        self.owed.get(peer).map_or(0, |owed| owed.hashes)
+    }
+
     /// Takes back what a peer was charged for work that turned out not to be needed.
     pub(crate) fn give_back(&mut self, peer: &K, hashes: u64) {
         if let Some(owed) = self.owed.get_mut(peer) {

@@ -13,6 +13,8 @@ use tombola_core::reject::{Code, Reject};
 const HASHES_PER_TICKET: u64 = 2;
 /// A request's signatures, its reads and its share of a commit take as long as this many hashes, or less.
 const HASHES_PER_REQUEST: u64 = 1_000;
+/// As much of each claim of a batch, and of each piece of evidence: whatever it proves, it is read for and checked.
+const HASHES_PER_CLAIM: u64 = 700;
 /// Most answers are one signed object with what belongs to it.
 const SMALL_ANSWER_BYTES: usize = 2_048;
 /// Of the answer to one claim: a receipt, or a refusal, with its envelope.
@@ -36,9 +38,17 @@ impl Budgets {
     pub(super) fn take(&mut self, key: AccountKey, request: &EscrowRequest, now: Instant) -> Result<(), Reject> {
         let busy = |Overdrawn { limit, owed }| Reject::compared(Code::Busy, limit, owed);
         self.0.check(&key, now).map_err(busy)?;
-        let hashes = hashes_of(tickets_max(request)).saturating_add(HASHES_PER_REQUEST);
+        let claims = HASHES_PER_CLAIM.saturating_mul(claims_of(request));
+        let hashes = hashes_of(tickets_max(request))
+            .saturating_add(claims)
+            .saturating_add(HASHES_PER_REQUEST);
         self.0.charge(key, hashes, now);
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn charged(&self, key: &AccountKey) -> u64 {
+        self.0.charged(key)
     }
 
     /// Gives back what a request was charged beyond the tickets that were walked for it, as most bad claims are refused
@@ -51,6 +61,28 @@ impl Budgets {
 /// Hashes for walking so many tickets.
 const fn hashes_of(tickets: u64) -> u64 {
     tickets.saturating_mul(HASHES_PER_TICKET)
+}
+
+/// Claims of a request and pieces of evidence in it.
+fn claims_of(request: &EscrowRequest) -> u64 {
+    let count = match &request.command {
+        EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().len(),
+        EscrowCommand::Resubmit { evidence } => evidence.as_slice().len(),
+        EscrowCommand::Info
+        | EscrowCommand::Account { .. }
+        | EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Transfer { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::Statement { .. }
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. } => 0,
+    };
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// Tickets that verifying a request can walk.
@@ -157,7 +189,7 @@ mod tests {
         let served = (0..1_000)
             .take_while(|_| budgets.take(key, &request, now).is_ok())
             .count();
-        assert_eq!(served, 61, "of 132,072 hashes each");
+        assert_eq!(served, 61, "of 132,772 hashes each");
         for _ in 0..served {
             budgets.settle(&key, max, 0);
         }
@@ -168,7 +200,7 @@ mod tests {
                 taken.is_ok()
             })
             .count();
-        assert_eq!(served, 7_924, "of 1,002 hashes each, after 61 of 1,000");
+        assert_eq!(served, 4_640, "of 1,702 hashes each, after 61 of 1,700");
     }
 
     /// Spec: R-10.

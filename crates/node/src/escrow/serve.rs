@@ -208,21 +208,19 @@ async fn verify(
 /// Verifies on all cores, has the writer decide, and signs on all cores.
 async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
     let unavailable = Reject::of(Code::Unavailable);
+    let walks_max = tickets_max(&request);
+    let settle = |walked| shared.budgets().settle(&peer, walks_max, walked);
     if shared.state.fault().is_some() {
+        settle(0);
         return Err(unavailable);
     }
-    let _place = place(shared)?;
-    let walks_max = tickets_max(&request);
+    let _place = place(shared).inspect_err(|_| settle(0))?;
+    let weight = weight_of(&request.command);
     let parts = parts(peer, request, shared.cores.count());
-    // Without a hold there is nothing to read, no walk, and at most one signature.
-    let weight = if parts.iter().all(|part| holds_named(part).is_empty()) {
-        Weight::Light
-    } else {
-        Weight::Heavy
-    };
-    let verified = verify(shared, peer, parts, weight).await?;
+    let verified = verify(shared, peer, parts, weight).await;
+    let verified = verified.inspect_err(|_| settle(0))?;
     let walked = verified.iter().map(VerifiedRequest::tickets_walked).sum();
-    shared.budgets().settle(&peer, walks_max, walked);
+    settle(walked);
     let outcomes = shared
         .submit(verified.into_iter().map(Command::Request).collect())
         .await?;
@@ -250,6 +248,29 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
         shared.counters.claims.add(answers.as_slice().len());
     }
     Ok(answer)
+}
+
+/// How long verifying a command that changes something takes, and signing its answer.
+const fn weight_of(command: &EscrowCommand) -> Weight {
+    match command {
+        // Nothing to read and no walk: at most two keys, mostly known ones, a check and a signature.
+        EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Transfer { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::SetPayout { .. } => Weight::Light,
+        // Many keys, holds to read, chains to walk; or what the writer never sees.
+        EscrowCommand::SetSplit { .. }
+        | EscrowCommand::Claim { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Resubmit { .. }
+        | EscrowCommand::Info
+        | EscrowCommand::Account { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Statement { .. }
+        | EscrowCommand::Subscribe { .. } => Weight::Heavy,
+    }
 }
 
 /// A place among the requests that are worked on.

@@ -348,6 +348,26 @@ async fn a_payee_beyond_its_hash_budget_is_told_both_numbers() {
     world.escrow.shutdown().await;
 }
 
+/// Spec: N-11, R-11.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_that_ends_beside_the_anchor_is_paid_for() {
+    let world = World::funded().await;
+    let hold = world.open_hold(3 * FACE.0).await;
+    let mut broken = claim(&hold.body, 5, 65_536, 65_536);
+    broken.book.body.anchor = Anchor([7; 32]);
+    broken.book = Signed::new(broken.book.body, &key(2));
+    let client = world.client(3);
+    let answer = client.request(batch(vec![broken; 4])).await.unwrap();
+    let EscrowAnswer::Claimed { answers } = &answer else {
+        panic!("{answer:?}")
+    };
+    let is_broken = |answer: &ClaimAnswer| matches!(answer, ClaimAnswer::Refusal(refusal) if refusal.body.code == Code::ChainBroken);
+    assert!(answers.as_slice().iter().all(is_broken));
+    let charged = world.escrow.shared.budgets().charged(&key(3).account());
+    assert_eq!(charged, 1_000 + 4 * (700 + 2 * 65_536));
+    world.escrow.shutdown().await;
+}
+
 /// Spec: N-11, R-10, R-11.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_refused_before_their_walk_cost_next_to_nothing() {

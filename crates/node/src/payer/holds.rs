@@ -17,9 +17,18 @@ use tombola_core::reject::{Code, Reject};
 /// A hold that ends sooner is not used again: a purchase may take a while.
 const LIFE_LEFT_MIN_MS: u64 = 10 * EXPIRY_MARGIN_MS;
 
+/// An account has no more open holds, whatever its escrow says.
+const HOLDS_SHOWN_MAX: usize = 1_000;
+const _: () = assert!(HOLDS_SHOWN_MAX == tombola_core::limits::OPEN_HOLDS_PER_ACCOUNT_MAX as usize);
+
 /// First pause before an escrow that is away is asked again; doubles up to the last.
 const AWAY_PAUSE_FIRST: Duration = Duration::from_millis(250);
 const AWAY_PAUSE_LAST: Duration = Duration::from_secs(15);
+
+/// The number of a hold among its payer's.
+const fn serial_of(status: &HoldStatus) -> u64 {
+    status.hold.body.terms.serial
+}
 
 /// A hold taken by one purchase; free again when the last copy is dropped.
 #[derive(Debug, Clone)]
@@ -69,11 +78,12 @@ impl Inner {
         let account = self.account_page(0).await?;
         let mut holds = account.holds.as_slice().to_vec();
         let mut is_more = account.more;
-        while let Some(last) = holds.last().filter(|_| is_more) {
-            let page = self.account_page(last.hold.body.terms.serial).await?;
-            holds.extend_from_slice(page.holds.as_slice());
-            // A page without a hold would lead nowhere.
-            is_more = page.more && !page.holds.as_slice().is_empty();
+        while let Some(last) = holds.last().map(serial_of).filter(|_| is_more) {
+            let page = self.account_page(last).await?;
+            let rising = page.holds.as_slice().iter().filter(|status| serial_of(status) > last);
+            holds.extend(rising.copied());
+            // An escrow that leads nowhere, or on and on, is not followed.
+            is_more = page.more && holds.last().map(serial_of) > Some(last) && holds.len() < HOLDS_SHOWN_MAX;
         }
         Ok(PayerBalance { account, holds })
     }

@@ -1,4 +1,4 @@
-//! Runs the workflow of a store on a disk that loses power, fails, fills up or hangs at each of its calls.
+//! Runs the workflow of a store on a disk that loses power, fails or fills up at each of its calls.
 
 use crate::disk::log::LogFile;
 use crate::disk::{Place, StoreError};

@@ -1,4 +1,4 @@
-//! A payee's store on a disk that fails, and a payee that sells while its disk fails.
+//! A payee's store on a disk that fails.
 
 use super::{FACE, hold, receipt, refusal, winner};
 use crate::disk::survive::{Workflow, fails, loses_power};

@@ -165,7 +165,8 @@ fn winners(image: &Image) -> u64 {
 
 async fn fails_while_selling(after: usize, fault: Fault) {
     let market = Market::open().await;
-    market.wait_until("a first payment", |market| market.drawn() > 0).await;
+    let told = |market: &Market| market.acknowledged.load(Ordering::Acquire) > 0;
+    market.wait_until("a first payment", told).await;
     market.disk.strike(after, fault);
     let what = format!("{fault:?} {after} calls on");
     market
