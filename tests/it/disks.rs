@@ -74,7 +74,7 @@ fn has_all(home: &str, told: u32) {
     assert_eq!(escrow.end().0, 0);
 }
 
-/// F7. Spec: R-17.
+/// Spec: R-17.
 #[test]
 fn an_escrow_on_a_full_disk_ends_says_so_and_has_all_when_there_is_room() {
     let Some(disk) = SmallDisk::mount(8) else { return };
@@ -104,7 +104,7 @@ fn an_escrow_on_a_full_disk_ends_says_so_and_has_all_when_there_is_room() {
     has_all(&home, told);
 }
 
-/// F7. Whatever room there was when its store was to be made.
+/// Whatever room there was when its store was to be made.
 #[test]
 fn an_escrow_that_had_no_room_for_its_store_makes_it_when_there_is_some() {
     let Some(disk) = SmallDisk::mount(4) else { return };
@@ -121,7 +121,7 @@ fn an_escrow_that_had_no_room_for_its_store_makes_it_when_there_is_some() {
     }
 }
 
-/// F5. At any sync of a start, and while it serves.
+/// At any sync of a start, and while it serves.
 #[test]
 fn an_escrow_whose_disk_fails_to_sync_ends_at_once_and_has_all_that_it_told() {
     let Some(strace) = strace() else { return };
@@ -237,21 +237,20 @@ fn payee_in_trouble(town: &Town, home: &str, trouble: &Trouble<'_>) {
     assert_eq!((payee.end(Signal::TERM), escrow.end(Signal::TERM)), (0, 0));
 }
 
-/// F7. Spec: B-14.
+/// Spec: B-14.
 #[test]
 fn a_payee_on_a_full_disk_sells_nothing_until_it_is_restarted_with_room() {
     let Some(disk) = SmallDisk::mount(8) else { return };
     payee_in_trouble(&Town::new(), &disk.arg("payee"), &Trouble::Full(&disk));
 }
 
-/// F5. Spec: B-14.
+/// Spec: B-14.
 #[test]
 fn a_payee_whose_disk_fails_to_sync_sells_nothing_until_it_is_restarted() {
     let Some(strace) = strace() else { return };
     payee_in_trouble(&Town::new(), "payee", &Trouble::Sync(strace));
 }
 
-/// F8.
 #[test]
 fn a_home_that_cannot_be_written_is_told_and_works_when_it_can() {
     let Some(mut disk) = SmallDisk::mount(8) else { return };
@@ -432,7 +431,6 @@ fn harm(town: &Town, file: &Path, role: &str, harm: Harm) {
     }
 }
 
-/// F14.
 #[test]
 fn each_file_that_is_not_what_it_was_is_told_with_what_to_do_and_left_alone() {
     let town = Town::new();

@@ -1,6 +1,6 @@
 //! Support for the integration tests and for `cargo xtask`: the vectors, and the checks of spec against code.
 //!
-//! The library stands on core and net alone; what drives nodes in this process is in `it/`.
+//! Of our crates the library stands on core and net alone; what drives nodes in this process is in `it/`.
 
 pub mod chaos;
 pub mod codes;

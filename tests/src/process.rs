@@ -8,9 +8,9 @@ mod guard;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -143,9 +143,19 @@ impl Owned {
         assert_eq!(sent, Some(Ok(())), "a child that is not reaped has its id");
     }
 
-    fn wait(&mut self) -> Option<i32> {
+    /// The exit code of a process that ended, or -1 of one that was killed. One that aborted did neither.
+    fn wait(&mut self) -> i32 {
+        let status = self.end().expect("a child is waited for");
+        match (status.code(), status.signal()) {
+            (Some(code), _) => code,
+            (None, Some(signal)) if signal == Signal::KILL.as_raw() => -1,
+            (None, signal) => panic!("a process ended by signal {signal:?}: it crashed"),
+        }
+    }
+
+    fn end(&mut self) -> std::io::Result<ExitStatus> {
         guard::end(self.0.id());
-        self.0.wait().ok().and_then(|status| status.code())
+        self.0.wait()
     }
 }
 
@@ -153,7 +163,7 @@ impl Drop for Owned {
     fn drop(&mut self) {
         // Both fail only for a process that has ended and was waited for.
         let _ = self.0.kill();
-        let _ = self.wait();
+        let _ = self.end();
     }
 }
 
@@ -196,7 +206,7 @@ impl Running {
             let read = out.read_to_string(&mut printed);
             assert!(read.is_ok(), "{}: {read:?}", self.args);
         }
-        let code = self.process.wait().unwrap_or(-1);
+        let code = self.process.wait();
         let value = serde_json::from_str(printed.lines().last().unwrap_or("null"));
         let value = value.unwrap_or_else(|error| panic!("{}: {error}: {printed:?}", self.args));
         (code, value)
@@ -303,7 +313,7 @@ impl Node {
     /// Sends a signal and waits for the end: its exit code.
     pub fn end(mut self, signal: Signal) -> i32 {
         self.process.signal(signal);
-        self.process.wait().unwrap_or(-1)
+        self.process.wait()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Six workflows of an escrow on a disk that loses power, fails, fills up or hangs at each of its calls.
+//! Six workflows of an escrow on a disk that loses power, fails or fills up at each of its calls, and hangs at some.
 //!
 //! Each workflow runs on the model first, which says what every command answers and every row that it leaves. On the disk
 //! each command's commit is there whole or not at all: the store that is opened again has exactly the rows of the model
