@@ -146,7 +146,7 @@ fn what_is_wrong_with_a_home_is_told() {
     let town = Town::new(&[]);
     let home = town.path("payee");
     std::fs::write(home.join("payee.redb"), b"not a store").unwrap();
-    failed(town.check("payee", "store"), "a backup helps");
+    failed(town.check("payee", "store"), "bring back the file that was there");
     std::fs::remove_file(home.join("payee.redb")).unwrap();
 
     std::fs::set_permissions(home.join("config.toml"), Permissions::from_mode(0o644)).unwrap();
