@@ -5,10 +5,11 @@
 mod metrics;
 mod python;
 
-use python::{account, ask, without_interop};
+use python::{account, ask};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tombola_tests::process::{Node, Offer, Signal, Town, atoms, number, ok, program, wait_until};
+use tombola_tests::without::is_without;
 use tombola_tests::workspace;
 
 /// Of the payers; each escrow of a test is its own.
@@ -27,7 +28,7 @@ const OFFER: Offer<'_> = Offer {
 /// Spec: X-05.
 #[test]
 fn every_vector_holds_for_a_second_implementation() {
-    if without_interop() {
+    if is_without("interop") {
         return;
     }
     let vectors = workspace().join("tests/vectors");
@@ -43,7 +44,7 @@ fn every_vector_holds_for_a_second_implementation() {
 /// Spec: D-03, D-04, S-02.
 #[test]
 fn a_payer_in_python_buys_resumes_tips_and_agrees_to_the_unit() {
-    if without_interop() {
+    if is_without("interop") {
         return;
     }
     let town = Town::new();
@@ -83,7 +84,7 @@ fn a_payer_in_python_buys_resumes_tips_and_agrees_to_the_unit() {
 /// Spec: N-05, P-03, P-05, D-05, X-01, X-02.
 #[test]
 fn every_code_that_a_payer_can_provoke_comes_with_both_numbers() {
-    if without_interop() {
+    if is_without("interop") {
         return;
     }
     let town = Town::new();
@@ -114,7 +115,7 @@ fn every_code_that_a_payer_can_provoke_comes_with_both_numbers() {
 
 #[test]
 fn both_implementations_agree_on_evidence_and_on_every_altered_byte() {
-    if without_interop() {
+    if is_without("interop") {
         return;
     }
     let town = Town::new();

@@ -9,8 +9,9 @@ use load::{Load, Outcome};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tombola_tests::dice::{Dice, SEED, seed};
-use tombola_tests::postgres::{Cluster, Server, without_postgres};
+use tombola_tests::postgres::{Cluster, Server};
 use tombola_tests::process::{Town, atoms, number, ok, wait_until};
+use tombola_tests::without::is_without;
 use tombola_tests::writers::Writers;
 
 const KILLS: u32 = 10;
@@ -145,7 +146,7 @@ fn one_claim_sent_64_times_at_once_to_two_processes_pays_once() {
 /// Spec: W-16. Two processes, and a primary with a synchronous standby that is promoted. Neither process is started again.
 #[test]
 fn an_escrow_outlives_the_server_of_its_database() {
-    if without_postgres() {
+    if is_without("postgres") {
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -4,8 +4,8 @@
 //! time of a machine; so timeouts and pauses are the real ones.
 
 use crate::debian;
-use crate::postgres::WITHOUT;
 use crate::process::{Town, Variable};
+use crate::without::is_without;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -27,9 +27,7 @@ impl Clock {
     /// If the library cannot be had.
     #[must_use]
     pub fn new(town: &Town, name: &str) -> Option<Self> {
-        let without = std::env::var(WITHOUT).unwrap_or_default();
-        if without.split(',').any(|name| name == "faketime") {
-            println!("NOT RUN: faketime");
+        if is_without("faketime") {
             return None;
         }
         let clock = Self {

@@ -1,11 +1,11 @@
 //! Real faults for real processes: a file system of a few megabytes, and system calls that fail.
 //!
 //! Both need what not every machine has: root, to mount in a namespace of the test's own, and strace. Where they are
-//! missing the tests say what to do, or that they are left out ([`without`]); none is left out silently.
+//! missing the tests say what to do, or that they are left out ([`is_without`]).
 
 use crate::debian;
-use crate::postgres::WITHOUT;
 use crate::process::{Signal, program};
+use crate::without::is_without;
 use rustix::process::{Pid, kill_process, kill_process_group};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
@@ -15,17 +15,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use tempfile::TempDir;
-
-/// Whether tests that need this are left out; says so if they are.
-#[must_use]
-pub fn without(what: &str) -> bool {
-    let names = std::env::var(WITHOUT).unwrap_or_default();
-    let is_without = names.split(',').any(|name| name == what);
-    if is_without {
-        println!("NOT RUN: {what}");
-    }
-    is_without
-}
 
 /// A file system in memory, of a few megabytes, that only this test sees: in a mount namespace of its own, which a shell
 /// keeps until its input ends, as it does when the test ends in any way.
@@ -51,7 +40,7 @@ impl SmallDisk {
     /// If it cannot be mounted.
     #[must_use]
     pub fn mount(megabytes: u32) -> Option<Self> {
-        if without("mounts") {
+        if is_without("mounts") {
             return None;
         }
         assert!(
@@ -151,7 +140,7 @@ impl Drop for SmallDisk {
 #[must_use]
 pub fn strace() -> Option<&'static str> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    if without("strace") {
+    if is_without("strace") {
         return None;
     }
     let _alone = ONE_AT_A_TIME.lock();

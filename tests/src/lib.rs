@@ -17,6 +17,7 @@ pub mod process;
 pub mod spec;
 pub mod sure;
 pub mod vectors;
+pub mod without;
 pub mod writers;
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 //! say what to do, or that they are left out; none is left out silently.
 
 use crate::debian;
-use crate::postgres::WITHOUT;
+use crate::without::is_without;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -98,9 +98,7 @@ impl Net {
     #[must_use]
     pub fn new() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let without = std::env::var(WITHOUT).unwrap_or_default();
-        if without.split(',').any(|name| name == NAME) {
-            println!("NOT RUN: {NAME}");
+        if is_without(NAME) {
             return None;
         }
         need_ip();

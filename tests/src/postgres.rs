@@ -9,8 +9,7 @@
 
 mod programs;
 
-pub use programs::{WITHOUT, without_postgres};
-
+use crate::without::is_without;
 use programs::{Owner, Programs};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -53,7 +52,7 @@ impl Server {
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Server> = OnceLock::new();
         // It is never dropped; its guard ends it with this process.
-        (!without_postgres()).then(|| SHARED.get_or_init(|| Self::start(&[])))
+        (!is_without("postgres")).then(|| SHARED.get_or_init(|| Self::start(&[])))
     }
 
     /// A server with these settings besides ours.

@@ -155,7 +155,7 @@ fn tests(without: &Without) -> Result<(), Failure> {
         ])
     };
     if !without.names.is_empty() {
-        command.env(tombola_tests::postgres::WITHOUT, without.names.join(","));
+        command.env(tombola_tests::without::WITHOUT, without.names.join(","));
     }
     finish(&mut command)
 }

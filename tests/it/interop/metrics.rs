@@ -1,10 +1,11 @@
 //! The metrics ports of real nodes under load, by a client and a parser that are not ours.
 
-use super::python::{scrape, without_interop};
+use super::python::scrape;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tombola_core::amount::Amount;
 use tombola_tests::process::{Node, Offer, Running, Signal, Town, number, ok, text};
+use tombola_tests::without::is_without;
 
 const UNIT: usize = 1_024;
 
@@ -77,7 +78,7 @@ fn set_metrics(town: &Town, home: &str) {
 
 #[test]
 fn metrics_of_nodes_under_load_only_grow_and_agree_with_status() {
-    if without_interop() {
+    if is_without("interop") {
         return;
     }
     let town = Town::new();

@@ -5,22 +5,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use tombola_tests::postgres::WITHOUT;
 use tombola_tests::process::text;
 use tombola_tests::workspace;
 
 /// The oldest Python that the second implementation is written for.
 const VERSION_MIN: (u32, u32) = (3, 11);
-
-/// Whether these tests are left out; says so if they are.
-pub(super) fn without_interop() -> bool {
-    let without = std::env::var(WITHOUT).unwrap_or_default();
-    let is_without = without.split(',').any(|name| name == "interop");
-    if is_without {
-        println!("NOT RUN: interop");
-    }
-    is_without
-}
 
 /// Runs the second implementation to its end: its one object.
 ///

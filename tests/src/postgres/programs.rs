@@ -6,22 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
-/// Names what is left out, separated by commas; `cargo xtask ci --without postgres` sets it.
-pub const WITHOUT: &str = "TOMBOLA_WITHOUT";
-
 /// The oldest server that the store is made for.
 const VERSION_MIN: u32 = 15;
-
-/// Whether tests on PostgreSQL are left out; says so if they are.
-#[must_use]
-pub fn without_postgres() -> bool {
-    let without = std::env::var(WITHOUT).unwrap_or_default();
-    let is_without = without.split(',').any(|name| name == "postgres");
-    if is_without {
-        println!("NOT RUN: postgres");
-    }
-    is_without
-}
 
 /// The directory of `initdb`, `postgres` and the others.
 #[derive(Debug, Clone)]

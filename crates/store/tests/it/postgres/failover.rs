@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use tombola_ledger::row::Table;
 use tombola_ledger::store::{Range, Reader};
 use tombola_store::block_on::block_on;
-use tombola_tests::postgres::{Cluster, without_postgres};
+use tombola_tests::postgres::Cluster;
+use tombola_tests::without::is_without;
 
 /// Spec: W-16. Two writers commit without a pause; each counts its commits in its own row and leaves an event for each.
 #[test]
 fn a_killed_primary_loses_nothing_that_was_acknowledged() {
     const WRITERS: u64 = 2;
     const AFTER: u64 = 50;
-    if without_postgres() {
+    if is_without("postgres") {
         return;
     }
     let mut cluster = Cluster::primary_with_standby();

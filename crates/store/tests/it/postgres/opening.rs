@@ -5,7 +5,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use std::thread;
 use tombola_ledger::row::Table;
 use tombola_ledger::store::StoreFault;
-use tombola_tests::postgres::{Server, without_postgres};
+use tombola_tests::postgres::Server;
+use tombola_tests::without::is_without;
 
 #[test]
 fn a_store_that_is_opened_again_is_the_same() {
@@ -77,7 +78,7 @@ fn tables_that_are_not_ours_are_refused_untouched() {
 
 #[test]
 fn a_server_without_fsync_is_refused() {
-    if without_postgres() {
+    if is_without("postgres") {
         return;
     }
     let server = Server::start(&[("fsync", "off")]);
@@ -86,7 +87,7 @@ fn a_server_without_fsync_is_refused() {
 
 #[test]
 fn commits_wait_for_the_disk_whatever_the_server_says() {
-    if without_postgres() {
+    if is_without("postgres") {
         return;
     }
     let server = Server::start(&[("log_statement", "all")]);
@@ -141,7 +142,7 @@ fn where_no_server_is_opening_says_so_at_once() {
 
 #[test]
 fn a_certificate_is_verified_against_the_root_that_is_named() {
-    if without_postgres() {
+    if is_without("postgres") {
         return;
     }
     let root = || {
