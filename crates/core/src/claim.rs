@@ -7,7 +7,7 @@ use crate::codec::{List, Tag, hex_bytes, tagged_hash};
 use crate::draw::{Draw, Reveal};
 use crate::hold::Hold;
 use crate::key::{AccountKey, BadKey, BookId, PublicKey, Signed, Tagged};
-use crate::limits::CLAIMS_PER_BATCH_MAX;
+use crate::limits::{BOOK_LENGTH_MAX, CLAIMS_PER_BATCH_MAX};
 use crate::reject::{Code, Reject};
 use bincode::{Decode, Encode};
 
@@ -101,6 +101,26 @@ impl Claim {
             gross,
             fee,
         })
+    }
+
+    /// The most tickets that verifying it can walk, whatever its sender wrote: what is past the end, or in a book that no
+    /// hold allows, is refused before the walk. Spec: B-03, R-11.
+    #[must_use]
+    pub fn tickets_max(&self) -> u32 {
+        self.through.min(self.book.body.length).min(BOOK_LENGTH_MAX)
+    }
+
+    /// How many tickets were walked to find that it is good, or what is wrong with it: [`Self::verify`] walks after all
+    /// that is cheap.
+    #[must_use]
+    pub fn tickets_walked(&self, refused: Option<Code>) -> u32 {
+        // Of a receipt that does not fit its claim nobody says whether that was seen before the walk, so it counts.
+        let is_after_walk = |code| matches!(code, Code::ChainBroken | Code::ClaimOverCap | Code::ReceiptMismatch);
+        if refused.is_none_or(is_after_walk) {
+            self.tickets_max()
+        } else {
+            0
+        }
     }
 
     /// Walks from `through` to the anchor and draws every index on the way.

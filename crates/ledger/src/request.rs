@@ -107,37 +107,48 @@ impl VerifiedRequest {
     /// How many tickets verifying it walked and drew; far fewer than it may name, as most refusals come before the walk.
     #[must_use]
     pub fn tickets_walked(&self) -> u64 {
-        match (&self.proof, &self.request.command) {
-            (Proof::Claims(proofs), EscrowCommand::Claim { batch, .. }) => {
-                let claims = batch.claims.as_slice().iter().zip(proofs);
-                claims.map(|(claim, proof)| walked(claim, proof.as_ref().err())).sum()
-            }
-            (Proof::Evidence(proofs), EscrowCommand::Resubmit { evidence }) => {
-                let pieces = evidence.as_slice().iter().zip(proofs);
-                pieces
-                    .map(|(piece, proof)| match piece {
-                        Evidence::Receipt { claim, .. } => walked(claim, proof.as_ref().err()),
-                        Evidence::Hold(_) | Evidence::Release(_) => 0,
-                    })
-                    .sum()
-            }
-            (Proof::Sound | Proof::Unsound(_) | Proof::Claims(_) | Proof::Evidence(_), _) => 0,
-        }
+        let refusals: Vec<Option<Code>> = match &self.proof {
+            Proof::Sound | Proof::Unsound(_) => Vec::new(),
+            Proof::Claims(proofs) => proofs.iter().map(code_of).collect(),
+            Proof::Evidence(proofs) => proofs.iter().map(code_of).collect(),
+        };
+        let walked = pieces_of(&self.request).into_iter().zip(refusals);
+        let walked = walked.map(|(piece, refused)| piece.map_or(0, |claim| claim.tickets_walked(refused)));
+        walked.map(u64::from).sum()
     }
 }
 
-/// The tickets walked to find that a claim is good, or what is wrong with it. Spec: R-11.
-fn walked(claim: &Claim, refused: Option<&Reject>) -> u64 {
-    let walks = |reject: &Reject| {
-        matches!(
-            reject.code,
-            Code::ChainBroken | Code::ClaimOverCap | Code::ReceiptMismatch
-        )
-    };
-    if refused.is_none_or(walks) {
-        u64::from(claim.through)
-    } else {
-        0
+fn code_of<T>(proof: &Result<T, Reject>) -> Option<Code> {
+    proof.as_ref().err().map(|reject| reject.code)
+}
+
+/// What a request brings that is proved piece by piece: claims, and evidence, of which only receipts have a claim.
+#[must_use]
+pub fn pieces_of(request: &EscrowRequest) -> Vec<Option<&Claim>> {
+    match &request.command {
+        EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().iter().map(Some).collect(),
+        EscrowCommand::Resubmit { evidence } => {
+            let pieces = evidence.as_slice().iter();
+            pieces
+                .map(|piece| match piece {
+                    Evidence::Receipt { claim, .. } => Some(claim),
+                    Evidence::Hold(_) | Evidence::Release(_) => None,
+                })
+                .collect()
+        }
+        EscrowCommand::Info
+        | EscrowCommand::Account { .. }
+        | EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Transfer { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::Statement { .. }
+        | EscrowCommand::Subscribe { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. } => Vec::new(),
     }
 }
 

@@ -87,3 +87,24 @@ fn whatever_is_altered_in_a_claim_is_refused_with_its_code() {
     let loser = claim(Threshold(0), &secret(2));
     assert_eq!(loser.verify(&hold()).unwrap_err().code, Code::ClaimDoesNotWin);
 }
+
+/// Spec: R-11, N-11.
+#[test]
+fn what_is_refused_before_the_walk_has_walked_nothing() {
+    let walked = |claim: &Claim| {
+        let refused = claim.verify(&hold()).err().map(|reject| reject.code);
+        (refused, claim.tickets_walked(refused))
+    };
+    let sure = claim(Threshold(u64::MAX), &secret(2));
+    assert_eq!(walked(&sure), (None, LENGTH));
+    let mut broken = sure;
+    broken.preimage.0[0] ^= 1;
+    assert_eq!(walked(&broken), (Some(Code::ChainBroken), LENGTH));
+    let loser = claim(Threshold(0), &secret(2));
+    assert_eq!(walked(&loser), (Some(Code::ClaimDoesNotWin), 0));
+    let stranger = claim(Threshold(u64::MAX), &secret(4));
+    assert_eq!(walked(&stranger), (Some(Code::BadSignature), 0));
+    let mut endless = sure;
+    (endless.through, endless.book.body.length) = (u32::MAX, u32::MAX);
+    assert_eq!((walked(&endless).1, endless.tickets_max()), (0, 65_536));
+}

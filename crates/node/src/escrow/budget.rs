@@ -2,19 +2,19 @@
 
 use crate::meter::{Meter, Overdrawn};
 use std::time::Instant;
-use tombola_core::claim::Claim;
 use tombola_core::codec::MESSAGE_BYTES_MAX;
 use tombola_core::key::AccountKey;
-use tombola_core::limits::{BOOK_LENGTH_MAX, HASHES_PER_PAYEE_PER_SECOND};
-use tombola_core::message::{EscrowCommand, EscrowRequest, Evidence};
+use tombola_core::limits::HASHES_PER_PAYEE_PER_SECOND;
+use tombola_core::message::{EscrowCommand, EscrowRequest};
 use tombola_core::reject::{Code, Reject};
+use tombola_ledger::request::pieces_of;
 
 /// Hashes for one ticket of a claim: a step of the chain and a draw.
 const HASHES_PER_TICKET: u64 = 2;
 /// A request's signatures, its reads and its share of a commit take as long as this many hashes, or less.
 const HASHES_PER_REQUEST: u64 = 1_000;
-/// As much of each claim of a batch, and of each piece of evidence: whatever it proves, it is read for and checked.
-const HASHES_PER_CLAIM: u64 = 700;
+/// And each claim of a batch or piece of evidence besides: whatever it proves, it is read for and checked.
+const HASHES_PER_PIECE: u64 = 700;
 /// Most answers are one signed object with what belongs to it.
 const SMALL_ANSWER_BYTES: usize = 2_048;
 /// Of the answer to one claim: a receipt, or a refusal, with its envelope.
@@ -38,9 +38,9 @@ impl Budgets {
     pub(super) fn take(&mut self, key: AccountKey, request: &EscrowRequest, now: Instant) -> Result<(), Reject> {
         let busy = |Overdrawn { limit, owed }| Reject::compared(Code::Busy, limit, owed);
         self.0.check(&key, now).map_err(busy)?;
-        let claims = HASHES_PER_CLAIM.saturating_mul(claims_of(request));
+        let pieces = u64::try_from(pieces_of(request).len()).unwrap_or(u64::MAX);
         let hashes = hashes_of(tickets_max(request))
-            .saturating_add(claims)
+            .saturating_add(HASHES_PER_PIECE.saturating_mul(pieces))
             .saturating_add(HASHES_PER_REQUEST);
         self.0.charge(key, hashes, now);
         Ok(())
@@ -63,56 +63,10 @@ const fn hashes_of(tickets: u64) -> u64 {
     tickets.saturating_mul(HASHES_PER_TICKET)
 }
 
-/// Claims of a request and pieces of evidence in it.
-fn claims_of(request: &EscrowRequest) -> u64 {
-    let count = match &request.command {
-        EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().len(),
-        EscrowCommand::Resubmit { evidence } => evidence.as_slice().len(),
-        EscrowCommand::Info
-        | EscrowCommand::Account { .. }
-        | EscrowCommand::OpenHold { .. }
-        | EscrowCommand::TopUpHold { .. }
-        | EscrowCommand::HoldStatus { .. }
-        | EscrowCommand::Release(_)
-        | EscrowCommand::Delegate { .. }
-        | EscrowCommand::Transfer { .. }
-        | EscrowCommand::Withdraw { .. }
-        | EscrowCommand::Statement { .. }
-        | EscrowCommand::Subscribe { .. }
-        | EscrowCommand::SetPayout { .. }
-        | EscrowCommand::SetSplit { .. } => 0,
-    };
-    u64::try_from(count).unwrap_or(u64::MAX)
-}
-
 /// Tickets that verifying a request can walk.
 pub(super) fn tickets_max(request: &EscrowRequest) -> u64 {
-    // What is past the end, or in a book that no hold allows, is refused before the walk.
-    let tickets = |claim: &Claim| u64::from(claim.through.min(claim.book.body.length).min(BOOK_LENGTH_MAX));
-    match &request.command {
-        EscrowCommand::Claim { batch, .. } => batch.claims.as_slice().iter().map(tickets).sum(),
-        EscrowCommand::Resubmit { evidence } => evidence
-            .as_slice()
-            .iter()
-            .map(|piece| match piece {
-                Evidence::Receipt { claim, .. } => tickets(claim),
-                Evidence::Hold(_) | Evidence::Release(_) => 0,
-            })
-            .sum(),
-        EscrowCommand::Info
-        | EscrowCommand::Account { .. }
-        | EscrowCommand::OpenHold { .. }
-        | EscrowCommand::TopUpHold { .. }
-        | EscrowCommand::HoldStatus { .. }
-        | EscrowCommand::Release(_)
-        | EscrowCommand::Delegate { .. }
-        | EscrowCommand::Transfer { .. }
-        | EscrowCommand::Withdraw { .. }
-        | EscrowCommand::Statement { .. }
-        | EscrowCommand::Subscribe { .. }
-        | EscrowCommand::SetPayout { .. }
-        | EscrowCommand::SetSplit { .. } => 0,
-    }
+    let claims = pieces_of(request).into_iter().flatten();
+    claims.map(|claim| u64::from(claim.tickets_max())).sum()
 }
 
 /// How many bytes the answer to a request may have; set aside before it is made.
@@ -144,7 +98,7 @@ mod tests {
     use super::*;
     use tombola_core::book::{Anchor, Book};
     use tombola_core::chain::Preimage;
-    use tombola_core::claim::ClaimBatch;
+    use tombola_core::claim::{Claim, ClaimBatch};
     use tombola_core::codec::List;
     use tombola_core::draw::Reveal;
     use tombola_core::key::{HoldId, SecretKey, Signed};
