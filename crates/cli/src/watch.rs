@@ -8,11 +8,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tombola_node::metrics::{MetricsServer, Sample};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
 
 /// What is logged where nobody says anything.
-const FILTER_DEFAULT: &str = "warn";
+const FILTER_DEFAULT: Level = Level::WARN;
 /// Where a filter is looked for, in this order, unless the command line has one.
 const FILTER_VARIABLES: [&str; 2] = ["TOMBOLA_LOG", "RUST_LOG"];
 
@@ -28,7 +32,7 @@ pub(crate) enum LogFormat {
 /// What is logged, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LogArgs {
-    /// What is logged to standard error: error, warn, info, debug, or by module as in RUST_LOG [default: TOMBOLA_LOG,
+    /// What is logged to standard error: error, warn, info, debug, or by module (warn,tombola_node=debug) [default: TOMBOLA_LOG,
     /// RUST_LOG, or warn].
     #[arg(long = "log-filter", global = true, value_name = "FILTER")]
     filter: Option<String>,
@@ -43,29 +47,29 @@ impl LogArgs {
     /// # Errors
     /// Where the filter of the command line is none; one in the environment is passed over.
     pub(crate) fn begin(&self) -> Result<(), Failure> {
-        let filter = match &self.filter {
-            Some(filter) => EnvFilter::try_new(filter).map_err(|error| {
+        let filter: Targets = match &self.filter {
+            Some(filter) => filter.parse().map_err(|error| {
                 Failure::new("log_filter", format!("--log-filter {filter}: {error}"))
                     .next("give --log-filter info, for example")
             })?,
             None => FILTER_VARIABLES
                 .iter()
-                .find_map(|name| EnvFilter::try_from_env(name).ok())
-                .unwrap_or_else(|| EnvFilter::new(FILTER_DEFAULT)),
+                .find_map(|name| std::env::var(name).ok()?.parse().ok())
+                .unwrap_or_else(|| Targets::new().with_default(FILTER_DEFAULT)),
         };
-        let lines = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let lines = fmt::layer()
             .with_span_events(FmtSpan::NONE)
             .with_writer(std::io::stderr);
-        match self.log_format {
-            LogFormat::Text => lines.init(),
+        let lines = match self.log_format {
+            LogFormat::Text => lines.boxed(),
             LogFormat::Json => lines
                 .json()
                 .flatten_event(true)
                 .with_current_span(false)
                 .with_span_list(false)
-                .init(),
-        }
+                .boxed(),
+        };
+        tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         Ok(())
     }
 }

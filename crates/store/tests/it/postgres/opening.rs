@@ -1,6 +1,7 @@
 //! What is refused at opening, and what opening makes.
 
 use super::{commit, get, mark, name_of, open, put, row};
+use pem_rfc7468::LineEnding;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::thread;
 use tombola_ledger::row::Table;
@@ -140,6 +141,10 @@ fn where_no_server_is_opening_says_so_at_once() {
     assert!(began.elapsed() < super::PATIENCE / 2);
 }
 
+fn pem(label: &str, der: &[u8]) -> String {
+    pem_rfc7468::encode_string(label, LineEnding::LF, der).unwrap()
+}
+
 #[test]
 fn a_certificate_is_verified_against_the_root_that_is_named() {
     if is_without("postgres") {
@@ -154,11 +159,14 @@ fn a_certificate_is_verified_against_the_root_that_is_named() {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     let certificate = params.signed_by(&key, &ours).unwrap();
-    let server = Server::start_tls(&certificate.pem(), &key.serialize_pem());
+    let server = Server::start_tls(
+        &pem("CERTIFICATE", certificate.der()),
+        &pem("PRIVATE KEY", &key.serialize_der()),
+    );
     let home = tempfile::tempdir().unwrap();
     let named = |host: &str, mode: &str, root: &CertifiedIssuer<'_, KeyPair>| {
         let file = home.path().join("root.pem");
-        std::fs::write(&file, root.pem()).unwrap();
+        std::fs::write(&file, pem("CERTIFICATE", root.der())).unwrap();
         let address = server.address("postgres").replace("127.0.0.1", host);
         let file = file.to_string_lossy().replace('/', "%2F");
         open(&address.replace("sslmode=disable", &format!("sslmode={mode}&sslrootcert={file}")))
