@@ -2,6 +2,7 @@
 //!
 //! Of our crates the library stands on core and net alone; what drives nodes in this process is in `it/`.
 
+pub mod cargo;
 pub mod chaos;
 pub mod codes;
 pub mod debian;

@@ -5,6 +5,7 @@
 
 mod guard;
 
+use crate::cargo::cargo;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -36,8 +37,7 @@ pub fn program() -> &'static Path {
         let target = directory.parent().map(Path::to_path_buf).unwrap_or_default();
         let profile = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let profile = if profile == "debug" { "dev" } else { profile };
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
+        let mut build = cargo();
         build.args([
             "build",
             "--quiet",

@@ -185,8 +185,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<(), Failure> {
 }
 
 fn cargo_command(arguments: &[&str]) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = tombola_tests::cargo::cargo();
     command.args(arguments).current_dir(tombola_tests::workspace());
     command
 }

@@ -9,7 +9,7 @@ mod tasks;
 
 use clap::{Parser, Subcommand};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Everything that is run on this repository")]
@@ -79,8 +79,7 @@ impl Task {
 /// Becomes the optimised build of this program with the same arguments; comes back only if cargo cannot be run.
 fn again_optimised() -> std::io::Error {
     eprintln!("building what measures with optimisation; the first time that takes some minutes");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = tombola_tests::cargo::cargo();
     command.args(["run", "--quiet", "--release", "--package", "xtask", "--"]);
     command.args(std::env::args_os().skip(1)).exec()
 }

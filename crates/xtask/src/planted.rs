@@ -208,8 +208,7 @@ impl Field {
     }
 
     fn cargo(&self, krate: &str, options: &[&str], tests: &[&str]) -> Result<Output, Failure> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
+        let mut command = tombola_tests::cargo::cargo();
         command
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)

@@ -1,7 +1,7 @@
 //! Heap bytes of an open book at its payee, as counted by a program of its own.
 
 use super::{Better, Figure};
-use std::process::Command;
+use tombola_tests::cargo::cargo;
 
 /// What the other program prints.
 #[derive(serde::Deserialize)]
@@ -14,8 +14,7 @@ struct Counted {
 }
 
 pub(super) fn run() -> Result<Vec<Figure>, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = cargo()
         .args([
             "run",
             "--quiet",

@@ -82,7 +82,7 @@ fn build_with(directory: &Path, compiler: Compiler, sanitizer: &str) -> Result<S
             command
         }
         Compiler::Bootstrapped => {
-            let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            let mut command = tombola_tests::cargo::cargo();
             command.env("RUSTC_BOOTSTRAP", "1");
             command
         }
