@@ -40,7 +40,8 @@
 //!    commit names as its mark, which waits for the lost transaction to end, and reads it. The row is as the commit
 //!    leaves it: committed. As the commit found it: not committed, sent again. Anything else: another incarnation of
 //!    this writer took over, and the answer is a conflict on the mark's table. A server that does not answer for a
-//!    third of the store's patience counts as lost. If no answer is found in time, the store stops.
+//!    third of the store's patience counts as lost. If no answer is found in time, the store stops. Time in which the
+//!    process itself stood still, stopped or on a machine that slept, is no part of that: patience then begins anew.
 //! 6. After any fault but a conflict the store refuses every further commit until it is opened again.
 //!
 //! # Failover
@@ -59,6 +60,7 @@ mod address;
 mod batch;
 mod commit;
 mod password_file;
+mod patience;
 mod place;
 mod read;
 mod schema;
@@ -70,12 +72,12 @@ pub use read::PostgresSnapshot;
 
 use address::Address;
 use commit::Writer;
+use patience::Patience;
 use read::{Readers, WhichRange, WhichRows};
 use session::Session;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, timeout_at};
 use tombola_ledger::key::Key;
 use tombola_ledger::store::{Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
 use trouble::Trouble;
@@ -139,14 +141,9 @@ impl Shared {
         })
     }
 
-    fn deadline(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_add(self.patience).unwrap_or(now)
-    }
-
-    /// How long a server may take for one thing, so that there is time left to find another one.
-    fn turn(&self) -> Duration {
-        self.patience.checked_div(3).unwrap_or_default()
+    /// Patience with the servers, beginning now.
+    fn patience(&self) -> Patience {
+        Patience::new(self.patience)
     }
 
     /// After how long a server undoes what we began and left: later than we give it up, so that nothing is undone that
@@ -155,21 +152,13 @@ impl Shared {
         self.patience.checked_div(2).unwrap_or_default()
     }
 
-    /// When a server had its turn, at the latest when patience ends.
-    fn turn_ends(&self, deadline: Instant) -> Instant {
-        let turn = Instant::now().checked_add(self.turn());
-        turn.map_or(deadline, |turn| turn.min(deadline))
-    }
-
     /// A connection to a server that takes writes, as soon as there is one.
-    async fn connect(&self, deadline: Instant) -> Result<Session, StoreFault> {
-        let mut pauses = Pauses::new(deadline);
+    async fn connect(&self, patience: &mut Patience) -> Result<Session, StoreFault> {
         loop {
-            match timeout_at(deadline, self.connect_once()).await {
-                Ok(Ok(settled)) => return settled,
-                Ok(Err(Trouble::Lost)) => pauses.next().await?,
-                Ok(Err(trouble)) => return Err(trouble.fault()),
-                Err(_) => return Err(StoreFault::Unreachable),
+            match patience.whole(self.connect_once()).await? {
+                Ok(settled) => return settled,
+                Err(Trouble::Lost) => patience.pause().await?,
+                Err(trouble) => return Err(trouble.fault()),
             }
         }
     }
@@ -177,31 +166,6 @@ impl Shared {
     async fn connect_once(&self) -> Result<Result<Session, StoreFault>, Trouble> {
         let session = self.address.connect().await?;
         Ok(session.settle().await?.map(|()| session))
-    }
-}
-
-/// Waits between tries, longer each time, until patience ends.
-struct Pauses {
-    deadline: Instant,
-    pause: Duration,
-}
-
-impl Pauses {
-    const FIRST: Duration = Duration::from_millis(10);
-    const LONGEST: Duration = Duration::from_millis(500);
-
-    const fn new(deadline: Instant) -> Self {
-        let pause = Self::FIRST;
-        Self { deadline, pause }
-    }
-
-    async fn next(&mut self) -> Result<(), StoreFault> {
-        if Instant::now() >= self.deadline {
-            return Err(StoreFault::Unreachable);
-        }
-        sleep(self.pause).await;
-        self.pause = self.pause.saturating_mul(2).min(Self::LONGEST);
-        Ok(())
     }
 }
 

@@ -1,13 +1,14 @@
 //! Committing: all or nothing, and knowing which.
 
+use super::Shared;
 use super::batch::{Batch, Fate, Mark};
+use super::patience::Patience;
 use super::place::{home_of, rest_of};
 use super::session::{Parameter, Session, Step, pipelined, stored};
 use super::statement::{Form, Plain};
 use super::trouble::Trouble;
-use super::{Pauses, Shared};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 use tombola_ledger::row::Table;
 use tombola_ledger::store::{Commit, StoreFault};
 
@@ -66,52 +67,43 @@ impl Writer {
     }
 
     async fn carry_out(&mut self, shared: &Shared, batch: &Batch<'_>) -> Result<(), StoreFault> {
-        let mut deadline = shared.deadline();
-        let mut pauses = Pauses::new(deadline);
+        let mut patience = shared.patience();
         let mut doubt = Doubt::None;
-        let mut is_missed = false;
         let mut tries = 0;
         loop {
             let session = match self.session.take() {
                 Some(session) if !session.is_closed() => session,
-                _ => connect(shared, deadline).await?,
+                _ => connect(shared, &mut patience).await?,
             };
             // The session is put back only in a known state; otherwise it is dropped, which ends its transaction.
-            let halt = match attempt(&session, batch, shared, deadline).await {
+            let halt = match attempt(&session, batch, &mut patience).await {
                 Ok(()) => {
                     self.session = Some(session);
                     return Ok(());
                 }
                 Err(halt) => halt,
             };
-            if matches!(halt, Halt::InDoubt | Halt::Trouble(Trouble::Lost)) && !is_missed {
-                // Patience begins when the server is missed: time in which this process itself was stopped is none of
-                // the server's.
-                is_missed = true;
-                deadline = shared.deadline();
-                pauses = Pauses::new(deadline);
-            }
             match halt {
                 Halt::InDoubt | Halt::Trouble(Trouble::Lost) => drop(session),
-                Halt::Conflict(_) | Halt::Trouble(_) => self.give_back(session, shared.turn_ends(deadline)).await,
+                Halt::Conflict(_) | Halt::Trouble(_) => self.give_back(session, &mut patience).await,
             }
             match halt {
                 Halt::Conflict(table) if doubt == Doubt::None => return Err(StoreFault::Conflict(table)),
                 Halt::Conflict(table) => {
-                    return match resolve(shared, &batch.mark, deadline).await? {
+                    return match resolve(shared, &batch.mark, &mut patience).await? {
                         Fate::Landed => Ok(()),
                         Fate::Absent | Fate::Overtaken => Err(StoreFault::Conflict(table)),
                     };
                 }
                 Halt::InDoubt => {
                     doubt = Doubt::Earlier;
-                    match resolve(shared, &batch.mark, deadline).await? {
+                    match resolve(shared, &batch.mark, &mut patience).await? {
                         Fate::Landed => return Ok(()),
-                        Fate::Absent => pauses.next().await?,
+                        Fate::Absent => patience.pause().await?,
                         Fate::Overtaken => return Err(StoreFault::Conflict(batch.mark.key.table())),
                     }
                 }
-                Halt::Trouble(Trouble::Lost) => pauses.next().await?,
+                Halt::Trouble(Trouble::Lost) => patience.pause().await?,
                 Halt::Trouble(Trouble::Again) if tries + 1 < TRIES => {
                     sleep(FIRST_PAUSE.saturating_mul(1 << tries)).await;
                     tries += 1;
@@ -123,17 +115,17 @@ impl Writer {
     }
 
     /// Ends a transaction that changed nothing.
-    async fn give_back(&mut self, session: Session, turn_ends: Instant) {
-        let rollback = timeout_at(turn_ends, session.run_plain(Plain::Rollback)).await;
-        if matches!(rollback, Ok(Ok(()))) {
+    async fn give_back(&mut self, session: Session, patience: &mut Patience) {
+        let rollback = patience.turn(session.run_plain(Plain::Rollback)).await;
+        if matches!(rollback, Some(Ok(()))) {
             self.session = Some(session);
         }
     }
 }
 
 /// A connection for commits, and readers that follow it.
-async fn connect(shared: &Shared, deadline: Instant) -> Result<Session, StoreFault> {
-    let session = shared.connect(deadline).await?;
+async fn connect(shared: &Shared, patience: &mut Patience) -> Result<Session, StoreFault> {
+    let session = shared.connect(patience).await?;
     match session.limit_abandoned(shared.abandoned_after()).await {
         // A connection that is lost already is replaced when it is used.
         Ok(()) | Err(Trouble::Lost) => {}
@@ -144,14 +136,14 @@ async fn connect(shared: &Shared, deadline: Instant) -> Result<Session, StoreFau
 }
 
 /// Sends everything in one round trip, looks at what each statement met, and then commits.
-async fn attempt(session: &Session, batch: &Batch<'_>, shared: &Shared, deadline: Instant) -> Result<(), Halt> {
-    let changing = timeout_at(shared.turn_ends(deadline), change(session, batch)).await;
+async fn attempt(session: &Session, batch: &Batch<'_>, patience: &mut Patience) -> Result<(), Halt> {
+    let changing = patience.turn(change(session, batch)).await;
     changing.unwrap_or(Err(Halt::Trouble(Trouble::Lost)))?;
-    match timeout_at(shared.turn_ends(deadline), session.run_plain(Plain::Commit)).await {
-        Ok(Ok(())) => Ok(()),
+    match patience.turn(session.run_plain(Plain::Commit)).await {
+        Some(Ok(())) => Ok(()),
         // The one answer to a COMMIT that says for sure that nothing was changed.
-        Ok(Err(Trouble::Again)) => Err(Halt::Trouble(Trouble::Again)),
-        Ok(Err(_)) | Err(_) => Err(Halt::InDoubt),
+        Some(Err(Trouble::Again)) => Err(Halt::Trouble(Trouble::Again)),
+        Some(Err(_)) | None => Err(Halt::InDoubt),
     }
 }
 
@@ -185,14 +177,13 @@ async fn change(session: &Session, batch: &Batch<'_>) -> Result<(), Halt> {
 }
 
 /// Reads the mark of a commit that was not answered, once whoever is changing it has ended.
-async fn resolve(shared: &Shared, mark: &Mark<'_>, deadline: Instant) -> Result<Fate, StoreFault> {
-    let mut pauses = Pauses::new(deadline);
+async fn resolve(shared: &Shared, mark: &Mark<'_>, patience: &mut Patience) -> Result<Fate, StoreFault> {
     loop {
-        let session = shared.connect(deadline).await?;
-        match timeout_at(shared.turn_ends(deadline), read_mark(&session, mark)).await {
-            Ok(Ok(fate)) => return Ok(fate),
-            Ok(Err(Trouble::Lost | Trouble::Again)) | Err(_) => pauses.next().await?,
-            Ok(Err(trouble)) => return Err(trouble.fault()),
+        let session = shared.connect(patience).await?;
+        match patience.turn(read_mark(&session, mark)).await {
+            Some(Ok(fate)) => return Ok(fate),
+            Some(Err(Trouble::Lost | Trouble::Again)) | None => patience.pause().await?,
+            Some(Err(trouble)) => return Err(trouble.fault()),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Reading: a few connections that are lent out, and snapshots.
 
+use super::patience::Patience;
 use super::session::{Moment, Session, Step, pipelined};
 use super::statement::Plain;
 use super::trouble::Trouble;
-use super::{Pauses, Shared, spawned};
+use super::{Shared, spawned};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
 use tombola_ledger::store::{ClockReading, Range, Reader, Snapshot, StoreFault, Stored};
@@ -92,24 +93,21 @@ impl Question for WhichRange {
 impl Shared {
     /// Asks until there is an answer or patience ends.
     pub(super) async fn read<Q: Question>(&self, question: &Q) -> Result<Q::Answer, StoreFault> {
-        let deadline = self.deadline();
-        let permit = timeout_at(deadline, self.readers.readers.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
-            return Err(StoreFault::Unreachable);
-        };
-        let mut pauses = Pauses::new(deadline);
+        let mut patience = self.patience();
+        let permit = patience.whole(self.readers.readers.acquire()).await?;
+        let _permit = permit.map_err(|_| StoreFault::Stopped)?;
         loop {
             let session = match self.readers.take() {
                 Some(session) => session,
-                None => self.connect(deadline).await?,
+                None => self.connect(&mut patience).await?,
             };
-            match timeout_at(self.turn_ends(deadline), question.ask(&session)).await {
-                Ok(Ok(answer)) => {
+            match patience.turn(question.ask(&session)).await {
+                Some(Ok(answer)) => {
                     self.readers.keep(session);
                     return Ok(answer);
                 }
-                Ok(Err(Trouble::Lost | Trouble::Again)) | Err(_) => pauses.next().await?,
-                Ok(Err(trouble)) => return Err(trouble.fault()),
+                Some(Err(Trouble::Lost | Trouble::Again)) | None => patience.pause().await?,
+                Some(Err(trouble)) => return Err(trouble.fault()),
             }
         }
     }
@@ -127,19 +125,16 @@ pub struct PostgresSnapshot {
 impl PostgresSnapshot {
     pub(super) async fn begin(shared: Arc<Shared>, runtime: Handle) -> Result<Self, StoreFault> {
         let asked = Instant::now();
-        let deadline = shared.deadline();
-        let permit = timeout_at(deadline, Arc::clone(&shared.readers.snapshots).acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else {
-            return Err(StoreFault::Unreachable);
-        };
-        let mut pauses = Pauses::new(deadline);
+        let mut patience = shared.patience();
+        let permit = patience.whole(Arc::clone(&shared.readers.snapshots).acquire_owned());
+        let permit = permit.await?.map_err(|_| StoreFault::Stopped)?;
         loop {
             let session = match shared.readers.take() {
                 Some(session) => session,
-                None => shared.connect(deadline).await?,
+                None => shared.connect(&mut patience).await?,
             };
-            match timeout_at(shared.turn_ends(deadline), stand_still(&session)).await {
-                Ok(Ok(at)) => {
+            match patience.turn(stand_still(&session)).await {
+                Some(Ok(at)) => {
                     let waited_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
                     return Ok(Self {
                         session: Some(Arc::new(session)),
@@ -149,8 +144,8 @@ impl PostgresSnapshot {
                         clock: ClockReading { at, waited_ms },
                     });
                 }
-                Ok(Err(Trouble::Lost | Trouble::Again)) | Err(_) => pauses.next().await?,
-                Ok(Err(trouble)) => return Err(trouble.fault()),
+                Some(Err(Trouble::Lost | Trouble::Again)) | None => patience.pause().await?,
+                Some(Err(trouble)) => return Err(trouble.fault()),
             }
         }
     }
@@ -179,22 +174,21 @@ async fn stand_still(session: &Session) -> Result<Timestamp, Trouble> {
 
 impl Reader for PostgresSnapshot {
     async fn load(&self, keys: &[Key]) -> Result<Vec<Option<Stored>>, StoreFault> {
-        let (session, deadline, keys) = (self.session()?, self.shared.deadline(), keys.to_vec());
-        let load = async move { once(deadline, session.load(&keys, Moment::Enclosing)).await };
+        let (session, patience, keys) = (self.session()?, self.shared.patience(), keys.to_vec());
+        let load = async move { once(patience, session.load(&keys, Moment::Enclosing)).await };
         spawned(&self.runtime, load).await
     }
 
     async fn scan(&self, range: &Range) -> Result<Vec<(Key, Stored)>, StoreFault> {
-        let (session, deadline, range) = (self.session()?, self.shared.deadline(), *range);
-        let scan = async move { once(deadline, session.scan(&range)).await };
+        let (session, patience, range) = (self.session()?, self.shared.patience(), *range);
+        let scan = async move { once(patience, session.scan(&range)).await };
         spawned(&self.runtime, scan).await
     }
 }
 
 /// What only this connection knows cannot be asked again on another.
-async fn once<T>(deadline: Instant, answer: impl Future<Output = Result<T, Trouble>>) -> Result<T, StoreFault> {
-    let answer = timeout_at(deadline, answer).await;
-    answer.unwrap_or(Err(Trouble::Lost)).map_err(Trouble::fault)
+async fn once<T>(mut patience: Patience, answer: impl Future<Output = Result<T, Trouble>>) -> Result<T, StoreFault> {
+    patience.whole(answer).await?.map_err(Trouble::fault)
 }
 
 impl Snapshot for PostgresSnapshot {

@@ -4,6 +4,8 @@ use super::proxy::{Cut, Proxy};
 use super::{change, commit, event, get, mark, open, put, row};
 use std::thread;
 use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio_postgres::NoTls;
 use tombola_ledger::store::{Change, Commit, Range, Reader, Snapshot, Store, StoreFault};
 use tombola_store::block_on::block_on;
 use tombola_store::postgres_store::PostgresStore;
@@ -128,8 +130,32 @@ fn a_commit_that_lands_while_it_is_sent_again_is_one_commit() {
     assert_eq!(get(&store, event(1)), Some(row(1, b"a")));
 }
 
-/// Everything of the store stands still for longer than its patience, as in a process that is stopped by SIGSTOP or a
-/// machine that sleeps. The server undoes meanwhile what had begun.
+/// A store whose only thread can be made to stand still for longer than its patience, as a process does that is stopped
+/// by SIGSTOP or whose machine sleeps.
+struct StandingStill {
+    store: PostgresStore,
+    thread: Runtime,
+}
+
+impl StandingStill {
+    const PATIENCE: Duration = Duration::from_secs(3);
+
+    fn open(address: &str) -> Self {
+        let mut thread = tokio::runtime::Builder::new_multi_thread();
+        let thread = thread.worker_threads(1).enable_all().build().unwrap();
+        let opened = PostgresStore::open_with_patience(address, thread.handle().clone(), Self::PATIENCE);
+        let store = block_on(opened).unwrap();
+        Self { store, thread }
+    }
+
+    fn stand_still(&self) {
+        let longer = Self::PATIENCE + Duration::from_secs(2);
+        let standing = self.thread.spawn(async move { thread::sleep(longer) });
+        block_on(standing).unwrap();
+    }
+}
+
+/// The server undoes meanwhile what had begun.
 #[test]
 fn a_store_that_stood_still_in_a_commit_goes_on() {
     let Some(server) = Server::shared() else { return };
@@ -137,23 +163,46 @@ fn a_store_that_stood_still_in_a_commit_goes_on() {
     let behind = server
         .database()
         .replace(&server.host(), &format!("127.0.0.1:{}", proxy.port));
-    let alone = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let patience = Duration::from_secs(3);
-    let opened = PostgresStore::open_with_patience(&behind, alone.handle().clone(), patience);
-    let store = block_on(opened).unwrap();
-    put(&store, commit(0, b"1", Vec::new())).unwrap();
+    let still = StandingStill::open(&behind);
+    put(&still.store, commit(0, b"1", Vec::new())).unwrap();
     proxy.cut_and_close(Cut::SilentBeforeCommit);
     thread::scope(|scope| {
-        let committing = scope.spawn(|| put(&store, commit(1, b"2", Vec::new())));
+        let committing = scope.spawn(|| put(&still.store, commit(1, b"2", Vec::new())));
         wait_until(|| proxy.is_cut());
-        drop(alone.spawn(async move { thread::sleep(patience + Duration::from_secs(1)) }));
+        still.stand_still();
         assert_eq!(committing.join().unwrap(), Ok(()));
     });
-    assert_eq!(get(&store, mark()), Some(row(2, b"2")));
+    assert_eq!(get(&still.store, mark()), Some(row(2, b"2")));
+}
+
+/// It waits for a table that somebody else has locked, and asks again.
+#[test]
+fn a_store_that_stood_still_in_a_read_goes_on() {
+    let Some(server) = Server::shared() else { return };
+    let address = server.database();
+    let still = StandingStill::open(&address);
+    put(&still.store, commit(0, b"1", Vec::new())).unwrap();
+    let (locking, connection) = super::runtime()
+        .block_on(tokio_postgres::connect(&address, NoTls))
+        .unwrap();
+    drop(super::runtime().spawn(connection));
+    let lock = format!(
+        "BEGIN; LOCK TABLE tombola_{} IN ACCESS EXCLUSIVE MODE",
+        mark().table().name()
+    );
+    super::runtime().block_on(locking.batch_execute(&lock)).unwrap();
+    let name = super::name_of(&address);
+    let waiting =
+        format!("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = '{name}' AND wait_event_type = 'Lock'");
+    let are_waiting = |count: &str| wait_until(|| server.sql("postgres", &waiting).trim() == count);
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| block_on(still.store.load(&[mark()])));
+        are_waiting("1");
+        still.stand_still();
+        are_waiting("2");
+        super::runtime().block_on(locking.batch_execute("COMMIT")).unwrap();
+        assert_eq!(reading.join().unwrap(), Ok(vec![Some(row(1, b"1"))]));
+    });
 }
 
 #[test]
