@@ -5,9 +5,10 @@
 //! for ever. Nothing was ever committed to such a file, so it is made anew.
 
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, StorageBackend, StorageError};
+use redb::{BackendError, Database, DatabaseError, StorageBackend, StorageError};
 use std::fs::OpenOptions;
 use std::io;
+use std::ops::Bound;
 use std::path::Path;
 
 /// What redb files begin with.
@@ -29,20 +30,37 @@ pub fn open(path: &Path) -> Result<Database, DatabaseError> {
     })
 }
 
-/// As [`open`], on whatever keeps bytes: `medium` opens it, once more where a file has to be made anew.
+/// As [`open`], on whatever keeps bytes: `medium` opens it, again where a file may have to be
+/// made anew.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_on<B: StorageBackend>(medium: impl Fn() -> Result<B, DatabaseError>) -> Result<Database, DatabaseError> {
     let build = || Database::builder().create_with_backend(medium()?);
     match build() {
-        // redb has looked under its lock, so nobody else is in the midst of making it.
-        Err(error) if is_foreign(&error) && is_unfinished(&medium()?)? => {
-            medium()?.set_len(0)?;
-            build()
-        }
+        Err(error) if is_foreign(&error) && empty_if_unfinished(&medium()?)? => build(),
         opened => opened,
     }
+}
+
+/// Empties a file in which nothing is but a header that redb had not finished, and says whether it was one.
+///
+/// It looks and empties under the lock that redb takes for as long as it has a file open, so that whoever makes the file
+/// in this moment is left alone.
+fn empty_if_unfinished(file: &impl StorageBackend) -> Result<bool, DatabaseError> {
+    match file.try_lock_range(Bound::Unbounded, Bound::Unbounded) {
+        Ok(true) => {}
+        Ok(false) => return Err(DatabaseError::DatabaseAlreadyOpen),
+        // What has no locks is nobody else's, as redb takes it, too.
+        Err(BackendError::Unsupported) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let is_unfinished = is_unfinished(file)?;
+    if is_unfinished {
+        file.set_len(0)?;
+    }
+    file.close()?;
+    Ok(is_unfinished)
 }
 
 /// Whether this is how redb says that a file does not begin as its files do.

@@ -2,7 +2,11 @@
 
 use crate::rules::audited;
 use crate::world::{START, TestBook, World, config, in_log, key};
-use redb::TableDefinition;
+use redb::backends::FileBackend;
+use redb::{DatabaseError, StorageBackend, TableDefinition};
+use std::cell::Cell;
+use std::fs::File;
+use std::ops::Bound;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::escrow::EscrowConfig;
 use tombola_core::message::HoldState;
@@ -13,6 +17,7 @@ use tombola_ledger::row::{AccountRow, FORMAT, LogPlace, Row, Table};
 use tombola_ledger::store::{Change, Commit, Store, StoreFault, Stored};
 use tombola_store::block_on::block_on;
 use tombola_store::model::ModelStore;
+use tombola_store::redb_file;
 use tombola_store::redb_store::RedbStore;
 
 fn open<S: Store>(store: S, config: EscrowConfig) -> Result<Ledger<S>, LedgerFault> {
@@ -45,6 +50,27 @@ fn a_store_is_open_once() {
     assert_eq!(RedbStore::open(&path).unwrap_err(), StoreFault::Locked);
     drop(first);
     assert!(RedbStore::open(&path).is_ok());
+}
+
+/// redb found it unfinished, and then another process began to make it.
+#[test]
+fn an_unfinished_file_that_another_process_makes_in_this_moment_is_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("ledger.redb");
+    let file = || File::options().read(true).write(true).open(&path).unwrap();
+    File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    let (opened, another) = (Cell::new(0), FileBackend::new(file()).unwrap());
+    let medium = || {
+        if opened.replace(opened.get() + 1) == 1 {
+            assert!(another.try_lock_range(Bound::Unbounded, Bound::Unbounded).unwrap());
+        }
+        FileBackend::new(file())
+    };
+    let refused = redb_file::open_on(medium).unwrap_err();
+    assert!(matches!(refused, DatabaseError::DatabaseAlreadyOpen), "{refused}");
+    assert_eq!(file().metadata().unwrap().len(), 1 << 20);
+    drop(another);
+    assert!(redb_file::open(&path).is_ok(), "it is made anew");
 }
 
 #[test]
