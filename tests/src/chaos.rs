@@ -1,6 +1,7 @@
 //! A UDP proxy that does to packets what networks do: loses, delays, repeats, reorders, corrupts and cuts them, goes dark
 //! in one direction or both, and gives a client another address. What happens is chosen by a seed, which is printed.
 
+use crate::dice::Dice;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -50,7 +51,7 @@ struct Shared {
     server: SocketAddr,
     front: UdpSocket,
     faults: Mutex<Faults>,
-    dice: Mutex<u64>,
+    dice: Mutex<Dice>,
     dark: [AtomicBool; 2],
     swallowed: [AtomicU64; 2],
     clients: Mutex<HashMap<SocketAddr, Client>>,
@@ -72,7 +73,7 @@ impl Proxy {
             server,
             front,
             faults: Mutex::new(faults),
-            dice: Mutex::new(seed | 1),
+            dice: Mutex::new(Dice::new(seed)),
             dark: Default::default(),
             swallowed: Default::default(),
             clients: Mutex::default(),
@@ -138,12 +139,7 @@ impl Shared {
 
     /// 0 to 999, and as many bits to choose by.
     fn roll(&self) -> (u16, u64) {
-        let mut state = lock(&self.dice);
-        // xorshift64: enough to be different each time.
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        let bits = *state >> 16;
+        let bits = lock(&self.dice).draw();
         (u16::try_from(bits % 1_000).unwrap_or(0), bits / 1_000)
     }
 

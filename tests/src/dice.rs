@@ -52,11 +52,16 @@ impl Dice {
 }
 
 /// The seed of `TOMBOLA_SEED`, or a fresh one.
+///
+/// # Panics
+/// If that is no number.
 #[must_use]
 pub fn seed() -> u64 {
-    let given = std::env::var(SEED).ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::from(since.subsec_nanos()) | 1
-    })
+    match std::env::var(SEED) {
+        Ok(given) => given.parse().unwrap_or_else(|error| panic!("{SEED}={given}: {error}")),
+        Err(_) => {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            u64::from(since.subsec_nanos())
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! midst ([`TestDisk::each_power_cut`]). A fault at a call ([`TestDisk::failing`]) changes what the workload does
 //! afterwards, so each takes a run of its own.
 
+use crate::dice::Dice;
 use redb::StorageBackend;
 use std::collections::BTreeMap;
 use std::io;
@@ -217,11 +218,11 @@ impl TestDisk {
     /// What the machine finds after a power cut now.
     #[must_use]
     pub fn power_cut(&self, fate: Fate, seed: u64) -> Image {
-        let mut random = Random::new(seed);
+        let mut dice = Dice::new(seed);
         let state = self.lock();
         let files = state.files.iter();
         files
-            .map(|(name, file)| (name.clone(), file.after(fate, &mut random)))
+            .map(|(name, file)| (name.clone(), file.after(fate, &mut dice)))
             .collect()
     }
 
@@ -231,11 +232,11 @@ impl TestDisk {
         let state = self.lock();
         let mut disk = Self::holding(&state.began_with).take();
         let mut cut = |disk: &State, calls: usize, fates: &[Fate]| {
-            let mut random = Random::new(seed ^ u64::try_from(calls).unwrap_or_default());
+            let mut dice = Dice::new(seed ^ u64::try_from(calls).unwrap_or_default());
             for fate in fates.iter().copied() {
                 let files = disk.files.iter();
                 let image = files
-                    .map(|(name, file)| (name.clone(), file.after(fate, &mut random)))
+                    .map(|(name, file)| (name.clone(), file.after(fate, &mut dice)))
                     .collect();
                 check(&PowerCut { calls, fate, image });
             }
@@ -349,15 +350,15 @@ impl File {
         }
     }
 
-    fn after(&self, fate: Fate, random: &mut Random) -> Arc<Vec<u8>> {
+    fn after(&self, fate: Fate, dice: &mut Dice) -> Arc<Vec<u8>> {
         let mut bytes = Arc::clone(&self.durable);
         for change in &self.unsynced {
             match (fate, change) {
                 (Fate::Dropped, _) => {}
                 (Fate::Torn, Change::Write { at, bytes: written }) => {
-                    tear(Arc::make_mut(&mut bytes), *at, written, random)
+                    tear(Arc::make_mut(&mut bytes), *at, written, dice)
                 }
-                (Fate::Torn, Change::SetLen(_) | Change::Put(_)) if random.flip() => {}
+                (Fate::Torn, Change::SetLen(_) | Change::Put(_)) if is_heads(dice) => {}
                 (Fate::Kept | Fate::Torn, change) => change.apply(&mut bytes),
             }
         }
@@ -366,12 +367,12 @@ impl File {
 }
 
 /// Writes some sectors of what was to be written.
-fn tear(file: &mut Vec<u8>, at: usize, written: &[u8], random: &mut Random) {
+fn tear(file: &mut Vec<u8>, at: usize, written: &[u8], dice: &mut Dice) {
     let mut from = 0;
     while from < written.len() {
         // To the end of the sector that it begins in.
         let to = written.len().min(from + SECTOR - (at + from) % SECTOR);
-        if random.flip() {
+        if is_heads(dice) {
             write(file, at + from, &written[from..to]);
         }
         from = to;
@@ -483,18 +484,7 @@ fn place(at: u64) -> io::Result<usize> {
     usize::try_from(at).map_err(io::Error::other)
 }
 
-/// xorshift64: what is torn has to differ from place to place and be the same for a seed.
-struct Random(u64);
-
-impl Random {
-    const fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    const fn flip(&mut self) -> bool {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 & 0x100 != 0
-    }
+/// Whether a part of what was not synced is on the disk.
+fn is_heads(dice: &mut Dice) -> bool {
+    dice.below(2) == 0
 }

@@ -6,6 +6,7 @@
 mod guard;
 
 use crate::cargo::cargo;
+use crate::dice::Dice;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -431,15 +432,8 @@ impl Town {
     /// # Panics
     /// If it cannot be written.
     pub fn file(&self, name: &str, bytes: usize, seed: u64) -> Vec<u8> {
-        let mut state = seed | 1;
-        let mut next = || {
-            // xorshift64: any bytes do that differ from place to place.
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[0]
-        };
-        let content: Vec<u8> = (0..bytes).map(|_| next()).collect();
+        let mut dice = Dice::new(seed);
+        let content: Vec<u8> = (0..bytes).map(|_| dice.draw().to_le_bytes()[0]).collect();
         let files = self.path("files");
         let written = std::fs::create_dir_all(&files).and_then(|()| std::fs::write(files.join(name), &content));
         assert!(written.is_ok(), "{written:?}");

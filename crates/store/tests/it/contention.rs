@@ -16,6 +16,7 @@ use tombola_ledger::query::writers;
 use tombola_ledger::row::Totals;
 use tombola_ledger::store::Store;
 use tombola_store::block_on::block_on;
+use tombola_tests::dice::{Dice, SEED, seed};
 use tombola_tests::postgres::Server;
 
 on_each_shared_store! {
@@ -28,18 +29,6 @@ const WRITERS: u32 = 3;
 const ACCOUNTS: u8 = 5;
 /// Of each account, in the beginning.
 const MONEY: u64 = 100_000;
-
-/// A small generator with a printed seed: who pays whom how much need not be good randomness, only repeatable.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// A claim that other writers may come in between of.
 fn claim<S: Store>(world: &mut World<S>, claim: Claim) -> Result<Signed<Receipt>, Code> {
@@ -66,8 +55,8 @@ fn sums<S: Store>(store: &S) -> Totals {
 }
 
 fn the_bank_keeps_its_total_while_everybody_moves_money<S: Store>(store: S) {
-    let seed = std::env::var("TOMBOLA_SEED").map_or(0x5eed, |seed| seed.parse().unwrap());
-    println!("TOMBOLA_SEED={seed}");
+    let seed = seed();
+    println!("{SEED}={seed}");
     let mut first = World::open(store.clone()).unwrap();
     for account in 2..2 + ACCOUNTS {
         first.deposit(account, MONEY, &format!("start {account}")).unwrap();
@@ -112,7 +101,7 @@ fn the_bank_keeps_its_total_while_everybody_moves_money<S: Store>(store: S) {
 /// Transfers, holds, claims and releases of one writer; every account is everybody's.
 fn bank<S: Store>(writer: u32, store: S, seed: u64) {
     let mut world = World::open_as(writer, store).unwrap();
-    let mut dice = Dice((seed << 8) | u64::from(writer + 1));
+    let mut dice = Dice::new(seed ^ u64::from(writer));
     for round in 0..40u16 {
         let from = 2 + u8::try_from(dice.below(ACCOUNTS.into())).unwrap();
         let to = 2 + u8::try_from(dice.below(ACCOUNTS.into())).unwrap();
