@@ -13,10 +13,11 @@ use crate::postgres::Server;
 use crate::process::{Signal, Town, number};
 use crate::writers::Writers;
 use customer::Customer;
-use shop::Shop;
+use shop::{SURE, Shop};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tombola_net::limits::IDLE_TIMEOUT;
 
 /// One works through a payer node, the others by commands alone.
 const CUSTOMERS: usize = 3;
@@ -47,6 +48,16 @@ pub enum Blow {
     Kill,
     /// SIGSTOP, and SIGCONT so long after.
     Pause(Duration),
+}
+
+impl Blow {
+    /// Whether peers count who is struck as gone; one that says nothing for as long as a connection may idle is.
+    fn cuts_connections(self) -> bool {
+        match self {
+            Self::Kill => true,
+            Self::Pause(time) => time >= IDLE_TIMEOUT,
+        }
+    }
 }
 
 /// What is done, and how often.
@@ -191,6 +202,15 @@ enum Victim {
 }
 
 impl Victim {
+    /// Whether that customer may lose tickets that it has sent where every ticket wins.
+    fn may_cost(self, customer: usize) -> bool {
+        match self {
+            Self::Escrow(_) => false,
+            Self::Payee(n) => n == SURE,
+            Self::Payer(n) => n == customer,
+        }
+    }
+
     const fn role(self) -> &'static str {
         match self {
             Self::Escrow(_) => "escrow",
@@ -220,8 +240,14 @@ impl World<'_> {
             self.shops.iter_mut().for_each(|shop| shop.promises(self.town));
             // Units come after acknowledgements; the blow is to come anywhere in what follows. This waits for nothing.
             std::thread::sleep(Duration::from_micros(self.dice.below(MOMENT_US)));
+            let before: Vec<_> = self.customers.iter().map(Customer::sure_purchases).collect();
             if !self.strike(victim, options.blow)? {
                 continue;
+            }
+            for (n, (customer, before)) in self.customers.iter().zip(before).enumerate() {
+                if options.blow.cuts_connections() && victim.may_cost(n) {
+                    customer.was_struck_since(before);
+                }
             }
             *self.tally.blows.entry(victim.role().to_owned()).or_default() += 1;
             self.shops.iter_mut().for_each(|shop| shop.promises(self.town));
@@ -261,7 +287,6 @@ impl World<'_> {
                     return Ok(false);
                 };
                 shop.kill(self.town);
-                self.customers.iter().for_each(|customer| customer.lost_payee(n));
             }
             (Victim::Payer(n), Blow::Kill) => {
                 return Ok(self.customers.get(n).is_some_and(Customer::kill));
@@ -290,8 +315,6 @@ impl World<'_> {
             }
             Victim::Payee(n) => self.shops.get(n).is_some_and(|shop| {
                 shop.signal(signal);
-                // For its peers, one that says nothing for so long is as good as dead.
-                self.customers.iter().for_each(|customer| customer.lost_payee(n));
                 true
             }),
             Victim::Payer(n) => self.customers.get(n).is_some_and(|customer| customer.signal(signal)),

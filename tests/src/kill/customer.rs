@@ -54,6 +54,14 @@ struct Hands {
     node: Option<Node>,
     command: Option<Running>,
     partial: Option<PathBuf>,
+    sure: SurePurchases,
+}
+
+/// Its purchases where every ticket wins.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SurePurchases {
+    begun: u64,
+    ended: u64,
 }
 
 impl Hands {
@@ -69,7 +77,7 @@ impl Hands {
 pub(super) struct Seen {
     /// Units that it bought where every ticket wins.
     pub(super) sure_units: u64,
-    /// How often it or that payee was struck: each time a window of tickets may be paid in vain.
+    /// How often it or that payee was struck while it bought there: each time a window of tickets may be paid in vain.
     pub(super) lost_windows: u64,
     /// The largest cap that it was shown of each hold, in atomic units.
     pub(super) holds: BTreeMap<String, u64>,
@@ -105,9 +113,12 @@ impl<'a> Customer<'a> {
         while !is_over.load(Ordering::Relaxed) {
             let one = dice.index(places.len());
             let Some(place) = places.get(one) else { return };
+            let sure = u64::from(one == SURE);
+            self.hands().sure.begun += sure;
             let Some(output) = self.buy(place, interrupted) else {
                 return;
             };
+            self.hands().sure.ended += sure;
             let arrived = std::fs::read(&output).unwrap_or_default();
             assert!(arrived == place.content, "{} is not what was sold", output.display());
             // Another one is bought under another name; this one is no longer of use.
@@ -220,8 +231,6 @@ impl<'a> Customer<'a> {
             let Some(command) = hands.running() else { return false };
             command.signal(Signal::KILL);
         }
-        drop(hands);
-        self.seen().lost_windows += 1;
         true
     }
 
@@ -234,14 +243,17 @@ impl<'a> Customer<'a> {
             let Some(command) = hands.running() else { return false };
             command.signal(signal);
         }
-        drop(hands);
-        self.seen().lost_windows += 1;
         true
     }
 
-    /// A payee was struck.
-    pub(super) fn lost_payee(&self, shop: usize) {
-        if shop == SURE {
+    /// What it has begun to buy where every ticket wins, and has.
+    pub(super) fn sure_purchases(&self) -> SurePurchases {
+        self.hands().sure
+    }
+
+    /// It or that payee was struck since then: what it bought there at that moment may have lost a window.
+    pub(super) fn was_struck_since(&self, before: SurePurchases) {
+        if before.begun > before.ended || self.sure_purchases().begun > before.begun {
             self.seen().lost_windows += 1;
         }
     }
