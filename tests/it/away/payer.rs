@@ -11,7 +11,16 @@ use tombola_ledger::ledger::{Command, Ledger};
 use tombola_node::escrow::Escrow;
 use tombola_node::escrow_client::EscrowClient;
 use tombola_node::key_file;
+use tombola_node::payee::Payee;
+use tombola_node::payer::{Order, Payer, PayerOptions};
 use tombola_store::redb_store::RedbStore;
+
+/// Ten payments for the song.
+async fn plan(payer: &Payer, payee: &Payee) -> Order {
+    let address = payee.address().clone().with_path("song");
+    let planned = payer.plan_payments(&address, 10, Some(Amount(1_000_000_000)));
+    planned.await.unwrap()
+}
 
 /// W-01, for what needs no escrow: a hold that is open pays on.
 /// Spec: W-01.
@@ -26,18 +35,9 @@ async fn w_01_a_payer_goes_on_paying_from_an_open_hold() {
         directory: _directory,
         ..
     } = &market;
-    let address = nodes.payee.address().clone().with_path("song");
-    let order = nodes
-        .payer
-        .plan_payments(&address, 10, Some(Amount(1_000_000_000)))
-        .await
-        .unwrap();
+    let order = plan(&nodes.payer, &nodes.payee).await;
     nodes.payer.send(&order, &|_| ()).await.unwrap();
-    let order = nodes
-        .payer
-        .plan_payments(&address, 10, Some(Amount(1_000_000_000)))
-        .await
-        .unwrap();
+    let order = plan(&nodes.payer, &nodes.payee).await;
     assert!(order.hold_reused);
     // The escrow is gone for good; the plan names the hold.
     let market = stop_escrow(market).await;
@@ -50,8 +50,8 @@ async fn w_01_a_payer_goes_on_paying_from_an_open_hold() {
 
 /// What is left when the escrow has gone.
 struct Without {
-    payer: tombola_node::payer::Payer,
-    payee: tombola_node::payee::Payee,
+    payer: Payer,
+    payee: Payee,
     _directory: tempfile::TempDir,
 }
 
@@ -255,27 +255,19 @@ async fn w_13_a_payer_that_died_finds_its_holds_again() {
     let market = Market::open().await;
     market.sell("song", 50 * UNIT, 0);
     let nodes = &market.nodes;
-    let address = nodes.payee.address().clone().with_path("song");
-    let order = nodes
-        .payer
-        .plan_payments(&address, 10, Some(Amount(1_000_000_000)))
-        .await
-        .unwrap();
+    let order = plan(&nodes.payer, &nodes.payee).await;
     assert!(!order.hold_reused);
     nodes.payer.send(&order, &|_| ()).await.unwrap();
     // Another process knows nothing but the key: what it finds, it finds at the escrow.
     let home = market.directory.path();
-    let options = tombola_node::payer::PayerOptions {
+    let options = PayerOptions {
         key: key_file::read(&home.join("payer").join(key_file::KEY_FILE)).unwrap(),
         escrow: nodes.escrow.address().clone(),
         terms: tombola_node::config::PayerConfig::default().terms().unwrap(),
         store: home.join("another.redb"),
     };
-    let another = tombola_node::payer::Payer::connect(options).unwrap();
-    let again = another
-        .plan_payments(&address, 10, Some(Amount(1_000_000_000)))
-        .await
-        .unwrap();
+    let another = Payer::connect(options).unwrap();
+    let again = plan(&another, &nodes.payee).await;
     assert!(again.hold_reused);
     assert_eq!(another.send(&again, &|_| ()).await.unwrap().tickets, 10);
     assert_eq!(another.balance().await.unwrap().holds.len(), 1);

@@ -1,5 +1,8 @@
 //! Paying: books one after another on one hold, tickets as the window allows, top-ups within the ceiling.
 
+#[cfg(test)]
+mod tests;
+
 use super::holds::Lease;
 use super::link::{Incoming, Link};
 use super::{Inner, PayerError, PayerEvent};

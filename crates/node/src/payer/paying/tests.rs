@@ -1,0 +1,65 @@
+use super::{Bill, Paid, Spender};
+use crate::key_file;
+use crate::loopback::{Loopback, LoopbackOptions};
+use crate::payee::{FileCatalog, Payee, PayeeOptions};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tombola_core::amount::Amount;
+
+const TICKETS: u64 = 10;
+
+fn catalog(directory: &Path) -> FileCatalog {
+    FileCatalog::new(directory, Amount(1_000_000), 1_024).unwrap()
+}
+
+/// Its payee is started again between the quote and the book, and the next connection is there before the book is.
+/// Spec: Q-04, W-02.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_book_on_a_quote_that_its_payee_no_longer_knows_is_followed_by_one_on_a_fresh_quote() {
+    let (directory, options) = (tempfile::tempdir().unwrap(), LoopbackOptions::default());
+    let files = directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("song"), [1; 20 * 1_024]).unwrap();
+    let nodes = Loopback::start(directory.path(), &options, catalog(&files))
+        .await
+        .unwrap();
+    let Loopback { escrow, payee, payer } = nodes;
+    let address = payee.address().clone();
+    let song = address.clone().with_path("song");
+    let order = payer.plan_payments(&song, TICKETS, Some(Amount(1_000_000_000)));
+    let order = order.await.unwrap();
+    let bill = Bill {
+        service: order.service.clone(),
+        price: order.price,
+        face_value: order.face_value,
+        tickets: TICKETS,
+    };
+    let hold = payer.inner.hold_for(&order, &|_| ()).await.unwrap();
+    let link = payer.inner.link(&order.address);
+    let (opened, _) = mpsc::unbounded_channel();
+    let mut spender = Spender::new(Arc::clone(&payer.inner), Arc::clone(&link), bill, hold, opened);
+    let quote = spender.fresh_quote().await.unwrap();
+    let (book, quote) = spender.prepare(quote).await.unwrap().unwrap();
+
+    payee.shutdown().await;
+    let home = directory.path().join("payee");
+    let again = PayeeOptions {
+        key: key_file::read(&home.join(key_file::KEY_FILE)).unwrap(),
+        listen: format!("{}:{}", address.host, address.port).parse().unwrap(),
+        escrow: escrow.address().clone(),
+        terms: options.payee.terms().unwrap(),
+        store: home.join("payee.redb"),
+    };
+    let payee = Payee::serve(again, catalog(&files)).await.unwrap();
+    // Another purchase over this link finds the connection gone.
+    while link.quote(&order.service, None).await.is_err() {}
+    spender.current = Some(spender.open(book, quote).await.unwrap());
+
+    let (_unlimited, allowed) = watch::channel(u64::MAX);
+    let paid = spender.pay(allowed, &|_| ()).await.unwrap();
+    assert!(matches!(paid, Paid::InFull), "{paid:?}");
+    assert_eq!(spender.acknowledged(), TICKETS);
+    drop(spender);
+    Loopback { escrow, payee, payer }.stop().await;
+}
