@@ -9,7 +9,7 @@ use tombola_core::amount::{Amount, Asset};
 use tombola_core::limits::SERVED_GAP_MS;
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::ledger::LedgerFault;
-use tombola_ledger::store::StoreFault;
+use tombola_ledger::store::{DiskFault, StoreFault};
 use tombola_node::admin::{AdminError, RequestError};
 use tombola_node::config::ConfigError;
 use tombola_node::disk::StoreError;
@@ -294,7 +294,7 @@ impl Failure {
                 failure("another_format").next("run the version of tombola that wrote it")
             }
             LedgerFault::Store(StoreFault::Locked) => failure(LOCKED).next("stop the other process"),
-            LedgerFault::Store(StoreFault::Io(disk)) => failure(disk_code(disk.kind())).next(disk_advice(disk.kind())),
+            LedgerFault::Store(StoreFault::Io(disk)) => failure(disk_code(&disk)).next(disk_advice(disk.kind())),
             LedgerFault::Store(StoreFault::Damaged | StoreFault::DamagedRow(_)) => failure("store_damaged")
                 .next("keep the file as it is, and put the newest backup in its place: tombola escrow restore FILE"),
             LedgerFault::Store(StoreFault::Unreachable) => failure("store_unreachable")
@@ -323,7 +323,7 @@ impl Failure {
         let failure = |code: &str| Self::new(code, error.to_string());
         match error {
             StoreError::Locked => failure(LOCKED).next("stop the other process"),
-            StoreError::Io(disk) => failure(disk_code(disk.kind())).next(disk_advice(disk.kind())),
+            StoreError::Io(disk) => failure(disk_code(disk)).next(disk_advice(disk.kind())),
             StoreError::Foreign | StoreError::ForeignLog { .. } => failure("another_store")
                 .next("bring back the file that was there, or move this one away: without it a new store is made"),
             StoreError::Version { found, known } => failure("another_format")
@@ -355,11 +355,8 @@ impl Failure {
     }
 }
 
-const fn disk_code(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DISK_FULL,
-        _ => "store_failed",
-    }
+const fn disk_code(disk: &DiskFault) -> &'static str {
+    if disk.is_full() { DISK_FULL } else { "store_failed" }
 }
 
 /// What helps where a disk refuses.

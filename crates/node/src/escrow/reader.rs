@@ -276,8 +276,9 @@ async fn writers(store: &EscrowStore, own: u32) -> Result<Vec<WriterSummary>, St
 }
 
 async fn totals(store: &EscrowStore, config: &EscrowConfig) -> Result<EscrowTotals, StoreFault> {
+    let moment = store.snapshot().await?;
     let mut totals = Totals::EMPTY;
-    for (_, writer) in query::writers(store).await? {
+    for (_, writer) in query::writers(&moment).await? {
         totals.add(&writer);
     }
     Ok(EscrowTotals {
@@ -288,7 +289,7 @@ async fn totals(store: &EscrowStore, config: &EscrowConfig) -> Result<EscrowTota
         accounts: totals.accounts,
         holds: totals.holds,
         open_holds: totals.holds.saturating_sub(totals.ended),
-        next_expiry: query::next_expiry(store).await?,
+        next_expiry: query::next_expiry(&moment).await?,
         deposits: whole(totals.deposits)?,
         balances: whole(totals.balances)?,
         held: whole(totals.held)?,
