@@ -86,15 +86,21 @@ fn a_payer_and_a_payee_pay_through_different_processes_of_one_escrow() {
     assert_eq!((first.end(Signal::TERM), second.end(Signal::TERM)), (0, 0));
 }
 
+/// One writer with two homes, `first` and `again`; a process runs in the first.
+fn run_first_of_two(town: &Town, database: &str) -> Running {
+    writer(town, "first", database, 0, None);
+    writer(town, "again", database, 0, Some("first"));
+    let first = Running::start(&["escrow", "run", "--home", &town.arg("first")]);
+    let socket = town.path("first").join("admin.sock");
+    wait_until("the first process to listen", || socket.exists());
+    first
+}
+
 #[test]
 fn a_second_process_of_one_writer_fences_the_first_off() {
     let Some(server) = Server::shared() else { return };
-    let (town, database) = (Town::new(), server.database());
-    writer(&town, "first", &database, 0, None);
-    writer(&town, "again", &database, 0, Some("first"));
-    let mut first = Running::start(&["escrow", "run", "--home", &town.arg("first")]);
-    let socket = town.path("first").join("admin.sock");
-    wait_until("the first process to listen", || socket.exists());
+    let town = Town::new();
+    let mut first = run_first_of_two(&town, &server.database());
     let again = start(&town, "again");
     let account = text(
         &ok(&["payer", "init", "--home", &town.arg("p"), "--escrow", again.address()]),
@@ -135,12 +141,8 @@ fn the_database_of_another_escrow_and_a_newer_one_are_refused() {
 #[test]
 fn a_writer_that_was_stopped_and_replaced_notices_before_it_commits() {
     let Some(server) = Server::shared() else { return };
-    let (town, database) = (Town::new(), server.database());
-    writer(&town, "first", &database, 0, None);
-    writer(&town, "again", &database, 0, Some("first"));
-    let mut first = Running::start(&["escrow", "run", "--home", &town.arg("first")]);
-    let socket = town.path("first").join("admin.sock");
-    wait_until("the first process to listen", || socket.exists());
+    let town = Town::new();
+    let mut first = run_first_of_two(&town, &server.database());
     let account = tombola_core::key::SecretKey::from_seed(&[7; 32]).account().to_string();
     let (exit, done) = deposit(&town, "first", &account, "1", "before");
     assert_eq!(exit, 0, "{done}");
