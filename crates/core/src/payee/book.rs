@@ -275,8 +275,8 @@ impl PayeeBook {
             self.records = self.records.saturating_add(1);
             return Ok(Taken::Drawn);
         }
-        let (values, below) = self.values_above(known_index, ticket);
-        if below != known {
+        // Before anything is drawn: a jump to another chain costs one hash an index, and no memory.
+        if walk(&ticket.preimage, ticket.index, known_index) != known {
             return Err(Reject::of(Code::ChainBroken));
         }
         if let Some(kept) = &mut self.kept {
@@ -284,6 +284,7 @@ impl PayeeBook {
             kept.count = kept.count.saturating_add(1);
             return Ok(self.resume(room));
         }
+        let values = self.undrawn(ticket);
         Ok(self.draw_all(&values, *ticket, 1, room))
     }
 
@@ -296,7 +297,7 @@ impl PayeeBook {
             return Taken::exhausted(full);
         }
         self.kept = None;
-        let (values, _) = self.values_above(self.through, &ticket);
+        let values = self.undrawn(&ticket);
         self.draw_all(&values, ticket, count, room)
     }
 
@@ -332,12 +333,11 @@ impl PayeeBook {
         Ok(())
     }
 
-    /// The tickets above a known index up to the given one, ascending, each with the number it draws, and the chain value
-    /// at the known index: all from the one preimage, which may not be good.
-    fn values_above(&self, known_index: u32, highest: &Ticket) -> (Vec<(Ticket, u64)>, Preimage) {
+    /// The tickets up to the given one that are not drawn yet, ascending, each with the number that it draws.
+    fn undrawn(&self, highest: &Ticket) -> Vec<(Ticket, u64)> {
         let mut values = Vec::new();
         let mut at = *highest;
-        while at.index > known_index {
+        while at.index > self.through {
             let hashes = self.draw.hash(&at);
             values.push((at, hashes.number));
             at = Ticket {
@@ -346,7 +346,7 @@ impl PayeeBook {
             };
         }
         values.reverse();
-        (values, at.preimage)
+        values
     }
 
     fn reserve(&mut self, room: &mut impl Room) -> Result<(), Reject> {

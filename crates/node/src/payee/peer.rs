@@ -13,10 +13,11 @@ use tombola_net::Connection;
 const HASHES_PER_CONNECTION_PER_SECOND: u64 = 8_000_000;
 /// A stream with its request takes as long as this many hashes, or less.
 const HASHES_PER_STREAM: u64 = 400;
-/// Hashes a second that books of one payer may cost and then prove to be broken: 5 % of a core, 122 books a second at the
-/// default `jump_max`.
+/// Hashes a second that books of one payer may cost and then prove to be broken: at most 5 % of a core, 122 books a second
+/// at the default `jump_max`.
 pub(crate) const BROKEN_HASHES_PER_PAYER_PER_SECOND: u64 = 1_000_000;
-/// Hashes for each ticket that a bad record made a payee look at: a step of the chain and a draw.
+/// Hashes counted for each ticket that a bad record made a payee look at: as for one that is drawn, though a jump that leads
+/// nowhere is found out by the steps of the chain alone. Spec: B-05.
 const HASHES_PER_TICKET: u64 = 2;
 
 /// What a bad record costs at most.
