@@ -5,7 +5,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use tombola_core::key::SecretKey;
 use tombola_core::reject::Code;
-use tombola_net::limits::{CONNECTIONS_PER_KEY_MAX, FAST_STREAMS_MAX, STREAMS_MAX};
+use tombola_net::limits::{
+    CONNECTIONS_PER_KEY_MAX, FAST_CONNECTIONS_MAX, FAST_STREAMS_MAX, IDLE_TIMEOUT, REQUEST_STREAMS_MAX, STREAMS_MAX,
+};
 use tombola_net::{Address, ClientKey, Connection, Endpoint, NetError, RecvHalf, ResetSalt, SendHalf};
 
 fn key(seed: u8) -> SecretKey {
@@ -306,6 +308,72 @@ async fn a_peer_has_few_streams_until_it_pays_and_then_as_many_as_it_needs() {
     for _ in STREAMS_MAX + 1..FAST_STREAMS_MAX {
         streams.push(at_client.open().await.unwrap());
     }
+}
+
+/// Opens as many streams as there may be, after the server has widened them if it does, and no more.
+async fn open_streams(at_client: &Connection, at_server: &Connection, streams_max: u32) {
+    at_server.become_fast();
+    let mut streams = vec![at_client.open().await.unwrap()];
+    // Whatever the server allows with it has arrived with its answer.
+    streams[0].0.send_frame(b"one").await.unwrap();
+    let (mut answer, mut asked) = at_server.accept().await.unwrap();
+    assert_eq!(asked.recv_frame(3).await, Ok(Some(b"one".to_vec())));
+    answer.send_frame(b"two").await.unwrap();
+    assert_eq!(streams[0].1.recv_frame(3).await, Ok(Some(b"two".to_vec())));
+    for _ in 1..streams_max {
+        streams.push(at_client.open().await.unwrap());
+    }
+    let waiting = at_client.clone();
+    let mut next = tokio::spawn(async move { waiting.open().await });
+    assert!(futures_pending(&mut next).await, "more than {streams_max} streams");
+}
+
+/// All connections of an escrow are alike. Spec: N-07.
+#[tokio::test]
+async fn a_client_of_an_escrow_has_so_many_streams_and_never_more() {
+    let (at_client, at_server, ..) = pair(ClientKey::Required, Some(&key(3))).await;
+    open_streams(&at_client, &at_server, REQUEST_STREAMS_MAX).await;
+}
+
+/// Spec: N-10.
+#[tokio::test]
+async fn places_of_fast_connections_run_out() {
+    let (server, address) = server(ClientKey::NotAsked);
+    let client = Endpoint::client(None).unwrap();
+    let mut kept = Vec::new();
+    for place in 0..=FAST_CONNECTIONS_MAX {
+        let (at_client, at_server) = tokio::join!(client.connect(&address), accept(&server));
+        let (at_client, at_server) = (at_client.unwrap(), at_server.unwrap());
+        at_server.become_fast();
+        if place == FAST_CONNECTIONS_MAX {
+            open_streams(&at_client, &at_server, STREAMS_MAX).await;
+        }
+        kept.push((at_client, at_server));
+    }
+}
+
+/// Spec: N-07.
+#[tokio::test]
+async fn a_handshake_that_does_not_go_on_is_given_up_in_time_by_both() {
+    let (server, address) = server(ClientKey::NotAsked);
+    let between = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let nobody = Address::new(address.key, "127.0.0.1", between.local_addr().unwrap().port());
+    let client = Endpoint::client(None).unwrap();
+    let attempt = tokio::spawn(async move { client.connect(&nobody).await.map(drop) });
+    let mut first = [0; 2_048];
+    let bytes = between.recv(&mut first).await.unwrap();
+    let to = (Ipv4Addr::LOCALHOST, address.port);
+    between.send_to(&first[..bytes], to).await.unwrap();
+    let began = std::time::Instant::now();
+    assert_eq!(accept(&server).await.map(drop), Err(NetError::TimedOut));
+    assert_eq!(server.turned_away().unfinished, 1);
+    assert_eq!(
+        attempt.await.unwrap(),
+        Err(NetError::TimedOut),
+        "nor does the client wait"
+    );
+    // Before either would find the connection idle.
+    assert!(began.elapsed() < IDLE_TIMEOUT / 2, "{:?}", began.elapsed());
 }
 
 /// Spec: N-11.
