@@ -12,6 +12,7 @@ mod paid_request;
 mod store;
 mod stream;
 mod ticket_verify;
+mod watched;
 
 pub(crate) use store::StoreKind;
 

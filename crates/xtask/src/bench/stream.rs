@@ -2,7 +2,9 @@
 
 use super::bare::Bare;
 use super::buyer::text;
+use super::watched::{Log, Watch};
 use super::{Better, Figure, RUNS};
+use std::sync::Arc;
 use std::time::Instant;
 use tombola_core::amount::Amount;
 use tombola_core::book::TICKET_BYTES;
@@ -10,7 +12,8 @@ use tombola_core::quote::Service;
 use tombola_net::Connection;
 use tombola_node::config::{Money, PayeeConfig, PayerConfig};
 use tombola_node::loopback::{Loopback, LoopbackOptions};
-use tombola_node::payee::{Content, MemoryCatalog};
+use tombola_node::payee::{Content, MemoryCatalog, Payee};
+use tombola_node::payer::Payer;
 
 /// Payments of one run: a second or so.
 const PAYMENTS: u64 = 2_000_000;
@@ -33,22 +36,31 @@ async fn measure() -> Result<Vec<Figure>, String> {
     let nodes = Loopback::start(directory.path(), &options()?, catalog)
         .await
         .map_err(text)?;
-    let (mut rates, mut bytes, mut floors) = (Vec::new(), Vec::new(), Vec::new());
-    pay(&nodes, PAYMENTS / 10).await?;
+    let Loopback { escrow, payee, payer } = nodes;
+    let (payee, log) = (Arc::new(payee), Log::begin()?);
+    let (mut rates, mut watched, mut bytes, mut floors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    pay(&payer, &payee, PAYMENTS / 10).await?;
     for _ in 0..RUNS {
         floors.push(floor(PAYMENTS).await?);
-        let (rate, per_payment) = pay(&nodes, PAYMENTS).await?;
+        let (rate, per_payment) = pay(&payer, &payee, PAYMENTS).await?;
         rates.push(rate);
         bytes.push(per_payment);
+        let watch = Watch::begin(&payee, &log).await?;
+        watched.push(pay(&payer, &payee, PAYMENTS).await?.0);
+        watch.end().await?;
     }
-    nodes.stop().await;
+    payer.shutdown().await;
+    drop(payee);
+    escrow.shutdown().await;
+    let note = "metrics read ten times a second and a log at info; floor: neither, in turns with it";
+    let watched = Figure::new("stream-watched", "payments/s", Better::More, watched, rates.clone()).with_note(note);
     let note =
         format!("window {WINDOW} = 4,000 tickets; floor: the same bytes over one stream, counted and not looked at");
     let rate = Figure::new("stream", "payments/s", Better::More, rates, floors).with_note(note);
     let least = vec![TICKET_BYTES as f64; RUNS];
     let note = "all UDP payload both ways; floor: the bare record";
     let bytes = Figure::new("stream-bytes", "B/payment", Better::Less, bytes, least).with_note(note);
-    Ok(vec![rate, bytes])
+    Ok(vec![rate, watched, bytes])
 }
 
 fn options() -> Result<LoopbackOptions, String> {
@@ -73,21 +85,18 @@ fn options() -> Result<LoopbackOptions, String> {
 }
 
 /// Pays; returns payments per second and bytes per payment.
-async fn pay(nodes: &Loopback, payments: u64) -> Result<(f64, f64), String> {
-    let address = nodes.payee.address().clone().with_path("stream");
+async fn pay(payer: &Payer, payee: &Payee, payments: u64) -> Result<(f64, f64), String> {
+    let address = payee.address().clone().with_path("stream");
     let ceiling = Amount::parse("1000000", DECIMALS).map_err(text)?;
-    let order = nodes
-        .payer
-        .plan_payments(&address, payments, Some(ceiling))
-        .await
-        .map_err(text)?;
-    let before = nodes.payee.status().map_err(text)?;
-    let (sent, received) = nodes.payer.udp_bytes(&address).await;
+    let order = payer.plan_payments(&address, payments, Some(ceiling));
+    let order = order.await.map_err(text)?;
+    let before = payee.status().map_err(text)?;
+    let (sent, received) = payer.udp_bytes(&address).await;
     let start = Instant::now();
-    nodes.payer.send(&order, &|_| ()).await.map_err(text)?;
+    payer.send(&order, &|_| ()).await.map_err(text)?;
     let seconds = start.elapsed().as_secs_f64();
-    let (sent_after, received_after) = nodes.payer.udp_bytes(&address).await;
-    let after = nodes.payee.status().map_err(text)?;
+    let (sent_after, received_after) = payer.udp_bytes(&address).await;
+    let after = payee.status().map_err(text)?;
     let records = after.records - before.records;
     if records != payments || after.tickets - before.tickets != payments {
         return Err(format!(
