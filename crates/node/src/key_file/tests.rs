@@ -1,3 +1,5 @@
+mod erased;
+
 use super::*;
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
