@@ -40,8 +40,8 @@
 //!    commit names as its mark, which waits for the lost transaction to end, and reads it. The row is as the commit
 //!    leaves it: committed. As the commit found it: not committed, sent again. Anything else: another incarnation of
 //!    this writer took over, and the answer is a conflict on the mark's table. A server that does not answer for a
-//!    third of the store's patience counts as lost. If no answer is found in time, the store stops. Time in which the
-//!    process itself stood still, stopped or on a machine that slept, is no part of that: patience then begins anew.
+//!    third of the store's patience counts as lost. If no answer is found in time, the store stops. Patience
+//!    begins when a server is first missed, so time in which the process itself was stopped is no part of it.
 //! 6. After any fault but a conflict the store refuses every further commit until it is opened again.
 //!
 //! # Failover
@@ -82,7 +82,7 @@ use tombola_ledger::key::Key;
 use tombola_ledger::store::{Commit, Range, Reader, Sharing, Store, StoreFault, Stored};
 use trouble::Trouble;
 
-/// How long a store waits for a server that takes writes, unless it is told otherwise.
+/// How long a store waits for a server that takes writes once it misses one, unless it is told otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A database that takes the rows of a ledger; clones share its connections.
@@ -128,8 +128,12 @@ impl PostgresStore {
 impl Shared {
     async fn open(address: Address, patience: Duration) -> Result<Self, StoreFault> {
         let session = address.connect().await.map_err(Trouble::fault)?;
-        session.settle().await.map_err(Trouble::fault)??;
-        schema::prepare(&session).await.map_err(Trouble::fault)??;
+        let mut waiting = Patience::new(patience);
+        waiting.whole(session.settle()).await?.map_err(Trouble::fault)??;
+        waiting
+            .whole(schema::prepare(&session))
+            .await?
+            .map_err(Trouble::fault)??;
         // It makes the first reader; the writer connects when it first commits.
         let readers = Readers::default();
         readers.keep(session);

@@ -30,8 +30,7 @@ pub fn open(path: &Path) -> Result<Database, DatabaseError> {
     })
 }
 
-/// As [`open`], on whatever keeps bytes: `medium` opens it, again where a file may have to be
-/// made anew.
+/// As [`open`], on whatever keeps bytes: `medium` opens it, again where a file may have to be made anew.
 ///
 /// # Errors
 /// As [`open`].

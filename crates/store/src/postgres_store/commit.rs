@@ -84,7 +84,10 @@ impl Writer {
                 Err(halt) => halt,
             };
             match halt {
-                Halt::InDoubt | Halt::Trouble(Trouble::Lost) => drop(session),
+                Halt::InDoubt | Halt::Trouble(Trouble::Lost) => {
+                    patience.miss();
+                    drop(session);
+                }
                 Halt::Conflict(_) | Halt::Trouble(_) => self.give_back(session, &mut patience).await,
             }
             match halt {
@@ -126,10 +129,10 @@ impl Writer {
 /// A connection for commits, and readers that follow it.
 async fn connect(shared: &Shared, patience: &mut Patience) -> Result<Session, StoreFault> {
     let session = shared.connect(patience).await?;
-    match session.limit_abandoned(shared.abandoned_after()).await {
+    match patience.turn(session.limit_abandoned(shared.abandoned_after())).await {
         // A connection that is lost already is replaced when it is used.
-        Ok(()) | Err(Trouble::Lost) => {}
-        Err(trouble) => return Err(trouble.fault()),
+        Some(Ok(()) | Err(Trouble::Lost)) | None => {}
+        Some(Err(trouble)) => return Err(trouble.fault()),
     }
     shared.readers.forget();
     Ok(session)

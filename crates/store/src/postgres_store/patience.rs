@@ -3,35 +3,36 @@
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tombola_ledger::store::StoreFault;
 
-/// A timer that comes so late says that this process stood still: it was stopped, or its machine slept.
-const LATE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a server may take for one thing, of the patience that there is with all of them, so that there is time left to
 /// find another one.
-pub(super) fn turn_of(limit: Duration) -> Duration {
+fn turn_of(limit: Duration) -> Duration {
     limit.checked_div(3).unwrap_or_default()
 }
 
-/// Waits for a server until patience ends. It begins anew when this process has stood still: that time is none of the
-/// server's, which may have undone meanwhile what had begun.
+/// Waits for a server until patience ends.
+///
+/// It begins when a server is first missed, whatever was done before: time in which this process itself was stopped is none
+/// of the server's, which may have undone meanwhile what had begun.
 #[derive(Debug)]
 pub(super) struct Patience {
     limit: Duration,
     ends: Instant,
+    is_missed: bool,
     pause: Duration,
 }
 
 impl Patience {
     pub(super) fn new(limit: Duration) -> Self {
-        let ends = after(limit);
         Self {
             limit,
-            ends,
+            ends: after(limit),
+            is_missed: false,
             pause: FIRST_PAUSE,
         }
     }
@@ -40,7 +41,9 @@ impl Patience {
     pub(super) async fn turn<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let ends = after(turn_of(self.limit)).min(self.ends);
         let done = timeout_at(ends, work).await.ok();
-        self.begin_anew_if_late(ends);
+        if done.is_none() {
+            self.miss();
+        }
         done
     }
 
@@ -48,35 +51,31 @@ impl Patience {
     pub(super) async fn whole<T>(&mut self, work: impl Future<Output = T>) -> Result<T, StoreFault> {
         let mut work = pin!(work);
         loop {
-            let ends = self.ends;
-            let done = timeout_at(ends, work.as_mut()).await;
-            let is_over = !self.begin_anew_if_late(ends);
-            match done {
+            match timeout_at(self.ends, work.as_mut()).await {
                 Ok(done) => return Ok(done),
-                Err(_) if is_over => return Err(StoreFault::Unreachable),
-                Err(_) => {}
+                Err(_) if self.is_missed => return Err(StoreFault::Unreachable),
+                Err(_) => self.miss(),
             }
         }
     }
 
     /// Waits before the next try, longer each time.
     pub(super) async fn pause(&mut self) -> Result<(), StoreFault> {
+        self.miss();
         if Instant::now() >= self.ends {
             return Err(StoreFault::Unreachable);
         }
-        let ends = after(self.pause);
-        sleep_until(ends).await;
-        self.begin_anew_if_late(ends);
+        sleep(self.pause).await;
         self.pause = self.pause.saturating_mul(2).min(LONGEST_PAUSE);
         Ok(())
     }
 
-    fn begin_anew_if_late(&mut self, planned: Instant) -> bool {
-        let is_late = planned.elapsed() > LATE;
-        if is_late {
+    /// There was no answer.
+    pub(super) fn miss(&mut self) {
+        if !self.is_missed {
+            self.is_missed = true;
             self.ends = after(self.limit);
         }
-        is_late
     }
 }
 

@@ -206,7 +206,8 @@ impl Drop for PostgresSnapshot {
         };
         let shared = Arc::clone(&self.shared);
         drop(self.runtime.spawn(async move {
-            if session.run_plain(Plain::Rollback).await.is_ok() {
+            let rollback = shared.patience().turn(session.run_plain(Plain::Rollback)).await;
+            if matches!(rollback, Some(Ok(()))) {
                 shared.readers.keep(session);
             }
             drop(permit);
