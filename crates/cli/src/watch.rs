@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tombola_node::metrics::{MetricsServer, Sample};
 use tracing::Level;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -32,8 +32,8 @@ pub(crate) enum LogFormat {
 /// What is logged, and how.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct LogArgs {
-    /// What is logged to standard error: error, warn, info, debug, or by module (warn,tombola_node=debug) [default: TOMBOLA_LOG,
-    /// RUST_LOG, or warn].
+    /// What is logged to standard error: error, warn, info, debug, or by module (warn,tombola_node=debug) [default:
+    /// TOMBOLA_LOG, RUST_LOG, or warn].
     #[arg(long = "log-filter", global = true, value_name = "FILTER")]
     filter: Option<String>,
     /// One event is one line either way.
@@ -48,13 +48,13 @@ impl LogArgs {
     /// Where the filter of the command line is none; one in the environment is passed over.
     pub(crate) fn begin(&self) -> Result<(), Failure> {
         let filter: Targets = match &self.filter {
-            Some(filter) => filter.parse().map_err(|error| {
+            Some(filter) => targets(filter).map_err(|error| {
                 Failure::new("log_filter", format!("--log-filter {filter}: {error}"))
                     .next("give --log-filter info, for example")
             })?,
             None => FILTER_VARIABLES
                 .iter()
-                .find_map(|name| std::env::var(name).ok()?.parse().ok())
+                .find_map(|name| targets(&std::env::var(name).ok()?).ok())
                 .unwrap_or_else(|| Targets::new().with_default(FILTER_DEFAULT)),
         };
         let lines = fmt::layer()
@@ -72,6 +72,15 @@ impl LogArgs {
         tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         Ok(())
     }
+}
+
+/// What a filter says; a part of it that is empty says nothing.
+fn targets(filter: &str) -> Result<Targets, ParseError> {
+    let parts: Vec<_> = filter.split(',').filter(|part| !part.trim().is_empty()).collect();
+    if parts.is_empty() {
+        return Ok(Targets::new().with_default(FILTER_DEFAULT));
+    }
+    parts.join(",").parse()
 }
 
 /// Opens the metrics port of a node, if it is to have one.
