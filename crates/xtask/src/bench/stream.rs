@@ -50,7 +50,16 @@ async fn measure() -> Result<Vec<Figure>, String> {
         watch.end().await?;
     }
     payer.shutdown().await;
-    drop(payee);
+    // The metrics port lets go of it as its task ends.
+    let mut watched_payee = payee;
+    let payee = loop {
+        match Arc::try_unwrap(watched_payee) {
+            Ok(payee) => break payee,
+            Err(shared) => watched_payee = shared,
+        }
+        tokio::task::yield_now().await;
+    };
+    payee.shutdown().await;
     escrow.shutdown().await;
     let note = "metrics read ten times a second and a log at info; floor: neither, in turns with it";
     let watched = Figure::new("stream-watched", "payments/s", Better::More, watched, rates.clone()).with_note(note);
