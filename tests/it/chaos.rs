@@ -15,6 +15,7 @@ use tombola_node::loopback::LoopbackOptions;
 use tombola_node::payee::{FileCatalog, Payee, PayeeOptions};
 use tombola_node::payer::{Delivered, Payer, PayerEvent, PayerOptions};
 use tombola_tests::chaos::{Faults, Proxy, Way};
+use tombola_tests::dice::{SEED, seed};
 
 const PRICE: Amount = Amount(1_000_000);
 const UNIT: u32 = 1_024;
@@ -45,11 +46,6 @@ struct World {
     payer_to_escrow: Proxy,
     payee_to_escrow: Proxy,
     content: Vec<u8>,
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("TOMBOLA_SEED").ok().and_then(|seed| seed.parse().ok());
-    given.unwrap_or_else(|| u64::from_le_bytes(tombola_node::clock::random::<8>()))
 }
 
 fn options() -> LoopbackOptions {
@@ -89,6 +85,7 @@ fn through(proxy: &Proxy, address: &Address) -> Address {
 impl World {
     async fn start(faults: Faults) -> Self {
         let (seed, options) = (seed(), options());
+        println!("{SEED}={seed}");
         let directory = tempfile::tempdir().unwrap();
         let home = |role: &str| {
             let home = directory.path().join(role);

@@ -66,7 +66,7 @@ impl Proxy {
     /// # Errors
     /// If no socket can be had.
     pub async fn start(server: SocketAddr, faults: Faults, seed: u64) -> io::Result<Self> {
-        println!("chaos before {server}: seed {seed}, {faults:?}");
+        println!("chaos before {server}: {faults:?}");
         let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = front.local_addr()?;
         let shared = Arc::new(Shared {

@@ -1,7 +1,7 @@
 //! A claim that is paid and whose answer never comes.
 
 use super::{NONE, World, through};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tombola_core::amount::Amount;
 use tombola_core::codec::encode;
 use tombola_core::message::StatementKind;
@@ -10,6 +10,8 @@ use tombola_tests::chaos::Way;
 
 /// Tickets that are claimed in the dark.
 const MORE: u64 = 10;
+/// A claim comes, and a connection is given up, long before this.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often an escrow is asked how it stands, which nothing tells of.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -55,6 +57,7 @@ async fn a_claim_whose_answer_is_lost_pays_once_and_has_one_receipt() {
     // What the payee sends its escrow arrives, and nothing comes back. The hold has room for this much more.
     world.payee_to_escrow.darken(Way::ToClient);
     world.pay(MORE).await;
+    let began = Instant::now();
     let paid = loop {
         let status = world.escrow.status().await.unwrap();
         // Both end the connection when they have waited long enough: from now on they hear nothing of each other.
@@ -64,6 +67,7 @@ async fn a_claim_whose_answer_is_lost_pays_once_and_has_one_receipt() {
                 break status;
             }
         }
+        assert!(began.elapsed() < PATIENCE, "{status:?}");
         tokio::time::sleep(LOOK).await;
     };
     assert!(world.payee_to_escrow.swallowed(Way::ToClient) > 0);

@@ -96,7 +96,10 @@ fn an_escrow_whose_clock_steps_serves_on_and_expires_nothing_early() {
     let socket = escrow.socket();
     assert_eq!(escrow.end(Signal::TERM), 0);
     let escrow = start(&town, "escrow", &socket, &clock);
-    deposit("after its first look");
+    // It looks at the latest between two batches.
+    for name in ["after the start", "after its first look"] {
+        deposit(name);
+    }
     let status = town.ask("escrow", "status", "escrow");
     assert_eq!(number(&status, "open_holds"), 1, "{status}");
     check(&town, bought..=bought);

@@ -143,7 +143,8 @@ fn check_customer(town: &Town, customer: &Customer<'_>, books: &BTreeMap<String,
     assert_eq!(whole, deposit, "{balance}");
 }
 
-/// Where every ticket wins: each unit that arrived was charged, and besides at most a window for each blow that met it there. Gives both.
+/// Where every ticket wins: each unit that arrived was charged, and besides at most a window for each blow that met it
+/// there. Gives both.
 fn check_sure(customer: &Customer<'_>, books: &[Charged]) -> (u64, u64) {
     let drawn: u64 = books.iter().map(|book| book.through).sum();
     for book in books {

@@ -34,9 +34,12 @@ impl Wanted {
                 return false;
             }
             // What is found must not stay here in turn.
+            if !rest.starts_with("rw-p") {
+                return false;
+            }
             let mut bytes = Zeroizing::new(vec![0; usize::try_from(at(to) - at(from)).unwrap()]);
             // A guard page, or a mapping that has gone since, cannot be read.
-            rest.starts_with("rw-p") && memory.read_exact_at(&mut bytes, at(from)).is_ok() && self.is_in(&bytes)
+            memory.read_exact_at(&mut bytes, at(from)).is_ok() && self.is_in(&bytes)
         };
         maps.lines().any(is_there)
     }

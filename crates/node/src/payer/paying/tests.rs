@@ -4,10 +4,13 @@ use crate::loopback::{Loopback, LoopbackOptions};
 use crate::payee::{FileCatalog, Payee, PayeeOptions};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tombola_core::amount::Amount;
 
 const TICKETS: u64 = 10;
+/// A payee that was started again answers long before this.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn catalog(directory: &Path) -> FileCatalog {
     FileCatalog::new(directory, Amount(1_000_000), 1_024).unwrap()
@@ -37,8 +40,8 @@ async fn a_book_on_a_quote_that_its_payee_no_longer_knows_is_followed_by_one_on_
     };
     let hold = payer.inner.hold_for(&order, &|_| ()).await.unwrap();
     let link = payer.inner.link(&order.address);
-    let (opened, _) = mpsc::unbounded_channel();
-    let mut spender = Spender::new(Arc::clone(&payer.inner), Arc::clone(&link), bill, hold, opened);
+    let (opened_in, mut opened) = mpsc::unbounded_channel();
+    let mut spender = Spender::new(Arc::clone(&payer.inner), Arc::clone(&link), bill, hold, opened_in);
     let quote = spender.fresh_quote().await.unwrap();
     let (book, quote) = spender.prepare(quote).await.unwrap().unwrap();
 
@@ -53,13 +56,16 @@ async fn a_book_on_a_quote_that_its_payee_no_longer_knows_is_followed_by_one_on_
     };
     let payee = Payee::serve(again, catalog(&files)).await.unwrap();
     // Another purchase over this link finds the connection gone.
-    while link.quote(&order.service, None).await.is_err() {}
-    spender.current = Some(spender.open(book, quote).await.unwrap());
+    let another = async { while link.quote(&order.service, None).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, another).await.unwrap();
+    let refused = spender.open(book, quote).await.unwrap();
+    spender.current = Some(refused);
 
     let (_unlimited, allowed) = watch::channel(u64::MAX);
     let paid = spender.pay(allowed, &|_| ()).await.unwrap();
     assert!(matches!(paid, Paid::InFull), "{paid:?}");
     assert_eq!(spender.acknowledged(), TICKETS);
+    assert_ne!(opened.recv().await.unwrap().book, refused);
     drop(spender);
     Loopback { escrow, payee, payer }.stop().await;
 }
