@@ -142,3 +142,17 @@ fn notify(states: &[NotifyState<'_>]) {
         tracing::warn!(event = "notify_failed", %error, "the service manager was not told");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_part_of_a_log_filter_says_nothing() {
+        let default = Targets::new().with_default(FILTER_DEFAULT);
+        for (filter, expected) in [("", default), ("info,", Targets::new().with_default(Level::INFO))] {
+            assert_eq!(targets(filter).unwrap(), expected, "{filter:?}");
+        }
+        assert!(targets("a=b=c").is_err());
+    }
+}
