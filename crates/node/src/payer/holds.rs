@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use tombola_core::amount::{Amount, Timestamp};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, HoldId, Signed};
-use tombola_core::limits::{BOOK_LENGTH_MAX, EXPIRE_GRACE_MS, EXPIRE_SERVED_MS, EXPIRY_MARGIN_MS};
+use tombola_core::limits::{
+    BOOK_LENGTH_MAX, EXPIRE_GRACE_MS, EXPIRE_SERVED_MS, EXPIRY_MARGIN_MS, OPEN_HOLDS_PER_ACCOUNT_MAX,
+};
 use tombola_core::message::{EscrowAnswer, EscrowCommand, Evidence, HoldRequest, HoldStatus};
 use tombola_core::payer::Purchase;
 use tombola_core::quote::QuoteTerms;
@@ -18,8 +20,7 @@ use tombola_core::reject::{Code, Reject};
 const LIFE_LEFT_MIN_MS: u64 = 10 * EXPIRY_MARGIN_MS;
 
 /// An account has no more open holds, whatever its escrow says.
-const HOLDS_SHOWN_MAX: usize = 1_000;
-const _: () = assert!(HOLDS_SHOWN_MAX == tombola_core::limits::OPEN_HOLDS_PER_ACCOUNT_MAX as usize);
+const HOLDS_SHOWN_MAX: usize = OPEN_HOLDS_PER_ACCOUNT_MAX as usize;
 
 /// First pause before an escrow that is away is asked again; doubles up to the last.
 const AWAY_PAUSE_FIRST: Duration = Duration::from_millis(250);
@@ -28,6 +29,14 @@ const AWAY_PAUSE_LAST: Duration = Duration::from_secs(15);
 /// The number of a hold among its payer's.
 const fn serial_of(status: &HoldStatus) -> u64 {
     status.hold.body.terms.serial
+}
+
+/// Adds a page of holds and says whether to ask for the next: an escrow that leads nowhere, or on and on, is not followed.
+fn add_page(holds: &mut Vec<HoldStatus>, page: &[HoldStatus], is_more: bool) -> bool {
+    let (last, before) = (holds.last().map(serial_of), holds.len());
+    let rising = page.iter().filter(|status| Some(serial_of(status)) > last);
+    holds.extend(rising.copied());
+    is_more && holds.len() > before && holds.len() < HOLDS_SHOWN_MAX
 }
 
 /// A hold taken by one purchase; free again when the last copy is dropped.
@@ -76,14 +85,11 @@ impl Inner {
     /// The account with all of its open holds.
     pub(crate) async fn balance(&self) -> Result<PayerBalance, PayerError> {
         let account = self.account_page(0).await?;
-        let mut holds = account.holds.as_slice().to_vec();
-        let mut is_more = account.more;
-        while let Some(last) = holds.last().map(serial_of).filter(|_| is_more) {
-            let page = self.account_page(last).await?;
-            let rising = page.holds.as_slice().iter().filter(|status| serial_of(status) > last);
-            holds.extend(rising.copied());
-            // An escrow that leads nowhere, or on and on, is not followed.
-            is_more = page.more && holds.last().map(serial_of) > Some(last) && holds.len() < HOLDS_SHOWN_MAX;
+        let mut holds = Vec::new();
+        let mut is_more = add_page(&mut holds, account.holds.as_slice(), account.more);
+        while is_more {
+            let page = self.account_page(holds.last().map_or(0, serial_of)).await?;
+            is_more = add_page(&mut holds, page.holds.as_slice(), page.more);
         }
         Ok(PayerBalance { account, holds })
     }
@@ -293,5 +299,35 @@ const fn hold_until(hold: HoldRequest, expires_at: Timestamp, redeem_window_ms: 
         expires_at,
         redeem_by: expires_at.plus_ms(redeem_window_ms),
         ..hold
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payer::store::tests::hold;
+    use tombola_core::message::HoldState;
+
+    fn page(serials: std::ops::Range<u64>) -> Vec<HoldStatus> {
+        let status = |serial| HoldStatus {
+            hold: hold(serial, 0),
+            paid: Amount(0),
+            state: HoldState::Open,
+        };
+        serials.map(status).collect()
+    }
+
+    #[test]
+    fn an_escrow_whose_pages_never_end_is_not_followed() {
+        let mut holds = Vec::new();
+        assert!(add_page(&mut holds, &page(1..101), true));
+        assert!(!add_page(&mut holds, &page(1..101), true), "it led back");
+        assert!(!add_page(&mut holds, &[], true), "it led nowhere");
+        assert!(add_page(&mut holds, &page(51..151), true));
+        assert!(!add_page(&mut holds, &page(151..201), false), "that was all");
+        let serials: Vec<u64> = holds.iter().map(serial_of).collect();
+        assert_eq!(serials, (1..201).collect::<Vec<_>>());
+        let pages = (1..).take_while(|n| add_page(&mut holds, &page(n * 200 + 1..n * 200 + 201), true));
+        assert_eq!(pages.take(100).count(), 3, "there are no more than 1,000 holds");
     }
 }

@@ -8,7 +8,7 @@
 //! | `hold` | redeem_by, big-endian u64, and hold id, 40 bytes | the hold in its last revision, signed by the escrow |
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use crate::disk::{Commits, Disk, Files, Place, Rows, StoreError};
 use redb::{TableDefinition, WriteTransaction};

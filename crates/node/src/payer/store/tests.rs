@@ -19,7 +19,7 @@ fn line(book: u8, acknowledged: Option<u32>) -> JournalRow {
     }
 }
 
-fn hold(serial: u64, revision: u32) -> Signed<Hold> {
+pub(crate) fn hold(serial: u64, revision: u32) -> Signed<Hold> {
     let key = |n: u8| SecretKey::from_seed(&[n; 32]);
     let opened_at = NOW.plus_ms(serial * 10 * DAY_MS);
     let terms = HoldTerms {
