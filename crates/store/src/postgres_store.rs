@@ -67,6 +67,7 @@ mod schema;
 mod session;
 pub mod statement;
 mod trouble;
+mod waiting;
 
 pub use read::PostgresSnapshot;
 

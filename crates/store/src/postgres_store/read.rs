@@ -4,12 +4,12 @@ use super::patience::Patience;
 use super::session::{Moment, Session, Step, pipelined};
 use super::statement::Plain;
 use super::trouble::Trouble;
+use super::waiting::Asked;
 use super::{Shared, spawned};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 use tombola_core::amount::Timestamp;
 use tombola_ledger::key::Key;
 use tombola_ledger::store::{ClockReading, Range, Reader, Snapshot, StoreFault, Stored};
@@ -124,7 +124,7 @@ pub struct PostgresSnapshot {
 
 impl PostgresSnapshot {
     pub(super) async fn begin(shared: Arc<Shared>, runtime: Handle) -> Result<Self, StoreFault> {
-        let asked = Instant::now();
+        let asked = Asked::now();
         let mut patience = shared.patience();
         let permit = patience.whole(Arc::clone(&shared.readers.snapshots).acquire_owned());
         let permit = permit.await?.map_err(|_| StoreFault::Stopped)?;
@@ -135,13 +135,15 @@ impl PostgresSnapshot {
             };
             match patience.turn(stand_still(&session)).await {
                 Some(Ok(at)) => {
-                    let waited_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
                     return Ok(Self {
                         session: Some(Arc::new(session)),
                         shared,
                         runtime,
                         permit: Some(permit),
-                        clock: ClockReading { at, waited_ms },
+                        clock: ClockReading {
+                            at,
+                            waited_ms: asked.waited_ms(),
+                        },
                     });
                 }
                 Some(Err(Trouble::Lost | Trouble::Again)) | None => patience.pause().await?,
