@@ -160,17 +160,17 @@ impl Shared {
     /// A connection to a server that takes writes, as soon as there is one.
     async fn connect(&self, patience: &mut Patience) -> Result<Session, StoreFault> {
         loop {
-            match patience.whole(self.connect_once()).await? {
-                Ok(settled) => return settled,
+            // Hosts that do not answer are tried one after another, so a login has no turn but a limit of its own.
+            match patience.whole(self.address.connect()).await? {
+                Ok(session) => match patience.turn(session.settle()).await {
+                    Some(Ok(settled)) => return settled.map(|()| session),
+                    Some(Err(Trouble::Lost)) | None => patience.pause().await?,
+                    Some(Err(trouble)) => return Err(trouble.fault()),
+                },
                 Err(Trouble::Lost) => patience.pause().await?,
                 Err(trouble) => return Err(trouble.fault()),
             }
         }
-    }
-
-    async fn connect_once(&self) -> Result<Result<Session, StoreFault>, Trouble> {
-        let session = self.address.connect().await?;
-        Ok(session.settle().await?.map(|()| session))
     }
 }
 

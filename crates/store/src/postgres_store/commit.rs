@@ -128,14 +128,17 @@ impl Writer {
 
 /// A connection for commits, and readers that follow it.
 async fn connect(shared: &Shared, patience: &mut Patience) -> Result<Session, StoreFault> {
-    let session = shared.connect(patience).await?;
-    match patience.turn(session.limit_abandoned(shared.abandoned_after())).await {
-        // A connection that is lost already is replaced when it is used.
-        Some(Ok(()) | Err(Trouble::Lost)) | None => {}
-        Some(Err(trouble)) => return Err(trouble.fault()),
+    loop {
+        let session = shared.connect(patience).await?;
+        match patience.turn(session.limit_abandoned(shared.abandoned_after())).await {
+            Some(Ok(())) => {
+                shared.readers.forget();
+                return Ok(session);
+            }
+            Some(Err(Trouble::Lost | Trouble::Again)) | None => patience.pause().await?,
+            Some(Err(trouble)) => return Err(trouble.fault()),
+        }
     }
-    shared.readers.forget();
-    Ok(session)
 }
 
 /// Sends everything in one round trip, looks at what each statement met, and then commits.

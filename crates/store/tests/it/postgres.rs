@@ -6,6 +6,7 @@ mod failover;
 mod opening;
 mod proxy;
 mod races;
+mod silence;
 mod statements;
 
 use std::sync::OnceLock;

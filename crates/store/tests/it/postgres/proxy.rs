@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -57,6 +57,19 @@ struct Shared {
     is_cut: AtomicBool,
     /// Whether a late `COMMIT` goes on.
     is_late_let_through: AtomicBool,
+    /// What a connection falls silent at, and how many more of them do.
+    silent_at: Mutex<(&'static str, usize)>,
+    has_fallen_silent: AtomicBool,
+}
+
+impl Shared {
+    fn falls_silent_at(&self, message: &[u8]) -> bool {
+        let mut silent_at = self.silent_at.lock().unwrap();
+        let (text, left) = *silent_at;
+        let is_said = left > 0 && message.windows(text.len()).any(|part| part == text.as_bytes());
+        silent_at.1 -= usize::from(is_said);
+        is_said
+    }
 }
 
 impl Proxy {
@@ -69,6 +82,8 @@ impl Proxy {
             is_closed: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             is_late_let_through: AtomicBool::new(false),
+            silent_at: Mutex::new(("", 0)),
+            has_fallen_silent: AtomicBool::new(false),
         });
         let for_thread = Arc::clone(&shared);
         thread::spawn(move || {
@@ -86,6 +101,17 @@ impl Proxy {
     pub(super) fn cut_and_close(&self, cut: Cut) {
         self.shared.is_cut.store(false, Ordering::SeqCst);
         self.shared.cut.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// The next connections on which this is said, so many of them, stay open, and neither that nor anything after it
+    /// is heard.
+    pub(super) fn fall_silent_at(&self, text: &'static str, connections: usize) {
+        self.shared.has_fallen_silent.store(false, Ordering::SeqCst);
+        *self.shared.silent_at.lock().unwrap() = (text, connections);
+    }
+
+    pub(super) fn has_fallen_silent(&self) -> bool {
+        self.shared.has_fallen_silent.load(Ordering::SeqCst)
     }
 
     pub(super) fn open(&self) {
@@ -158,6 +184,10 @@ fn pass_on(
         let at = message.len();
         message.resize(at + usize::try_from(u32::from_be_bytes(length)).unwrap() - 4, 0);
         client.read_exact(&mut message[at..])?;
+        if shared.falls_silent_at(&message) {
+            shared.has_fallen_silent.store(true, Ordering::SeqCst);
+            return stay_silent(client);
+        }
         is_commit |= message.ends_with(b"SERIALIZABLE\0");
         if is_commit && message.first() == Some(&b'Q') && message.ends_with(b"COMMIT\0") {
             is_commit = false;
@@ -182,13 +212,18 @@ fn pass_on(
                     return Ok(());
                 }
                 if cut.is_silent() {
-                    // Until the client gives up. What it says does not arrive.
-                    while client.read(&mut [0; 1_024])? > 0 {}
-                    thread::sleep(SILENCE);
+                    return stay_silent(client);
                 }
                 return Ok(());
             }
         }
         server.write_all(&message)?;
     }
+}
+
+/// Until the client gives up, and longer. What it says does not arrive.
+fn stay_silent(mut client: &TcpStream) -> std::io::Result<()> {
+    while client.read(&mut [0; 1_024])? > 0 {}
+    thread::sleep(SILENCE);
+    Ok(())
 }
