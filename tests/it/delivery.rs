@@ -1,6 +1,7 @@
 //! Deliveries over real nodes: what is sold, what is refused with which code, and that nobody pays twice for a unit.
 
 pub(crate) mod market;
+mod stalled;
 
 use market::{Market, PRICE, UNIT, ask, read, read_to_end, request, service};
 use std::sync::Mutex;
@@ -285,7 +286,7 @@ async fn a_payee_that_shuts_down_ends_its_books_with_draining() {
 /// Spec: D-03.
 #[tokio::test(flavor = "multi_thread")]
 async fn credit_is_lent_once_to_an_account_and_tickets_pay_it_back() {
-    let market = Market::with_credit(3).await;
+    let market = Market::with(3, UNIT).await;
     let content = market.sell("song", 20 * UNIT, 0);
     let connection = market.connect().await;
     let mut line = market.book(&connection, "/song", 20).await;

@@ -42,10 +42,10 @@ pub(crate) struct Line {
 impl Market {
     /// Every ticket wins, at one price of 1 KiB.
     pub(crate) async fn open() -> Self {
-        Self::with_credit(0).await
+        Self::with(0, UNIT).await
     }
 
-    pub(crate) async fn with_credit(credit_units: u32) -> Self {
+    pub(crate) async fn with(credit_units: u32, unit_bytes: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let files = directory.path().join("files");
         std::fs::create_dir(&files).unwrap();
@@ -53,7 +53,7 @@ impl Market {
         options.payee.credit_units = credit_units;
         options.payee.face_value_max = serde_json::from_str("\"0.001\"").unwrap();
         options.payee.redeem_at_value = serde_json::from_str("\"1000\"").unwrap();
-        let catalog = FileCatalog::new(&files, PRICE, u32::try_from(UNIT).unwrap()).unwrap();
+        let catalog = FileCatalog::new(&files, PRICE, u32::try_from(unit_bytes).unwrap()).unwrap();
         let nodes = Loopback::start(directory.path(), &options, catalog).await.unwrap();
         let key = SecretKey::from_seed(&[7; 32]);
         let reference = Reference::new("second deposit").unwrap();
@@ -183,11 +183,16 @@ impl Line {
         decode(&self.recv.recv_frame(MESSAGE_BYTES_MAX).await.unwrap().unwrap()).unwrap()
     }
 
-    /// Sends tickets and waits until all are acknowledged.
-    pub(crate) async fn pay(&mut self, count: u32) {
+    /// Sends tickets.
+    pub(crate) async fn send(&mut self, count: u32) {
         let mut records = Vec::new();
         assert_eq!(self.book.issue(count, &mut self.window, &mut records), count);
         self.send.write(&records).await.unwrap();
+    }
+
+    /// Sends tickets and waits until all are acknowledged.
+    pub(crate) async fn pay(&mut self, count: u32) {
+        self.send(count).await;
         while self.book.in_flight() > 0 {
             match self.hear().await {
                 BookFrame::Ack { through, .. } => self.book.acknowledge(through, &mut self.window),

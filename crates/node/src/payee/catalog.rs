@@ -1,12 +1,15 @@
 //! What a payee sells: the files of a directory, and whatever a program that embeds the payee adds.
 
+mod listing;
 #[cfg(test)]
 mod tests;
 
+use listing::{Listing, names_below};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -82,30 +85,22 @@ impl Content {
         self.size.div_ceil(u64::from(self.unit_bytes.max(1)))
     }
 
-    /// The bytes of one unit. May block on a disk.
+    /// These bytes. May block on a disk.
     ///
     /// # Errors
-    /// `unit_out_of_range` past the end; `unavailable` if the disk fails or the file was cut short.
-    pub fn read_unit(&self, unit: u64) -> Result<Vec<u8>, Reject> {
-        if unit >= self.units() {
-            return Err(Reject::compared(Code::UnitOutOfRange, self.units(), unit));
-        }
-        let start = unit * u64::from(self.unit_bytes);
-        let end = (start + u64::from(self.unit_bytes)).min(self.size);
-        let length = usize::try_from(end - start).unwrap_or(0);
+    /// `unavailable` if the disk fails or the file was cut short.
+    pub fn read(&self, range: &Range<u64>) -> Result<Vec<u8>, Reject> {
+        let unavailable = Reject::of(Code::Unavailable);
+        let at = |place: u64| usize::try_from(place).map_err(|_| unavailable);
         match &self.source {
             Source::Bytes(bytes) => {
-                let start = usize::try_from(start).unwrap_or(usize::MAX);
-                bytes
-                    .get(start..start + length)
-                    .map(<[u8]>::to_vec)
-                    .ok_or(Reject::of(Code::Unavailable))
+                let part = bytes.get(at(range.start)?..at(range.end)?);
+                part.map(<[u8]>::to_vec).ok_or(unavailable)
             }
             Source::File(file) => {
-                let mut unit = vec![0; length];
-                file.read_exact_at(&mut unit, start)
-                    .map_err(|_| Reject::of(Code::Unavailable))?;
-                Ok(unit)
+                let mut part = vec![0; at(range.end.saturating_sub(range.start))?];
+                file.read_exact_at(&mut part, range.start).map_err(|_| unavailable)?;
+                Ok(part)
             }
         }
     }
@@ -120,6 +115,7 @@ pub struct FileCatalog {
     price: Amount,
     unit_bytes: u32,
     hashes: HashCache,
+    listing: Listing,
 }
 
 type FileVersion = (u64, u64, i64, i64);
@@ -228,6 +224,7 @@ impl FileCatalog {
             price,
             unit_bytes: unit_bytes.max(1),
             hashes: HashCache::default(),
+            listing: Listing::default(),
         })
     }
 
@@ -246,25 +243,6 @@ impl FileCatalog {
         let version = (metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec());
         self.hashes.get(path, version, || hash_of(file))
     }
-
-    fn walk(&self, directory: &Path, names: &mut Vec<(String, u64)>) {
-        let Ok(entries) = std::fs::read_dir(directory) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let Some(name) = path.strip_prefix(&self.root).ok().and_then(Path::to_str) else {
-                continue;
-            };
-            let name = format!("/{name}");
-            // A link may lead out of the root or in circles: only what the entry itself is counts here.
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => self.walk(&path, names),
-                Ok(kind) if kind.is_file() => names.push((name, entry.metadata().map_or(0, |file| file.len()))),
-                _ => {}
-            }
-        }
-    }
 }
 
 fn hash_of(mut file: &File) -> std::io::Result<ContentHash> {
@@ -280,23 +258,23 @@ fn hash_of(mut file: &File) -> std::io::Result<ContentHash> {
 
 impl Catalog for FileCatalog {
     fn list(&self, asset: Asset, after: Option<&Service>) -> (Vec<ServiceOffer>, bool) {
-        let mut names = Vec::new();
-        self.walk(&self.root, &mut names);
-        names.retain(|(name, _)| after.is_none_or(|after| name.as_str() > after.as_str()));
-        names.sort();
-        let more = names.len() > PAGE_ITEMS_MAX;
-        names.truncate(PAGE_ITEMS_MAX);
-        let offer = |(name, size): (String, u64)| {
-            let service = Service::new(name).ok()?;
+        let names = self.listing.get(|| names_below(&self.root));
+        let first = after.map_or(0, |after| {
+            names.partition_point(|(name, _)| name.as_str() <= after.as_str())
+        });
+        let following = names.get(first..).unwrap_or_default();
+        let page = following.iter().take(PAGE_ITEMS_MAX);
+        let offer = |(name, size): &(String, u64)| {
+            let service = Service::new(name.as_str()).ok()?;
             Some(ServiceOffer {
                 service,
                 asset,
                 ticket_price: self.price,
                 unit_bytes: self.unit_bytes,
-                size,
+                size: *size,
             })
         };
-        (names.into_iter().filter_map(offer).collect(), more)
+        (page.filter_map(offer).collect(), following.len() > PAGE_ITEMS_MAX)
     }
 
     fn find(&self, service: &Service) -> Result<Content, Reject> {
@@ -306,8 +284,12 @@ impl Catalog for FileCatalog {
         if !std::fs::metadata(&path).is_ok_and(|found| found.is_file()) {
             return Err(unknown);
         }
-        let file = File::open(&path).map_err(|_| unknown)?;
-        let metadata = file.metadata().map_err(|_| unknown)?;
+        let file = File::open(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => unknown,
+            // Too many open files, a disk that fails: that passes, and the file is still for sale.
+            _ => Reject::of(Code::Unavailable),
+        })?;
+        let metadata = file.metadata().map_err(|_| Reject::of(Code::Unavailable))?;
         let hash = self.hash(&path, &file, &metadata)?;
         let source = Source::File(Arc::new(file));
         Ok(Content {

@@ -96,6 +96,17 @@ pub(crate) struct SentUnits {
     pub(crate) units: std::ops::Range<u64>,
 }
 
+impl SentUnits {
+    /// Only one run of units is remembered, the latest.
+    pub(crate) fn add(&mut self, unit: u64) {
+        if unit == self.units.end {
+            self.units.end += 1;
+        } else if !self.units.contains(&unit) {
+            self.units = unit..unit + 1;
+        }
+    }
+}
+
 /// A book that this process opened; kept after it is closed, for as long as its hold lives.
 pub(crate) struct OpenedBook {
     pub(crate) machine: Mutex<PayeeBook>,

@@ -91,12 +91,16 @@ async fn serve_stream(
     say(&mut send, answer).await
 }
 
-/// The only frame of an answer; whoever does not take it in time is given up.
-async fn say(send: &mut SendHalf, answer: Result<PayeeAnswer, Reject>) -> Result<(), NetError> {
-    let frame = encode(&answer.unwrap_or_else(PayeeAnswer::Rejected));
-    let sent = tokio::time::timeout(ANSWER_TIMEOUT, send.send_frame(&frame)).await;
-    sent.unwrap_or(Err(NetError::TimedOut))?;
+/// The only frame of an answer.
+pub(crate) async fn say(send: &mut SendHalf, answer: Result<PayeeAnswer, Reject>) -> Result<(), NetError> {
+    put(send, &encode(&answer.unwrap_or_else(PayeeAnswer::Rejected))).await?;
     send.finish()
+}
+
+/// Sends one frame; whoever does not take it in time is given up. Spec: N-10.
+pub(crate) async fn put(send: &mut SendHalf, frame: &[u8]) -> Result<(), NetError> {
+    let sent = tokio::time::timeout(ANSWER_TIMEOUT, send.send_frame(frame)).await;
+    sent.unwrap_or(Err(NetError::TimedOut))
 }
 
 async fn services(shared: &Arc<Shared>, after: Option<Service>) -> Result<PayeeAnswer, Reject> {
@@ -167,7 +171,7 @@ async fn open_book(
                 reject,
                 next_quote: None,
             };
-            send.send_frame(&encode(&frame)).await?;
+            put(&mut send, &encode(&frame)).await?;
             return send.finish();
         }
     };
@@ -180,7 +184,6 @@ async fn open_book(
         send,
         acked: 0,
         next_quote_sent: false,
-        tickets: Vec::new(),
     };
     let end = stream.run(recv).await;
     stream.say_closed(end).await
@@ -235,8 +238,6 @@ struct BookStream {
     send: SendHalf,
     acked: u32,
     next_quote_sent: bool,
-    /// The records of one read; kept for its memory.
-    tickets: Vec<Ticket>,
 }
 
 /// What became of the tickets of one read.
@@ -293,9 +294,7 @@ impl BookStream {
                     has_ridden = true;
                     continue;
                 }
-                () = tokio::time::sleep(patience) => if !has_ridden {
-                    self.rest(&mut buffer);
-                },
+                () = tokio::time::sleep(patience) => {}
             }
             has_ridden = false;
             if let Some(closed) = lock(&self.book.machine).closed() {
@@ -319,12 +318,6 @@ impl BookStream {
         }
     }
 
-    /// Nothing has come for a while: a book that waits keeps no memory for records.
-    fn rest(&mut self, buffer: &mut Vec<u8>) {
-        buffer.shrink_to_fit();
-        self.tickets = Vec::new();
-    }
-
     /// The payer has finished: what it sent before that still counts.
     fn last_tickets(&mut self, buffer: &mut Vec<u8>) -> Reject {
         match self.take(buffer) {
@@ -333,7 +326,8 @@ impl BookStream {
         }
     }
 
-    /// Takes all whole records of the buffer. A pause leaves them there.
+    /// Takes all whole records of the buffer. A pause leaves the highest there, which stands for all of them. Streams
+    /// are many, so between reads they keep no memory for records.
     fn take(&mut self, buffer: &mut Vec<u8>) -> Result<Batch, Reject> {
         let now = clock::now();
         let mut room = self.shared.room();
@@ -343,19 +337,20 @@ impl BookStream {
         if machine.is_exhausted() {
             batch.note(machine.resume(&mut room));
         }
-        let (records, _) = buffer.as_chunks::<TICKET_BYTES>();
-        self.tickets.clear();
-        self.tickets.extend(records.iter().map(Ticket::from_bytes));
-        let mut used = 0;
-        let result = machine.take_all(&self.tickets, &mut room, now, |taken| {
-            batch.note(taken);
-            used += TICKET_BYTES;
+        let (records, begun) = buffer.as_chunks::<TICKET_BYTES>();
+        let tickets: Vec<Ticket> = records.iter().map(Ticket::from_bytes).collect();
+        let mut taken = 0;
+        let result = machine.take_all(&tickets, &mut room, now, |one| {
+            batch.note(one);
+            taken += 1;
         });
         let fault = result.err().filter(|reject| reject.code != Code::NotSelling);
         self.shared.count_drawn(&machine, &before);
         let has_advanced = Drawn::of(&machine) != before;
         drop(machine);
-        buffer.drain(..used);
+        let left = tickets.get(taken..).unwrap_or_default();
+        let highest = left.iter().max_by_key(|ticket| ticket.index).map(Ticket::to_bytes);
+        *buffer = [highest.as_ref().map_or(&[][..], |ticket| ticket), begun].concat();
         if has_advanced {
             self.book.paid.notify_one();
         }
@@ -417,7 +412,7 @@ impl BookStream {
     }
 
     async fn send(&mut self, frame: &BookFrame) -> Result<(), NetError> {
-        self.send.send_frame(&encode(frame)).await
+        put(&mut self.send, &encode(frame)).await
     }
 }
 

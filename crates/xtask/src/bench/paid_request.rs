@@ -139,7 +139,11 @@ async fn give(catalog: Arc<MemoryCatalog>, mut send: SendHalf, mut recv: RecvHal
     };
     let answer = encode(&PayeeAnswer::Response(header));
     send.send_frame(&answer).await.map_err(text)?;
-    let unit = content.read_unit(from_unit).map_err(text)?;
+    let unit_bytes = u64::from(content.unit_bytes);
+    let start = from_unit.saturating_mul(unit_bytes);
+    let unit = content
+        .read(&(start..start.saturating_add(unit_bytes).min(content.size)))
+        .map_err(text)?;
     send.write(&unit).await.map_err(text)?;
     send.finish().map_err(text)
 }

@@ -65,7 +65,7 @@ fn however_many_files_are_hashed_at_once_some_threads_are_left_for_others() {
 #[test]
 fn a_hash_that_could_not_be_computed_is_tried_again() {
     let cache = HashCache::default();
-    let failed = cache.get(Path::new("song"), VERSION, || Err(std::io::ErrorKind::Other.into()));
+    let failed = cache.get(Path::new("song"), VERSION, || Err(ErrorKind::Other.into()));
     assert_eq!(failed, Err(Reject::of(Code::Unavailable)));
     assert_eq!(cache.get(Path::new("song"), VERSION, || Ok(HASH)), Ok(HASH));
 }
