@@ -5,7 +5,7 @@ use std::time::Instant;
 use tombola_core::codec::MESSAGE_BYTES_MAX;
 use tombola_core::key::AccountKey;
 use tombola_core::limits::HASHES_PER_PAYEE_PER_SECOND;
-use tombola_core::message::{EscrowCommand, EscrowRequest};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowRequest};
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::request::pieces_of;
 
@@ -15,6 +15,10 @@ const HASHES_PER_TICKET: u64 = 2;
 const HASHES_PER_REQUEST: u64 = 1_000;
 /// And each claim of a batch or piece of evidence besides: whatever it proves, it is read for and checked.
 const HASHES_PER_PIECE: u64 = 700;
+/// Reading and signing one object of an answer that has many.
+const HASHES_PER_OBJECT: u64 = 300;
+/// Such an answer at its longest: 100 holds of an account; a statement has fewer charges.
+const HASHES_PER_PAGE: u64 = 100 * HASHES_PER_OBJECT;
 /// Most answers are one signed object with what belongs to it.
 const SMALL_ANSWER_BYTES: usize = 2_048;
 /// Of the answer to one claim: a receipt, or a refusal, with its envelope.
@@ -41,6 +45,7 @@ impl Budgets {
         let pieces = u64::try_from(pieces_of(request).len()).unwrap_or(u64::MAX);
         let hashes = hashes_of(tickets_max(request))
             .saturating_add(HASHES_PER_PIECE.saturating_mul(pieces))
+            .saturating_add(hashes_of_command(&request.command))
             .saturating_add(HASHES_PER_REQUEST);
         self.0.charge(key, hashes, now);
         Ok(())
@@ -58,9 +63,60 @@ impl Budgets {
     }
 }
 
+impl Budgets {
+    /// Gives back what an answer was charged beyond what it had in it.
+    pub(super) fn settle_answer(&mut self, key: &AccountKey, answer: &EscrowAnswer) {
+        let objects = match answer {
+            EscrowAnswer::Account(state) => state.holds.as_slice().len(),
+            EscrowAnswer::Statement(page) => page.entries.as_slice().len(),
+            EscrowAnswer::Rejected(_)
+            | EscrowAnswer::Info(_)
+            | EscrowAnswer::Hold(_)
+            | EscrowAnswer::RevisionStale(_)
+            | EscrowAnswer::HoldStatus(_)
+            | EscrowAnswer::Released { .. }
+            | EscrowAnswer::Delegated { .. }
+            | EscrowAnswer::Claimed { .. }
+            | EscrowAnswer::Transferred(_)
+            | EscrowAnswer::WithdrawalPending { .. }
+            | EscrowAnswer::PayoutSet { .. }
+            | EscrowAnswer::SplitSet { .. }
+            | EscrowAnswer::Resubmitted { .. } => return,
+        };
+        let objects = u64::try_from(objects).unwrap_or(u64::MAX);
+        let made = objects.saturating_mul(HASHES_PER_OBJECT);
+        self.0.give_back(key, HASHES_PER_PAGE.saturating_sub(made));
+    }
+}
+
 /// Hashes for walking so many tickets.
 const fn hashes_of(tickets: u64) -> u64 {
     tickets.saturating_mul(HASHES_PER_TICKET)
+}
+
+/// What a command costs besides: keys that were never seen take as long to check as a signature, and pages are read for
+/// and signed piece by piece.
+fn hashes_of_command(command: &EscrowCommand) -> u64 {
+    match command {
+        EscrowCommand::SetSplit { shares, .. } => {
+            let shares = u64::try_from(shares.as_slice().len()).unwrap_or(u64::MAX);
+            shares.saturating_mul(HASHES_PER_PIECE)
+        }
+        EscrowCommand::Account { .. } | EscrowCommand::Statement { .. } => HASHES_PER_PAGE,
+        // A subscription takes page by page what a statement costs.
+        EscrowCommand::Subscribe { .. }
+        | EscrowCommand::Info
+        | EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Claim { .. }
+        | EscrowCommand::Resubmit { .. }
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Transfer { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::SetPayout { .. } => 0,
+    }
 }
 
 /// Tickets that verifying a request can walk.
@@ -96,12 +152,14 @@ pub(super) fn answer_bytes_of(request: &EscrowRequest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tombola_core::amount::{Amount, Timestamp};
     use tombola_core::book::{Anchor, Book};
     use tombola_core::chain::Preimage;
     use tombola_core::claim::{Claim, ClaimBatch};
     use tombola_core::codec::List;
     use tombola_core::draw::Reveal;
-    use tombola_core::key::{HoldId, SecretKey, Signed};
+    use tombola_core::key::{HoldId, RequestId, SecretKey, Signed};
+    use tombola_core::message::{RequestHeader, Share, StatementPage};
     use tombola_core::odds::Threshold;
 
     /// A claim as a peer may write it: no book is as long as its numbers say.
@@ -112,7 +170,7 @@ mod tests {
             commitment: reveal.commitment(),
             anchor: Anchor([7; 32]),
             length: u32::MAX,
-            face_value: tombola_core::amount::Amount(1),
+            face_value: Amount(1),
             threshold: Threshold::ALWAYS,
         };
         let claim = Claim {
@@ -155,6 +213,47 @@ mod tests {
             })
             .count();
         assert_eq!(served, 4_640, "of 1,702 hashes each, after 61 of 1,700");
+    }
+
+    /// Spec: N-11.
+    #[test]
+    fn a_request_costs_what_its_keys_and_its_answer_take() {
+        let key = AccountKey([1; 32]);
+        let charged = |command| {
+            let (mut budgets, now) = (Budgets::default(), Instant::now());
+            budgets
+                .take(key, &EscrowRequest { account: key, command }, now)
+                .unwrap();
+            budgets.charged(&key)
+        };
+        let share = |n| Share {
+            account: AccountKey([n; 32]),
+            ppm: 1,
+        };
+        let split = |shares: u8| EscrowCommand::SetSplit {
+            request: RequestHeader {
+                id: RequestId([0; 16]),
+                issued_at: Timestamp(0),
+            },
+            shares: List::new((0..shares).map(share).collect()).unwrap(),
+        };
+        assert_eq!(charged(EscrowCommand::Info), 1_000);
+        assert_eq!((charged(split(0)), charged(split(32))), (1_000, 23_400));
+        assert_eq!(charged(EscrowCommand::Statement { after: 0 }), 31_000);
+
+        let (mut budgets, now) = (Budgets::default(), Instant::now());
+        let statement = EscrowCommand::Statement { after: 0 };
+        let request = EscrowRequest {
+            account: key,
+            command: statement,
+        };
+        budgets.take(key, &request, now).unwrap();
+        let empty = StatementPage {
+            entries: List::default(),
+            more: false,
+        };
+        budgets.settle_answer(&key, &EscrowAnswer::Statement(empty));
+        assert_eq!(budgets.charged(&key), 1_000, "nothing was signed");
     }
 
     /// Spec: R-10.

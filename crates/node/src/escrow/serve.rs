@@ -117,6 +117,9 @@ async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) 
         Ok(()) => carry_out(shared, peer, request).await,
         Err(reject) => Err(reject),
     };
+    if let Ok(answer) = &answered {
+        shared.budgets().settle_answer(&peer, answer);
+    }
     answered.unwrap_or_else(|reject| {
         if reject.code == Code::Busy {
             shared.counters.turned_away.add(1);

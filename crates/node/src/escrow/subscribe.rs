@@ -8,7 +8,7 @@ use super::serve::read;
 use super::shared::{Shared, busy};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tombola_core::codec::encode;
@@ -146,7 +146,14 @@ async fn page(shared: &Arc<Shared>, subscriber: Subscriber, after: u64) -> Resul
         account: subscriber.account,
         command: EscrowCommand::Statement { after },
     };
-    match read(shared, subscriber.peer, request).await? {
+    // Like any Statement, but who follows its account waits where others would be refused.
+    let may_ask = || shared.budgets().take(subscriber.peer, &request, Instant::now()).is_ok();
+    while !may_ask() {
+        sleep(LOOK_PAUSE).await;
+    }
+    let answer = read(shared, subscriber.peer, request).await?;
+    shared.budgets().settle_answer(&subscriber.peer, &answer);
+    match answer {
         EscrowAnswer::Statement(page) => Ok(page),
         EscrowAnswer::Rejected(reject) => Err(reject),
         _ => Err(Reject::of(Code::Unavailable)),
