@@ -1,18 +1,60 @@
 //! Every first input, and everything that was ever found, once more.
 
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tombola_fuzz::{TARGETS, seeds};
 use tombola_tests::workspace;
+
+/// Panics of all threads: one in a task of a node is caught by its runtime, and nobody else would notice.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+/// Those that a test makes to see whether they are noticed.
+static ON_PURPOSE: AtomicUsize = AtomicUsize::new(0);
+const PURPOSE: &str = "on purpose";
+
+fn count_panics() {
+    static COUNTING: Once = Once::new();
+    COUNTING.call_once(|| {
+        let print = take_hook();
+        set_hook(Box::new(move |panic| {
+            let is_on_purpose = panic.payload_as_str() == Some(PURPOSE);
+            let counter = if is_on_purpose { &ON_PURPOSE } else { &PANICS };
+            counter.fetch_add(1, Ordering::SeqCst);
+            print(panic);
+        }));
+    });
+}
+
+/// Whether an input is taken without a panic anywhere.
+fn is_taken(harness: fn(&[u8]), input: &[u8]) -> bool {
+    count_panics();
+    catch_unwind(|| harness(input)).is_ok() && PANICS.load(Ordering::SeqCst) == 0
+}
+
+#[test]
+fn a_panic_of_a_task_that_nobody_waits_for_is_noticed() {
+    count_panics();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    drop(runtime.spawn(async move {
+        let _done = done;
+        panic!("{PURPOSE}")
+    }));
+    assert!(is_done.recv().is_err(), "it says nothing before it ends");
+    assert_eq!(ON_PURPOSE.load(Ordering::SeqCst), 1);
+}
 
 #[test]
 fn the_first_inputs_of_every_target_break_nothing() {
     for (name, harness) in TARGETS {
         let seeds = seeds(name);
         assert!(!seeds.is_empty(), "{name} begins with something");
-        harness(&[]);
+        assert!(is_taken(*harness, &[]), "{name}, nothing");
         for (number, seed) in seeds.iter().enumerate() {
-            let held = catch_unwind(|| harness(seed));
-            assert!(held.is_ok(), "{name}, seed {number}: {}", hex::encode(seed));
+            assert!(is_taken(*harness, seed), "{name}, seed {number}: {}", hex::encode(seed));
         }
     }
 }
@@ -24,8 +66,11 @@ fn chosen_actions_break_nothing() {
         let (_, harness) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
         for seed in 1..=150u64 {
             let input = numbers(seed);
-            let held = catch_unwind(|| harness(&input));
-            assert!(held.is_ok(), "{name}, seed {seed}: {}", hex::encode(&input));
+            assert!(
+                is_taken(*harness, &input),
+                "{name}, seed {seed}: {}",
+                hex::encode(&input)
+            );
         }
     }
 }
@@ -54,8 +99,7 @@ fn what_was_found_once_stays_mended() {
         for file in std::fs::read_dir(target.path()).unwrap() {
             let path = file.unwrap().path();
             let input = std::fs::read(&path).unwrap();
-            let held = catch_unwind(|| harness(&input));
-            assert!(held.is_ok(), "{}", path.display());
+            assert!(is_taken(*harness, &input), "{}", path.display());
         }
     }
 }

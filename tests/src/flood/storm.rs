@@ -40,7 +40,7 @@ impl Storm {
         Ok(Self { is_over, thread })
     }
 
-    /// How many packets were sent.
+    /// How many packets were sent, those that the system did not take left out.
     pub(super) fn stop(self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().unwrap_or(0)
@@ -55,17 +55,19 @@ pub(super) fn give_way() {
 
 fn send(packets: &[Vec<u8>], sockets: &[UdpSocket], per_second: u32, is_over: &AtomicBool) -> u64 {
     let began = Instant::now();
+    // What was due by now, whether it was sent or not: what was missed is not made up for later.
+    let mut passed = 0_u64;
     let mut sent = 0_u64;
     let mut pairs = packets.iter().cycle().zip(sockets.iter().cycle());
     while !is_over.load(Ordering::Relaxed) {
         let due = began.elapsed().as_millis() * u128::from(per_second) / 1_000;
-        let missing = u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(sent);
+        let missing = u64::try_from(due).unwrap_or(u64::MAX).saturating_sub(passed);
+        passed += missing;
         // What was missed for want of a core comes in bursts no longer than a tenth of a second.
         for (packet, socket) in pairs.by_ref().take(missing.min(u64::from(per_second) / 10) as usize) {
             // A full buffer or a refusal of an earlier packet is no reason to stop.
-            let _ = socket.send(packet);
+            sent += u64::from(socket.send(packet).is_ok());
         }
-        sent += missing;
         std::thread::sleep(Duration::from_millis(1));
     }
     sent
