@@ -9,6 +9,7 @@
 //! | [`decoder()`] | a message, object, row or event | no panic, one encoding of each value |
 //! | [`text()`] | what people type | no panic, it reads as it prints |
 //! | [`config()`], [`key_file()`], [`extract()`] | a file | no panic, a typed error, or it reads as it is written |
+//! | [`certificate()`] | what a peer shows in its handshake | no panic, a key only where the bytes have it |
 //! | [`claim()`] | changes to a good claim | the rules agree with a naive reading of the specification |
 //! | [`payee_actions()`] | what happens to a payee | winners are covered, durable and paid; each index is drawn once |
 //! | [`payer_actions()`] | what happens to a payer | the window keeps to its cap, the journal to what was acknowledged |
@@ -21,6 +22,7 @@
     reason = "a harness says what is broken by panicking"
 )]
 
+mod certificate;
 mod claim;
 mod config;
 mod decoder;
@@ -35,6 +37,7 @@ mod quic;
 mod seed;
 mod text;
 
+pub use certificate::certificate;
 pub use claim::claim;
 pub use config::config;
 pub use decoder::decoder;
@@ -57,6 +60,7 @@ pub const TARGETS: &[Target] = &[
     ("config", config),
     ("key_file", key_file),
     ("extract", extract),
+    ("certificate", certificate),
     ("claim", claim),
     ("payee_actions", payee_actions),
     ("payer_actions", payer_actions),

@@ -1,6 +1,6 @@
 //! Where fuzzing begins: the vectors, defaults, and a short life of each state machine. Made, not kept.
 
-use crate::{claim, config, decoder, escrow, extract, key_file, payee, payer, quic};
+use crate::{certificate, claim, config, decoder, escrow, extract, key_file, payee, payer, quic};
 use serde_json::Value;
 use std::path::Path;
 use tombola_tests::vectors;
@@ -57,6 +57,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "config" => config::seeds(),
         "key_file" => key_file::seeds(),
         "extract" => extract::seeds(),
+        "certificate" => certificate::seeds(),
         "claim" => claim::seeds(),
         "payee_actions" => payee::seeds(),
         "payer_actions" => payer::seeds(),

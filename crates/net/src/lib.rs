@@ -54,6 +54,7 @@ pub use endpoint::{ClientKey, Endpoint, Incoming};
 pub use error::NetError;
 pub use reset::ResetSalt;
 pub use stream::{RecvHalf, SendHalf};
+pub use tls::{certificate, key_of};
 
 /// The application protocol named in the TLS handshake.
 pub const ALPN: &[u8] = b"tombola/1";

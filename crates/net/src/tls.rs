@@ -38,6 +38,16 @@ pub(crate) fn identity(key: &SecretKey) -> Result<Identity, NetError> {
     Ok(identity_with(certificate.der().clone(), key))
 }
 
+/// A self-signed X.509 certificate (DER) of a key, as a client or server here shows it. Spec: N-02.
+///
+/// # Errors
+/// [`NetError::Identity`].
+pub fn certificate(key: &SecretKey) -> Result<Vec<u8>, NetError> {
+    let identity = identity(key)?;
+    let certificate = identity.cert.first().ok_or(NetError::Identity)?;
+    Ok(certificate.to_vec())
+}
+
 fn identity_with(certificate: CertificateDer<'static>, key: HandshakeKey) -> Identity {
     Arc::new(CertifiedKey::new(vec![certificate], Arc::new(key)))
 }
@@ -99,8 +109,10 @@ fn rustls_server(identity: &Identity, client_key: ClientKey) -> Result<rustls::S
     Ok(tls)
 }
 
-/// The key in a certificate, or `None` if it holds no acceptable Ed25519 key.
-pub(crate) fn key_of(certificate: &CertificateDer<'_>) -> Option<PublicKey> {
+/// The key of an X.509 certificate (DER) that a peer shows, or `None` if it holds no acceptable Ed25519 key. Nothing else
+/// of it counts. Spec: N-02.
+#[must_use]
+pub fn key_of(certificate: &[u8]) -> Option<PublicKey> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let key = parsed.public_key().raw.strip_prefix(&SPKI_PREFIX)?;
     AccountKey(key.try_into().ok()?).check().ok()
