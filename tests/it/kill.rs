@@ -2,12 +2,13 @@
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tombola_net::limits::IDLE_TIMEOUT;
 use tombola_tests::dice::{SEED, seed};
 use tombola_tests::kill::{Blow, Options, Report, Store, Unfinished, run};
 
 const KILLS: u32 = 20;
-/// Shorter than any timeout of a peer: all wait. `cargo xtask soak kill --pauses` stops each for a minute.
-const PAUSE: Duration = Duration::from_secs(2);
+/// Every connection of whoever is stopped is given up meanwhile. `cargo xtask soak kill --pauses` stops each for a minute.
+const PAUSE: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 fn strike(store: Store, blow: Blow, blows: u32) {
     let seed = seed();
