@@ -21,8 +21,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
-use tombola_core::amount::Asset;
+use tombola_core::amount::{Asset, SECOND_MS};
 use tombola_core::key::AccountKey;
+use tombola_core::limits::SERVED_GAP_MS;
 use tombola_net::Address;
 use tombola_node::config::{DatabaseUrl, EscrowConfig, Money, StoreConfig};
 use tombola_node::escrow::{
@@ -101,9 +102,7 @@ enum Command {
     },
     /// List the processes that share the ledger; declare one that is dead for good, so that holds expire again.
     Writers {
-        /// Its number. It must have been silent for half a minute, and can never be started again. Its fees are then
-        /// this one's to collect.
-        #[arg(long, value_name = "WRITER")]
+        #[arg(long, value_name = "WRITER", help = remove_help())]
         remove: Option<u32>,
     },
 }
@@ -321,6 +320,15 @@ pub(crate) async fn examined(home: &Home, arg: &HomeArg) -> Result<Examined, Fai
     let (options, asset) = options(home, arg)?;
     let looked = examine(&options).await;
     looked.map_err(|error| Failure::escrow_node(&error, asset).in_file(file_of(&options).as_deref()))
+}
+
+/// The limit is the protocol's constant, so it is not written down again here.
+fn remove_help() -> String {
+    format!(
+        "Its number. It must have been silent for more than {} s, and can never be started again. Its fees are then this \
+         one's to collect",
+        SERVED_GAP_MS / SECOND_MS
+    )
 }
 
 /// The file that the ledger is in, unless it is in a database.

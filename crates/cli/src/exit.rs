@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
-use tombola_core::amount::{Amount, Asset};
+use tombola_core::amount::{Amount, Asset, SECOND_MS};
 use tombola_core::limits::SERVED_GAP_MS;
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::ledger::LedgerFault;
@@ -283,7 +283,10 @@ impl Failure {
                 .with("writer", writer)
                 .with("need", SERVED_GAP_MS)
                 .with("has", silent_ms)
-                .next("stop its process, wait half a minute, and repeat"),
+                .next(format!(
+                    "stop its process, wait until it has been silent for more than {} s, and repeat",
+                    SERVED_GAP_MS / SECOND_MS
+                )),
             LedgerFault::WriterUnknown { writer } => failure("writer_unknown")
                 .with("writer", writer)
                 .next("tombola escrow writers lists those that there are"),
