@@ -1,17 +1,19 @@
 //! The embedded store, on redb.
 //!
-//! # File format, version 2
+//! # File format, version 4
 //!
 //! One redb file (its own format version 3). One redb table for each [`Table`], by [`Table::name`], byte-string keys to
 //! byte-string values. All tables are made by the commit that makes the file a store, so a file without them is foreign.
-//! Every value is `version u64 little-endian || row`; every row is what the protocol's codec writes: fixed-width
-//! little-endian integers, u64 lengths, u32 enum numbers. Numbers in keys are big-endian u64, so that keys order as
-//! numbers do; a number in parentheses is a size in bytes. `Hold`, `Receipt`, `Claim`, `EscrowRequest` and `EscrowAnswer` are laid out as in proto-spec.md.
+//! Every value is `version u64 little-endian || row`; every row is what the protocol's codec writes (E-01): fixed-width
+//! little-endian integers, u64 lengths, u32 enum numbers, a byte for none. Numbers in keys are big-endian, so that keys
+//! order as numbers do, and u64 unless they say u32; a number in parentheses is a size in bytes. `Hold`, `Receipt`,
+//! `Claim`, `PayoutPolicy`, `Delegation`, `EscrowRequest` and `EscrowAnswer` are laid out as in proto-spec.md; a place is
+//! writer u32, height u64; cause and effect are the enums of `tombola_ledger::event`, in their order.
 //!
 //! | table | key | row |
 //! | --- | --- | --- |
-//! | `header` | `00` (8) | magic `TOMBLEDG` (8), format u32 (= 2), escrow key (32), asset (16), decimals u8 |
-//! | `totals` | writer | incarnation u64, removed u8, served since u64, alive at u64, epoch u32, recovers since (option) u64, time u64, height u64, head (32), accounts u64, holds u64, deposits i128, balances i128, held i128, fees i128, pending i128, withdrawn i128, payout fees i128, collected i128, claims u64, winners u64 |
+//! | `header` | `00` (8) | magic `TOMBLEDG` (8), format u32 (= 4), escrow key (32), asset (16), decimals u8 |
+//! | `totals` | writer | incarnation u64, removed u8, served since u64, alive at u64, epoch u32, recovers since u64 or none, time u64, height u64, head (32), accounts u64, holds u64, holds ended u64, deposits i128, balances i128, held i128, fees i128, pending i128, withdrawn i128, payout fees i128, collected i128, inherited i128, claims u64, winners u64 |
 //! | `account_ids` | account key (32) | row u64 |
 //! | `accounts` | row | key (32), balance u64, held u64, pending u64, credits u128, debits u128, open holds u32, signers u32, next serial u64, entries u64 |
 //! | `hold_ids` | hold id (32) | payer row u64, serial u64 |
@@ -23,7 +25,7 @@
 //! | `answers` | connection key (32), request id (16) | request hash (32), EscrowAnswer with zeros for signatures |
 //! | `answer_ages` | time, writer u32, height | connection key (32), request id (16) |
 //! | `deposits` | hash of the reference (32) | account key (32), amount u64, at u64, place |
-//! | `events` | writer, height | writer u32, height u64, previous head (32), at u64, cause, effect, postings, reads, created |
+//! | `events` | writer, height | writer u32, height u64, previous head (32), at u64, cause, effect, postings list, reads list, created list |
 //! | `statements` | account row, sequence | place, balance u64, side u32 |
 //! | `credits` | account row, writer u32, height | amount u64; only where several writers share a store |
 //! | `withdrawals` | number | account row u64, amount u64, fee u64, left u64, destination text, reference text, asked at u64, state u32, settled by text, settled at u64 |
@@ -34,8 +36,9 @@
 //! | `signers` | account row, signer key (32) | Delegation or none, committed u128 |
 //! | `collections` | hash of the reference (32) | account key (32), amount u64, at u64, place |
 //!
-//! A place is writer u32, height u64. Accounts and events are numbered densely, so their tables only ever append; an
-//! account, its holds, their books and its statement have the account's row in front, so they lie together. A paid claim writes four rows of its own (event, book, two statement entries); its hold, its accounts and
+//! Accounts and events are numbered densely, so their tables only ever append; an account, its holds, their books and its
+//! statement have the account's row in front, so they lie together. A paid claim writes four rows of its own (event,
+//! book, two statement entries), and a statement entry for each share of its payee's split; its hold, its accounts and
 //! the totals are written once for a whole batch.
 //!
 //! # Why a commit is all or nothing
