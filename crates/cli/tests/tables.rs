@@ -39,6 +39,11 @@ const SETTINGS: &[(&str, &str, &[&str])] = &[
     ("payee", "\nprice 1", &["line 2"]),
     ("escrow", "listen = \"nowhere\"", &["line 1", "listen"]),
     ("payee", "price = \"1,5\"", &["line 1", "price", "0.0001"]),
+    ("payee", "per_bytes = -1", &["line 1", "per_bytes"]),
+    ("payer", "price = \"1\"", &["line 1", "price"]),
+    ("payer", "\naccount = \"tom1typo\"", &["line 2", "account"]),
+    ("payer", "escrow = \"tombola://nobody\"", &["line 1", "escrow"]),
+    ("payer", "hold_life_ms = \"1d\"", &["line 1", "hold_life_ms"]),
     // Amount.
     (
         "escrow",
@@ -50,7 +55,17 @@ const SETTINGS: &[(&str, &str, &[&str])] = &[
         "price = \"99999999999\"",
         &["price", "larger than any account"],
     ),
+    (
+        "payer",
+        "decimals = 2\nfee_flat_max = \"0.001\"",
+        &["fee_flat_max", "2 decimal places"],
+    ),
     // AmountBelow.
+    (
+        "payee",
+        "face_value_min = \"2\"",
+        &["face_value_max", "face_value_min", "1.00", "2.00"],
+    ),
     (
         "payee",
         "price = \"1\"\nface_value_max = \"0.5\"",
@@ -59,8 +74,59 @@ const SETTINGS: &[(&str, &str, &[&str])] = &[
     // Asset.
     ("escrow", "asset = \"\"", &["asset", "\"\"", "16"]),
     ("escrow", "decimals = 19", &["asset", "19", "18"]),
+    (
+        "payee",
+        "asset = \"seventeen letters\"",
+        &["asset", "seventeen letters", "16"],
+    ),
+    ("payer", "decimals = 255", &["asset", "255", "18"]),
     // OutOfRange.
     ("escrow", "fee_ppm = 1000001", &["fee_ppm", "1000001", "1000000"]),
+    ("escrow", "name = \"\"", &["name", "0", "1", "64"]),
+    ("escrow", "[store]\nwriter = 4294967295", &["writer", "4294967295"]),
+    ("payee", "per_bytes = 0", &["per_bytes", "0", "1", "16777216"]),
+    ("payee", "per_bytes = 16777217", &["per_bytes", "16777217", "16777216"]),
+    ("payee", "book_length_max = 0", &["book_length_max", "0", "1", "65536"]),
+    (
+        "payee",
+        "book_length_max = 65537",
+        &["book_length_max", "65537", "65536"],
+    ),
+    ("payee", "jump_max = 65537", &["jump_max", "65537", "65536"]),
+    ("payee", "fee_ppm_max = 1000001", &["fee_ppm_max", "1000001", "1000000"]),
+    (
+        "payee",
+        "opens_per_second = 0",
+        &["opens_per_second", "0", "1", "20000"],
+    ),
+    (
+        "payee",
+        "opens_per_second = 20001",
+        &["opens_per_second", "20001", "20000"],
+    ),
+    (
+        "payee",
+        "redeem_window_min_ms = 34560000001",
+        &["redeem_window_min_ms", "34560000001", "34560000000"],
+    ),
+    ("payer", "fee_ppm_max = 1000001", &["fee_ppm_max", "1000001", "1000000"]),
+    ("payer", "redeem_window_ms = 1", &["redeem_window_ms", "1", "86400000"]),
+    (
+        "payer",
+        "hold_life_ms = 3599999",
+        &["hold_life_ms", "3599999", "3600000"],
+    ),
+    // Together with the redeem window of 7 days it is over 400.
+    (
+        "payer",
+        "hold_life_ms = 34560000000",
+        &["hold_life_ms", "34560000000", "33955200000"],
+    ),
+    (
+        "payer",
+        "escrow_patience_ms = 86400001",
+        &["escrow_patience_ms", "86400001", "86400000"],
+    ),
     ("payee", "jump_max = 0", &["jump_max", "0", "1", "65536"]),
     ("payee", "credit_units = 10001", &["credit_units", "10001", "10000"]),
     (
@@ -70,14 +136,25 @@ const SETTINGS: &[(&str, &str, &[&str])] = &[
     ),
     // Needs.
     ("escrow", "[store]\nwriter = 1", &["writer", "url"]),
+    ("escrow", "[store]\ntls_root = \"roots.pem\"", &["tls_root", "url"]),
+    // NotLoopback.
+    (
+        "payer",
+        "metrics_listen = \"0.0.0.0:9100\"",
+        &["metrics_listen", "0.0.0.0:9100", "metrics_beyond_loopback"],
+    ),
     // Zero.
+    ("escrow", "face_value_min = \"0\"", &["face_value_min", "0"]),
+    ("payee", "face_value_min = \"0\"", &["face_value_min", "0"]),
+    ("payee", "face_value_max = \"0.00\"", &["face_value_max", "0"]),
+    ("payer", "window_value = \"0\"", &["window_value", "0"]),
     ("payee", "price = \"0\"", &["price", "0"]),
     ("escrow", "cap_min = \"0\"", &["cap_min", "0"]),
 ];
 
 #[test]
 fn every_wrong_setting_is_named_with_both_numbers_and_what_to_do() {
-    for role in ["escrow", "payee"] {
+    for role in ["escrow", "payee", "payer"] {
         let directory = tempfile::tempdir().unwrap();
         let home = home(directory.path(), role);
         for (_, text, must_say) in SETTINGS.iter().filter(|(of, ..)| *of == role) {

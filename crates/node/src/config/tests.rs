@@ -173,3 +173,111 @@ fn metrics_are_for_this_machine_unless_it_is_said_twice() {
         assert!(at(listen, "metrics_beyond_loopback = true").is_ok());
     }
 }
+
+/// A role's settings that are numbers or amounts, the largest number of each, and whether 0, 1 and that one are taken
+/// where all else is as by default. 1 is the smallest amount, and an amount of `""` is as large as an account can hold.
+const ENDS: &[(&str, &str, &str, [bool; 3])] = &[
+    // Fewer places than the defaults have.
+    ("escrow", "decimals", "255", [false, false, false]),
+    ("escrow", "fee_flat", "", [true, true, true]),
+    ("escrow", "fee_ppm", "4294967295", [true, true, false]),
+    ("escrow", "face_value_min", "", [false, true, true]),
+    ("escrow", "cap_min", "", [false, true, true]),
+    ("escrow", "payout_fee", "", [true, true, true]),
+    ("escrow", "payout_min", "", [true, true, true]),
+    // Only a database has a second writer.
+    ("escrow", "store.writer", "4294967295", [true, false, false]),
+    ("payee", "decimals", "255", [false, false, false]),
+    ("payee", "price", "", [false, true, false]),
+    ("payee", "per_bytes", "4294967295", [false, true, false]),
+    ("payee", "face_value_min", "", [false, true, false]),
+    ("payee", "face_value_max", "", [false, false, true]),
+    ("payee", "book_length_max", "4294967295", [false, true, false]),
+    ("payee", "jump_max", "4294967295", [false, true, false]),
+    ("payee", "credit_units", "4294967295", [true, true, false]),
+    ("payee", "fee_flat_max", "", [true, true, true]),
+    ("payee", "fee_ppm_max", "4294967295", [true, true, false]),
+    ("payee", "redeem_at_value", "", [true, true, true]),
+    ("payee", "redeem_window_min_ms", TOML_MAX, [false, false, false]),
+    ("payee", "opens_per_second", "4294967295", [false, true, false]),
+    ("payer", "decimals", "255", [false, false, false]),
+    ("payer", "window_value", "", [false, true, true]),
+    ("payer", "fee_flat_max", "", [true, true, true]),
+    ("payer", "fee_ppm_max", "4294967295", [true, true, false]),
+    ("payer", "hold_life_ms", TOML_MAX, [false, false, false]),
+    ("payer", "redeem_window_ms", TOML_MAX, [false, false, false]),
+    ("payer", "escrow_patience_ms", TOML_MAX, [true, true, false]),
+];
+
+/// The largest number of the format.
+const TOML_MAX: &str = "9223372036854775807";
+const AMOUNTS: [&str; 3] = ["\"0\"", "\"0.000000001\"", "\"18446744073.709551615\""];
+
+/// Parses a configuration with one setting, and says what is wrong with it.
+fn fault_of<C: ConfigFile>(key: &str, value: &str) -> Option<String> {
+    let line = match key.split_once('.') {
+        Some((section, key)) => format!("[{section}]\n{key} = {value}"),
+        None => format!("{key} = {value}"),
+    };
+    C::parse(&line).err().map(|error| error.to_string())
+}
+
+#[test]
+fn the_ends_of_every_number_are_taken_or_refused_by_name() {
+    for (role, key, max, taken) in ENDS {
+        let values = match *max {
+            "" => AMOUNTS,
+            max => ["0", "1", max],
+        };
+        for (value, is_taken) in values.into_iter().zip(taken) {
+            let fault = match *role {
+                "escrow" => fault_of::<EscrowConfig>(key, value),
+                "payee" => fault_of::<PayeeConfig>(key, value),
+                _ => fault_of::<PayerConfig>(key, value),
+            };
+            assert_eq!(fault.is_none(), *is_taken, "{role}: {key} = {value}: {fault:?}");
+            // How many places there are is told of the amount that has more.
+            let is_named = fault.is_none_or(|fault| fault.contains(key) || *key == "decimals");
+            assert!(is_named, "{role}: {key} = {value} is refused without its name");
+        }
+    }
+}
+
+/// The settings of a role that are numbers or amounts; one that is unset by default is not seen.
+fn numbers_of<C: ConfigFile>() -> Vec<String> {
+    let is_number = |value: &toml::Value| match value {
+        toml::Value::Integer(_) => true,
+        toml::Value::String(text) => text.parse::<Money>().is_ok(),
+        _ => false,
+    };
+    let mut numbers = Vec::new();
+    for (key, value) in toml::Table::try_from(C::default()).unwrap() {
+        match value {
+            toml::Value::Table(section) => {
+                let inner = section.iter().filter(|(_, value)| is_number(value));
+                numbers.extend(inner.map(|(inner, _)| format!("{key}.{inner}")));
+            }
+            value if is_number(&value) => numbers.push(key),
+            _ => {}
+        }
+    }
+    numbers
+}
+
+#[test]
+fn the_ends_of_no_number_are_left_out() {
+    let of_roles = [
+        ("escrow", numbers_of::<EscrowConfig>()),
+        ("payee", numbers_of::<PayeeConfig>()),
+        ("payer", numbers_of::<PayerConfig>()),
+    ];
+    for (role, numbers) in of_roles {
+        assert!(numbers.len() >= 5, "{role}: {numbers:?}");
+        for key in numbers {
+            assert!(
+                ENDS.iter().any(|(of, named, ..)| *of == role && *named == key),
+                "{role}: {key}"
+            );
+        }
+    }
+}
