@@ -227,6 +227,36 @@ async fn a_book_that_is_redeemed_says_so_and_brings_the_next_quote() {
     market.stop().await;
 }
 
+/// Spec: B-13, P-05.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_book_is_over_when_its_last_ticket_is_drawn() {
+    let market = Market::open().await;
+    market.sell("song", 8 * UNIT, 0);
+    let connection = market.connect().await;
+    let mut line = market.book(&connection, "/song", 3).await;
+    line.pay(3).await;
+    let (through, code, _) = line.closed().await;
+    assert_eq!((through, code), (3, Code::BookComplete));
+    market.stop().await;
+}
+
+/// Spec: B-13, P-05. Whoever ends its side in order is told so; a reset counts as a loss.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_book_ends_with_its_stream_and_says_how() {
+    let market = Market::open().await;
+    market.sell("song", 8 * UNIT, 0);
+    let connection = market.connect().await;
+    let mut finished = market.book(&connection, "/song", 10).await;
+    let mut lost = market.book(&connection, "/song", 10).await;
+    finished.pay(2).await;
+    lost.pay(1).await;
+    finished.finish();
+    lost.reset();
+    assert_eq!(finished.closed().await, (2, Code::BookFinished, None));
+    assert_eq!(lost.closed().await, (1, Code::StreamLost, None));
+    market.stop().await;
+}
+
 /// Spec: P-04, P-05.
 #[tokio::test(flavor = "multi_thread")]
 async fn tickets_may_follow_before_the_book_is_open() {

@@ -201,6 +201,16 @@ impl Line {
         }
     }
 
+    /// Ends the payer's side of the stream.
+    pub(crate) fn finish(&mut self) {
+        self.send.finish().unwrap();
+    }
+
+    /// Resets the payer's side of the stream.
+    pub(crate) fn reset(&mut self) {
+        self.send.reset(0);
+    }
+
     /// What the payee says last.
     pub(crate) async fn closed(&mut self) -> (u32, Code, Option<Quote>) {
         loop {

@@ -2,11 +2,12 @@
 
 use crate::conformance::all_rows;
 use crate::stores::on_each_store;
-use crate::world::{START, World, code, key, reference};
+use crate::world::{START, World, code, config, key, reference, secret};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
 use tombola_core::codec::encode;
-use tombola_core::message::{EscrowAnswer, EscrowCommand, RequestHeader};
+use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowRequest, Phase, RequestHeader};
 use tombola_core::reject::Code;
+use tombola_ledger::query::{self, Standing};
 use tombola_ledger::store::Store;
 use tombola_store::block_on::block_on;
 
@@ -18,6 +19,7 @@ on_each_store! {
     kept_answers_are_forgotten_after_48_hours_a_few_at_a_time
     only_the_account_itself_asks_and_acts
     a_stranger_has_no_account_and_sees_who_the_escrow_is
+    a_reader_answers_questions_and_nothing_else
 }
 
 fn transfer(request: RequestHeader, amount: u64) -> EscrowCommand {
@@ -28,6 +30,16 @@ fn transfer(request: RequestHeader, amount: u64) -> EscrowCommand {
         reference: reference("rent"),
         book: None,
     }
+}
+
+/// Asks as account 2, past the writer, as a node answers questions.
+fn read<S: Store>(world: &World<S>, command: EscrowCommand) -> EscrowAnswer {
+    let (account, phase) = (key(2), Phase::Open);
+    let request = EscrowRequest { account, command };
+    let snapshot = block_on(world.ledger.store().snapshot()).unwrap();
+    let standing = Standing { time: world.now, phase };
+    let draft = block_on(query::answer(&snapshot, &config(), &standing, &account, &request));
+    draft.unwrap().sign(&secret(1))
 }
 
 /// Spec.
@@ -61,6 +73,9 @@ fn a_request_id_is_bound_to_its_body_and_its_connection<S: Store>(store: S) {
         EscrowAnswer::Transferred(_)
     ));
     assert_eq!(world.balance(4), 140);
+    // What is kept is looked at before the time: this is old as well.
+    world.now = START.plus_ms(47 * HOUR_MS);
+    assert_eq!(code(&world.ask(2, transfer(header, 71))), Code::RequestIdReused);
 }
 
 /// Spec: R-02.
@@ -170,4 +185,13 @@ fn a_stranger_has_no_account_and_sees_who_the_escrow_is<S: Store>(store: S) {
         panic!()
     };
     assert_eq!((info.height, info.time), (1, START));
+}
+
+/// A node sends what changes something to its writer; a reader that is asked for it does not offer it. Spec: X-01.
+fn a_reader_answers_questions_and_nothing_else<S: Store>(store: S) {
+    let mut world = World::funded(store);
+    let command = transfer(world.header(), 70);
+    assert_eq!(code(&read(&world, command)), Code::NotOffered);
+    let shown = read(&world, EscrowCommand::Account { holds_after: 0 });
+    assert!(matches!(shown, EscrowAnswer::Account(_)), "{shown:?}");
 }
