@@ -238,9 +238,10 @@ fn every_invalid_vector_gets_its_code() {
 fn wrong_code(vector: &Value) -> Option<String> {
     let found = match run::invalid(vector) {
         Ok(()) => "nothing".to_string(),
-        Err(reject) => reject.code.to_string(),
+        Err(reject) => format!("{} ({}, {})", reject.code, reject.need, reject.has),
     };
-    let expected = text(vector, "code");
+    let [code, need, has] = ["code", "need", "has"].map(|name| text(vector, name));
+    let expected = format!("{code} ({need}, {has})");
     (found != expected).then(|| format!("{}: expected {expected}, got {found}", vector["name"]))
 }
 

@@ -13,6 +13,7 @@ mod message;
 mod money;
 mod object;
 mod opening;
+mod precedence;
 pub mod run;
 mod sample;
 

@@ -57,6 +57,11 @@ def covers(face: int, odds: int, price: int) -> bool:
     return face * (odds + 1) >= price * 2**64
 
 
+def expected(face: int, odds: int) -> int:
+    """What a ticket is worth, to the nearest atomic unit, half up (B-04)."""
+    return (face * (odds + 1) + 2**63) // 2**64
+
+
 def commitment(reveal: bytes) -> bytes:
     """Q-02."""
     return tagged_hash("commitment", reveal)
@@ -90,7 +95,7 @@ def judge(claim: Claim, hold: Hold) -> Outcome:
         value = step(value, index)
     must(value == book.anchor, Code.CHAIN_BROKEN)
     gross = len(winners) * book.face_value
-    must(gross < 2**64, Code.CLAIM_OVER_CAP)
+    must(gross < 2**64, Code.CLAIM_OVER_CAP, 2**64 - 1, hold.cap)
     return Outcome(tuple(reversed(winners)), gross, len(winners) * terms.fee.of(book.face_value))
 
 

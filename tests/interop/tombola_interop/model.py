@@ -28,6 +28,7 @@ from .objects import (
     Fee,
     Hold,
     HoldState,
+    HoldTerms,
     Phase,
     QuoteTerms,
     Receipt,
@@ -95,13 +96,15 @@ class Payee:
         check_in_time(terms.expires_at, now)
         window = terms.redeem_by - terms.expires_at
         must(window >= self.redeem_window_min, Code.REDEEM_WINDOW_SHORT, self.redeem_window_min, window)
-        must(terms.fee.is_within(self.fee_max), Code.FEE_TOO_HIGH)
+        terms.fee.check_within(self.fee_max)
         book.check_against(terms)
         must(book.commitment == request.quote.commitment, Code.COMMITMENT_MISMATCH)
         must(book.length <= quote.book_length_max, Code.BOOK_TOO_LONG, quote.book_length_max, book.length)
         check_face(book.face_value, quote.face_value_min, quote.face_value_max)
         must(quote.ticket_price <= book.face_value, Code.BAD_TERMS, quote.ticket_price, book.face_value)
-        must(chain.covers(book.face_value, book.threshold, quote.ticket_price), Code.ODDS_TOO_LOW)
+        expected = chain.expected(book.face_value, book.threshold)
+        is_covered = chain.covers(book.face_value, book.threshold, quote.ticket_price)
+        must(is_covered, Code.ODDS_TOO_LOW, quote.ticket_price, expected)
         request.hold.verify(terms.escrow)
         request.book.verify(terms.signer)
         must(terms.opened_at >= self.store_since + 10 * 60_000, Code.HOLD_UNCHECKED)
@@ -148,6 +151,29 @@ def judge_claim(claim: Claim, claimant: bytes, hold: Hold, state: HoldState, pai
     must(gross <= room, Code.CLAIM_OVER_CAP, gross, room)
 
 
+@dataclass(frozen=True)
+class EscrowLimits:
+    """What an escrow asks of new holds (R-04)."""
+
+    fee: Fee
+    face_value_min: int
+    cap_min: int
+
+
+def open_hold(terms: HoldTerms, request: HoldRequest, limits: EscrowLimits, open_holds: int, balance: int) -> None:
+    """H-06 on the terms that the hold would have."""
+    terms.check_rules()
+    low = limits.face_value_min
+    must(terms.face_value_min >= low, Code.FACE_OUT_OF_RANGE, low, terms.face_value_min)
+    latest = terms.opened_at + 400 * 24 * MS_PER_H
+    must(terms.redeem_by <= latest, Code.TIME_OUT_OF_RANGE, latest, terms.redeem_by)
+    least = max(1, limits.cap_min)
+    must(request.cap >= least, Code.CAP_OUT_OF_RANGE, least, request.cap)
+    limits.fee.check_within(request.fee_max)
+    must(open_holds < 1_000, Code.BUSY, 1_000, open_holds)
+    must(request.cap <= balance, Code.INSUFFICIENT_FUNDS, request.cap, balance)
+
+
 def top_up(hold: Hold, state: HoldState, revision: int, cap: int, balance: int) -> None:
     """H-08."""
     check_open(state)
@@ -159,8 +185,8 @@ def top_up(hold: Hold, state: HoldState, revision: int, cap: int, balance: int) 
 def release(signed: Signed[Release], hold: Hold, state: HoldState, paid: int) -> None:
     """H-07."""
     signed.verify(hold.terms.payee)
-    must(state != HoldState.EXPIRED, Code.HOLD_EXPIRED)
     must(signed.body.paid == paid, Code.RELEASE_MISMATCH, paid, signed.body.paid)
+    must(state != HoldState.EXPIRED, Code.HOLD_EXPIRED)
 
 
 def check_issued_at(issued_at: int, now: int) -> None:
@@ -287,4 +313,5 @@ def _resubmit_receipt(claim: Claim, receipt: Signed[Receipt], escrow: bytes, kno
     is_same = body.book == claim.book.body.id() and body.through == claim.through
     must(is_same, Code.RECEIPT_MISMATCH, body.through, claim.through)
     receipt.verify(escrow)
-    must(chain.settles(claim, receipt, chain.judge(claim, known)), Code.RECEIPT_MISMATCH)
+    is_paid_as_drawn = chain.settles(claim, receipt, chain.judge(claim, known))
+    must(is_paid_as_drawn, Code.RECEIPT_MISMATCH, body.through, claim.through)

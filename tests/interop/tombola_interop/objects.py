@@ -69,9 +69,10 @@ class Fee:
         """The fee of one winner."""
         return min(face, self.flat + -(-face * self.ppm // 1_000_000))
 
-    def is_within(self, limit: Fee) -> bool:
+    def check_within(self, limit: Fee) -> None:
         """Flat and ppm each for itself."""
-        return self.flat <= limit.flat and self.ppm <= limit.ppm
+        must(self.flat <= limit.flat, Code.FEE_TOO_HIGH, limit.flat, self.flat)
+        must(self.ppm <= limit.ppm, Code.FEE_TOO_HIGH, limit.ppm, self.ppm)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from .objects import (
     Fee,
     Hold,
     HoldState,
+    HoldTerms,
     Phase,
     Release,
     Signed,
@@ -147,6 +148,18 @@ def judge_claim(v: Vector) -> None:
     model.judge_claim(claim, _hex(v["claimant"]), hold, _state(v), int(v["paid"]))
 
 
+def open_hold(v: Vector) -> None:
+    request = decode(HoldRequest, _hex(v["request"]))
+    fee = Fee(int(v["fee_flat"]), int(v["fee_ppm"]))
+    faces, times = (request.face_value_min, request.face_value_max), (request.expires_at, request.redeem_by)
+    parties = (_hex(v["payer"]), request.signer, request.payee)
+    terms = HoldTerms(
+        _hex(v["escrow"]), DOLLAR, *parties, 1, fee, *faces, request.book_length_max, int(v["now"]), *times
+    )
+    limits = model.EscrowLimits(fee, int(v["face_value_min"]), int(v["cap_min"]))
+    model.open_hold(terms, request, limits, int(v["open_holds"]), int(v["balance"]))
+
+
 def top_up(v: Vector) -> None:
     hold = _signed(Hold, v["hold"]).body
     model.top_up(hold, _state(v), int(v["revision"]), int(v["cap"]), int(v["balance"]))
@@ -183,6 +196,7 @@ OPERATIONS: dict[str, Callable[[Vector], Any]] = {
     "present_hold": present_hold,
     "take_ticket": take_ticket,
     "judge_claim": judge_claim,
+    "open_hold": open_hold,
     "top_up": top_up,
     "release": lambda v: model.release(
         _signed(Release, v["release"]), _signed(Hold, v["hold"]).body, _state(v), int(v["paid"])
@@ -202,17 +216,19 @@ OPERATIONS: dict[str, Callable[[Vector], Any]] = {
 }
 
 
-def _expect(code: str, operation: Callable[[], Any]) -> None:
+def _expect(code: str, operation: Callable[[], Any]) -> Refused:
     try:
         operation()
     except Refused as refused:
         assert refused.code is Code[code.upper()], f"{refused} instead of {code}"
-        return
+        return refused
     raise AssertionError(f"accepted instead of {code}")
 
 
 def check_invalid(v: Vector) -> None:
-    _expect(v["code"], lambda: OPERATIONS[v["operation"]](v))
+    refused = _expect(v["code"], lambda: OPERATIONS[v["operation"]](v))
+    numbers = int(v["need"]), int(v["has"])
+    assert (refused.need, refused.has) == numbers, f"{refused} instead of {numbers}"
 
 
 CHECKS = {

@@ -1,8 +1,7 @@
 //! What must be refused, and with which code. All inputs are hex, so that other implementations can run it.
 
-use super::File;
-use super::crafted;
 use super::sample::Sample;
+use super::{File, crafted, run};
 use serde_json::{Value, json};
 use tombola_core::amount::Amount;
 use tombola_core::book::Book;
@@ -29,10 +28,20 @@ pub(crate) fn all(sample: &Sample) -> File {
     vectors.extend(super::opening::invalid(sample));
     vectors.extend(super::ledger::invalid(sample));
     vectors.extend(super::custody::invalid(sample));
+    vectors.extend(super::precedence::all(sample));
     File::new(
-        "What must be refused: run `operation` on the inputs and compare the code. X-04 says what each operation does.",
-        vectors,
+        "What must be refused: run `operation` on the inputs and compare the code and both numbers. X-04 says what each \
+         operation does.",
+        vectors.into_iter().map(with_numbers).collect(),
     )
+}
+
+/// Adds the two numbers that the code names; the second implementation has them from the specification and must agree.
+fn with_numbers(mut vector: Value) -> Value {
+    let refused = run::invalid(&vector).expect_err("what must be refused is refused");
+    vector["need"] = json!(refused.need.to_string());
+    vector["has"] = json!(refused.has.to_string());
+    vector
 }
 
 fn encodings(sample: &Sample) -> Vec<Value> {
@@ -423,7 +432,7 @@ fn crafted_book_signature(sample: &Sample) -> Signature {
     Signature(crafted::torsion_in_r(&sample.payer.seed(), &covered, 1))
 }
 
-fn claim_case(sample: &Sample, name: &str, code: &str, hold: &Hold, claim: &Claim) -> Value {
+pub(super) fn claim_case(sample: &Sample, name: &str, code: &str, hold: &Hold, claim: &Claim) -> Value {
     json!({
         "name": name,
         "clause": "R-11",

@@ -96,18 +96,18 @@ fn fresh_payee(vector: &Value) -> (Payee, Timestamp) {
 
 /// An opening before it is signed; tests change one thing of it.
 #[derive(Clone)]
-struct Draft {
-    hold: Hold,
-    quote: Quote,
+pub(super) struct Draft {
+    pub(super) hold: Hold,
+    pub(super) quote: Quote,
     book: Book,
     now: Timestamp,
-    fee_max: Fee,
-    window_min_ms: u64,
-    store_since: Timestamp,
+    pub(super) fee_max: Fee,
+    pub(super) window_min_ms: u64,
+    pub(super) store_since: Timestamp,
 }
 
 impl Draft {
-    fn new(sample: &Sample) -> Self {
+    pub(super) fn new(sample: &Sample) -> Self {
         Self {
             hold: sample.hold,
             quote: sample.quote.clone(),
@@ -120,31 +120,31 @@ impl Draft {
     }
 
     /// Changes the hold; the book goes with it.
-    fn hold(mut self, change: impl FnOnce(&mut Hold)) -> Self {
+    pub(super) fn hold(mut self, change: impl FnOnce(&mut Hold)) -> Self {
         change(&mut self.hold);
         self.book.hold = self.hold.id();
         self
     }
 
     /// Makes another quote of the payee; the book goes with it.
-    fn quote(mut self, change: impl FnOnce(&mut QuoteTerms)) -> Self {
+    pub(super) fn quote(mut self, change: impl FnOnce(&mut QuoteTerms)) -> Self {
         change(&mut self.quote.terms);
         self.quote = EpochSecret::new(EPOCH).quote(self.quote.terms);
         self.book.commitment = self.quote.commitment;
         self
     }
 
-    fn book(mut self, change: impl FnOnce(&mut Book)) -> Self {
+    pub(super) fn book(mut self, change: impl FnOnce(&mut Book)) -> Self {
         change(&mut self.book);
         self
     }
 
-    fn at(mut self, now: Timestamp) -> Self {
+    pub(super) fn at(mut self, now: Timestamp) -> Self {
         self.now = now;
         self
     }
 
-    fn signed(&self, hold_key: &SecretKey, book_key: &SecretKey) -> String {
+    pub(super) fn signed(&self, hold_key: &SecretKey, book_key: &SecretKey) -> String {
         let open = OpenBook {
             hold: Signed::new(self.hold, hold_key),
             quote: self.quote.clone(),
@@ -153,7 +153,7 @@ impl Draft {
         hex::encode(encode(&PayeeRequest::OpenBook(Box::new(open))))
     }
 
-    fn vector(&self, sample: &Sample, name: &str, clause: &str, code: &str) -> Value {
+    pub(super) fn vector(&self, sample: &Sample, name: &str, clause: &str, code: &str) -> Value {
         json!({
             "name": name,
             "clause": clause,
@@ -462,7 +462,14 @@ fn exhausted(sample: &Sample) -> Value {
     vector
 }
 
-fn ticket_case(sample: &Sample, draft: &Draft, name: &str, code: &str, before: &[u32], ticket: Ticket) -> Value {
+pub(super) fn ticket_case(
+    sample: &Sample,
+    draft: &Draft,
+    name: &str,
+    code: &str,
+    before: &[u32],
+    ticket: Ticket,
+) -> Value {
     let records = before.iter().map(|index| sample.ticket(*index));
     let records: Vec<Value> = records
         .map(|ticket| json!({"record": hex::encode(ticket.to_bytes())}))
