@@ -19,7 +19,7 @@ pub fn untested(workspace: &Path) -> std::io::Result<Vec<Code>> {
 }
 
 /// What is wrong with the table of X-06 in `proto-spec.md`: each code has a row, whose test is there, is run, and names
-/// the code or takes it from the vector that the row names.
+/// the code without supplying it, takes it from the vector that the row names, or is a case of `tests/interop`.
 ///
 /// # Errors
 /// Whatever reading the files gives.
@@ -81,6 +81,10 @@ impl Provoked {
         let Ok(source) = std::fs::read_to_string(workspace.join(path)) else {
             return Some(format!("there is no {path}"));
         };
+        // The second implementation says at each input which code must come back, and is run by `tests/it/interop.rs`.
+        if path.ends_with(".py") {
+            return (!is_case(&source, name, code)).then(|| format!("{path} has no case {name} of this code"));
+        }
         let Some(body) = test_body(&source, name) else {
             return Some(format!("{path} runs no test {name}"));
         };
@@ -90,9 +94,27 @@ impl Provoked {
                 let found = vectors["vectors"].as_array().is_some_and(|all| all.iter().any(is_it));
                 (!found).then(|| format!("no vector {vector:?} with this code"))
             }
+            None if supplies(body, code) => Some(format!("{name} supplies the code itself")),
             None => (!names(body, code)).then(|| format!("{name} does not name the code")),
         }
     }
+}
+
+/// Whether a Python function stands under `@case(Code.NAME, ...)`.
+fn is_case(source: &str, name: &str, code: Code) -> bool {
+    let Some((before, _)) = source.split_once(&format!("\nasync def {name}(")) else {
+        return false;
+    };
+    let decorator = before.rsplit_once('\n').map_or(before, |(_, line)| line);
+    decorator.starts_with(&format!("@case(Code.{},", code.name().to_uppercase()))
+}
+
+/// Whether a test closes something with the code that it then finds: it would prove nothing about who gives that code.
+fn supplies(body: &str, code: Code) -> bool {
+    let variant = format!("Code::{code:?}");
+    let statements = body.split([';', '{', '}']);
+    let mut closing = statements.filter_map(|statement| statement.split_once(".close("));
+    closing.any(|(_, given)| given.contains(&variant))
 }
 
 /// The text of a test that is run: by an attribute of its own, or on each store.
@@ -221,6 +243,24 @@ mod tests {
         assert!(fault(row("much", "tests/src/codes.rs::no_such_test")).is_some());
         assert!(fault(row("much", "tests/src/none.rs::a")).is_some());
         assert!(fault(row("much", "tests/src/codes.rs::the_driver_of_the_parties_is_no_test")).is_some());
+    }
+
+    #[test]
+    fn a_test_that_supplies_the_code_is_no_test_of_it() {
+        assert!(supplies(
+            "let a = 1;\n book.close(\n    Reject::of(Code::Busy),\n);",
+            Code::Busy
+        ));
+        assert!(!supplies("book.close(); assert_eq!(code, Code::Busy);", Code::Busy));
+        assert!(!supplies("book.close(Reject::of(Code::BookIdle));", Code::Busy));
+    }
+
+    #[test]
+    fn a_case_of_the_second_implementation_stands_under_its_code() {
+        let source =
+            "@case(Code.BUSY, \"payee\")\nasync def much(stage):\n    pass\n\nasync def other(stage):\n    pass\n";
+        assert!(is_case(source, "much", Code::Busy) && !is_case(source, "much", Code::BookIdle));
+        assert!(!is_case(source, "other", Code::Busy) && !is_case(source, "none", Code::Busy));
     }
 
     #[test]

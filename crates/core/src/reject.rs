@@ -49,11 +49,11 @@ macro_rules! codes {
 codes! {
     /// The bytes are not the message they were taken for.
     1 Malformed "malformed" "update the older of the two programs";
-    /// A frame or list is over its limit (limit, given).
+    /// A frame is over its limit (limit, given).
     2 TooLarge "too_large" "send less at once";
     /// This node does not offer the request.
     3 NotOffered "not_offered" "ask a node that offers it";
-    /// The connection's key may not do this for that account.
+    /// The connection's key may not do this for that account, or a request does not show a ticket of its book.
     4 Unauthorized "unauthorized" "connect with the account's own key";
     /// A limit on open things or on work per peer is reached (limit, now).
     5 Busy "busy" "wait and try again";
@@ -81,7 +81,7 @@ codes! {
     31 QuoteAltered "quote_altered" "ask for a fresh quote";
     /// The commitment already served a book.
     32 CommitmentReused "commitment_reused" "ask for a fresh quote for each book";
-    /// Commitment of book or reveal differs from the quote's.
+    /// The book's commitment is not the quote's, or not that of the claim's reveal.
     33 CommitmentMismatch "commitment_mismatch" "build the book on the quote's commitment";
 
     /// This escrow or payee knows no such hold.
@@ -94,11 +94,11 @@ codes! {
     43 HoldUnchecked "hold_unchecked" "try again in a moment";
     /// The hold is for another payee.
     44 HoldNotForMe "hold_not_for_me" "open a hold for this payee";
-    /// The hold's escrow is not one the payee named.
-    45 WrongEscrow "wrong_escrow" "use an escrow from the quote";
+    /// The hold's escrow is not one the payee named, or a batch, delegation or piece of evidence is for another escrow.
+    45 WrongEscrow "wrong_escrow" "use an escrow from the quote, or ask the escrow that is named";
     /// Another asset than the escrow's or the quote's.
     46 WrongAsset "wrong_asset" "use the quote's asset";
-    /// The hold's fee is over the payee's limit (limit, fee).
+    /// The hold's fee is over the payee's limit, or over that of the payer who asks for it (limit, fee).
     47 FeeTooHigh "fee_too_high" "use an escrow with a lower fee";
     /// Payer, signer and payee must be different accounts.
     48 SelfHold "self_hold" "use different accounts for payer and payee";
@@ -113,7 +113,7 @@ codes! {
 
     /// No book of this id in this process.
     60 BookUnknown "book_unknown" "open a new book";
-    /// Face value outside of quote, hold or escrow limits (limit, given).
+    /// Face value outside of the limits of quote, hold, delegation or escrow (limit, given).
     61 FaceOutOfRange "face_out_of_range" "choose a face value in the range";
     /// The book is longer than quote or hold allow, or empty (limit, given).
     62 BookTooLong "book_too_long" "issue a shorter book";
@@ -126,7 +126,7 @@ codes! {
     71 IndexPastEnd "index_past_end" "open a new book";
     /// A ticket is too far after the last one (limit, jump).
     72 JumpTooLong "jump_too_long" "send tickets with smaller gaps";
-    /// The chain does not lead to the last verified value.
+    /// The chain does not lead to the last verified value, or a claim's not to the anchor.
     73 ChainBroken "chain_broken" "open a new book";
 
     /// The book has reached its length.
@@ -139,14 +139,14 @@ codes! {
     83 BookIdle "book_idle" "open a new book when you need it";
     /// The payee closed the book to redeem its winners.
     84 BookRedeemed "book_redeemed" "open a new book";
-    /// The payee is shutting down.
+    /// The node is shutting down: a payee, or an escrow that is asked for a hold.
     85 Draining "draining" "try again in a minute";
 
     /// The payee does not sell this.
     90 ServiceUnknown "service_unknown" "list the payee's services";
     /// The unit is past the end (units, from_unit).
     91 UnitOutOfRange "unit_out_of_range" "ask for a unit that exists";
-    /// The book's price is not the service's (need, given).
+    /// The price of the book or the one asked for is under the service's, or the book is for another one (need, given).
     92 PriceMismatch "price_mismatch" "open a book on a quote for this service";
     /// The payee takes no payments: it could not redeem in time, or its store failed.
     93 NotSelling "not_selling" "try again later, or buy elsewhere";
@@ -155,7 +155,7 @@ codes! {
     100 InsufficientFunds "insufficient_funds" "deposit more, or choose a smaller amount";
     /// A hold's cap is outside the escrow's limits or would go down (limit, given).
     101 CapOutOfRange "cap_out_of_range" "choose a cap in the range";
-    /// Expiry or redeem_by outside of the escrow's limits (limit, given).
+    /// Expiry, redeem_by or the schedule of a payout policy is out of its limits (limit, given).
     102 TimeOutOfRange "time_out_of_range" "choose times in the range";
     /// The escrow has no such account.
     103 AccountUnknown "account_unknown" "deposit to it first";

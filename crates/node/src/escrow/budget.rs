@@ -159,30 +159,36 @@ mod tests {
     use tombola_core::codec::List;
     use tombola_core::draw::Reveal;
     use tombola_core::key::{HoldId, RequestId, SecretKey, Signed};
+    use tombola_core::limits::CLAIMS_PER_BATCH_MAX;
     use tombola_core::message::{RequestHeader, Share, StatementPage};
     use tombola_core::odds::Threshold;
 
     /// A claim as a peer may write it: no book is as long as its numbers say.
     fn impossible(key: AccountKey) -> EscrowRequest {
+        claims(key, 1, u32::MAX)
+    }
+
+    /// Claims of books of so many tickets.
+    fn claims(key: AccountKey, count: usize, tickets: u32) -> EscrowRequest {
         let reveal = Reveal([5; 32]);
         let book = Book {
             hold: HoldId([6; 32]),
             commitment: reveal.commitment(),
             anchor: Anchor([7; 32]),
-            length: u32::MAX,
+            length: tickets,
             face_value: Amount(1),
             threshold: Threshold::ALWAYS,
         };
         let claim = Claim {
             book: Signed::new(book, &SecretKey::from_seed(&[8; 32])),
             reveal,
-            through: u32::MAX,
+            through: tickets,
             preimage: Preimage([9; 32]),
         };
         let batch = ClaimBatch {
             escrow: key,
             payee: key,
-            claims: List::new(vec![claim]).unwrap(),
+            claims: List::new(vec![claim; count]).unwrap(),
         };
         EscrowRequest {
             account: key,
@@ -254,6 +260,18 @@ mod tests {
         };
         budgets.settle_answer(&key, &EscrowAnswer::Statement(empty));
         assert_eq!(budgets.charged(&key), 1_000, "nothing was signed");
+    }
+
+    /// Spec: L-01, N-11.
+    #[test]
+    fn claims_of_a_thousand_tickets_come_as_often_as_the_table_of_limits_says() {
+        let key = AccountKey([1; 32]);
+        let a_second = |count: usize| {
+            let mut budgets = Budgets::default();
+            budgets.take(key, &claims(key, count, 1_000), Instant::now()).unwrap();
+            HASHES_PER_PAYEE_PER_SECOND * u64::try_from(count).unwrap() / budgets.charged(&key)
+        };
+        assert_eq!((a_second(CLAIMS_PER_BATCH_MAX), a_second(1)), (2_954, 2_162));
     }
 
     /// Spec: R-10.
