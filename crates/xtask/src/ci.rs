@@ -11,7 +11,7 @@ pub(crate) type Stage = (&'static str, fn(&Without) -> Result<(), Failure>);
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Without {
     /// Leaves out the tests that need this, and says so.
-    #[arg(long = "without", value_name = "WHAT", value_parser = ["postgres", "interop", "faketime", "mounts", "strace", "netns"])]
+    #[arg(long = "without", value_name = "WHAT", value_parser = ["postgres", "interop", "faketime", "mounts", "strace", "netns", "ipv6"])]
     names: Vec<String>,
 }
 
