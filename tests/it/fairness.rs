@@ -329,8 +329,8 @@ fn a_payer_that_adapts_to_all_it_sees_pays_its_expectation() {
     let each = ODDS
         .iter()
         .flat_map(|odds| STRATEGIES.map(|strategy| (*odds, strategy)));
-    for ((odds, strategy), seed) in each.zip(1..) {
-        let mut game = Game::new(seed, odds, strategy);
+    for (((odds, units), strategy), seed) in each.zip(1..) {
+        let mut game = Game::new(seed, (odds, units), strategy);
         game.run(strategy);
         let (won, drawn) = (game.won, game.drawn);
         let z = z_thousandths(won, drawn, odds);
