@@ -89,6 +89,8 @@ fn limits_have_the_values_of_the_table() {
         EXPIRE_GRACE_MS
         EXPIRE_SERVED_MS
         SERVED_GAP_MS
+        CLOCK_JUMP_MAX_MS
+        CLOCK_FOLLOWED_PPM
         OPEN_HOLDS_PER_ACCOUNT_MAX
         BOOK_IDLE_MS
         HOLD_IDLE_MS

@@ -9,12 +9,14 @@
 //!                Open -expire--> Expired      Both ends are final; a repeated claim still gets its last receipt.
 //! ```
 
+mod clock;
 pub mod delegation;
 mod expiry;
 pub mod payout;
 pub mod recovery;
 pub mod split;
 
+pub use clock::{ClockJump, ClockWatch, Clocks};
 pub use expiry::{Served, expire};
 
 use crate::amount::{Amount, Asset, Timestamp};

@@ -36,6 +36,11 @@ pub const EXPIRE_GRACE_MS: u64 = 5 * MINUTE_MS;
 pub const EXPIRE_SERVED_MS: u64 = HOUR_MS;
 /// Two signs of life of an escrow that lie farther apart are a gap in its serving; its driver gives one twice as often.
 pub const SERVED_GAP_MS: u64 = MINUTE_MS;
+/// A wall clock that is farther than this from what the ticking one makes of it has jumped: below it, a hold that expires
+/// too early does so within its grace.
+pub const CLOCK_JUMP_MAX_MS: u64 = 5 * MINUTE_MS;
+/// How fast small steps of a wall clock are forgotten, in millionths of the time that passes: twice what NTP slews at most.
+pub const CLOCK_FOLLOWED_PPM: u64 = 1_000;
 /// Open holds of one account.
 pub const OPEN_HOLDS_PER_ACCOUNT_MAX: u32 = 1_000;
 /// A book without a new ticket for this long, with nothing owed, is closed.
@@ -93,6 +98,8 @@ pub const HASHES_PER_PAYEE_PER_SECOND: u64 = 8_000_000;
 const _: () = assert!(ANSWER_KEPT_MS > REQUEST_AGE_MAX_MS + REQUEST_AHEAD_MAX_MS);
 // A quote's id is kept until it expires, by the secret of its own epoch.
 const _: () = assert!(QUOTE_LIFE_MS < QUOTE_EPOCH_MS);
+// A clock that is believed expires no hold before its `redeem_by` by the one that ticks.
+const _: () = assert!(CLOCK_JUMP_MAX_MS <= EXPIRE_GRACE_MS);
 const _: () = assert!(HOLD_LIFE_DEFAULT_MS + REDEEM_WINDOW_DEFAULT_MS < HOLD_LIFE_MAX_MS);
 const _: () = assert!(BOOK_LENGTH_DEFAULT <= BOOK_LENGTH_MAX);
 // Batches and pages fit one message with room for their envelope.
