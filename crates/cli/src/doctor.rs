@@ -4,6 +4,7 @@
 //! Each check gives one finding. What cannot be looked at (a passphrase that nobody gave, an escrow that is away) is a
 //! finding, too: silence would read as health.
 
+mod clock;
 mod home;
 mod machine;
 mod peer;

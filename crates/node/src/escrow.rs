@@ -50,6 +50,7 @@ mod status;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod watched;
 mod witness;
 mod writer;
 
@@ -61,10 +62,9 @@ pub use reader::{AccountSummary, BooksReader, EscrowTotals, WriterSummary};
 
 pub use examine::{Examined, examine};
 pub use extract::ExtractReport;
-pub use status::EscrowStatus;
+pub use status::{EscrowStatus, JumpSummary};
 pub use witness::{Consent, WitnessError, WitnessOptions};
 
-use crate::clock;
 use crate::config;
 use crate::reset_salt::{self, ResetSaltError};
 use place::check_clock;
@@ -88,10 +88,11 @@ use tombola_core::message::Reference;
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::extract::ExtractError;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
-use tombola_ledger::store::{DiskFault, StoreFault};
+use tombola_ledger::store::{DiskFault, Store, StoreFault};
 use tombola_net::{Address, ClientKey, Endpoint, NetError};
 use tombola_store::block_on::block_on;
 use tombola_store::escrow_store::EscrowStore;
+use watched::WatchedClock;
 
 /// How long a shutdown waits for what has begun, and then for the last goodbye.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -176,7 +177,8 @@ impl Escrow {
     /// [`EscrowNodeError`] if name, store or socket cannot be used.
     pub async fn serve(options: EscrowOptions) -> Result<Self, EscrowNodeError> {
         let rules = options.rules()?;
-        let mut ledger = open_ledger(&options.store, rules.clone()).await?;
+        let (mut ledger, mut clock) = open_ledger(&options.store, rules.clone()).await?;
+        watched::compare(clock.now(), ledger.totals().time);
         let keeper = take_up(&mut ledger, rules.writer, &options.witness, &options.key).await?;
         let salt = reset_salt::read_or_make(&options.salt_file())?;
         let endpoint = Endpoint::server(options.listen, &options.key, ClientKey::Required, &salt)?;
@@ -187,7 +189,7 @@ impl Escrow {
         let writer = Arc::clone(&shared);
         let writing = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || writer::run(ledger, &jobs, &writer.state))
+            .spawn(move || writer::run(ledger, clock, &jobs, &writer.state))
             .map_err(|error| StoreFault::Io(DiskFault::from(&error)))?;
         let witnessing = Witnessing::start(keeper, Arc::clone(&shared));
         let (pulse, beating) = status::watch(&shared);
@@ -311,14 +313,19 @@ async fn accept(shared: Arc<Shared>, endpoint: Endpoint, beginning: mpsc::Sender
 }
 
 /// Opens the ledger, away from the async threads where the store is a file.
-async fn open_ledger(place: &StorePlace, config: rules::EscrowConfig) -> Result<Ledger<EscrowStore>, EscrowNodeError> {
+async fn open_ledger(
+    place: &StorePlace,
+    config: rules::EscrowConfig,
+) -> Result<(Ledger<EscrowStore>, WatchedClock), EscrowNodeError> {
     let place = place.clone();
     let opening = async move {
         let store = place.open().await?;
         check_clock(&store).await?;
-        let mut ledger = Ledger::open(store, config, clock::now()).await?;
+        let mut clock = WatchedClock::start(store.sharing());
+        let now = clock.now();
+        let mut ledger = Ledger::open(store, config, now).await?;
         ledger.limit_clock(CLOCK_APART_MAX_MS);
-        Ok::<_, LedgerFault>(ledger)
+        Ok::<_, LedgerFault>((ledger, clock))
     };
     let runtime = Handle::current();
     // Opening a database spawns on the runtime.

@@ -1,7 +1,7 @@
 //! What can be wrong with a role's home: modes, key, settings, store, disk, port, backups.
 
 use super::peer::{self, Expected};
-use super::{Finding, Role, port};
+use super::{Finding, Role, clock as ledger_clock, port};
 use crate::exit::Failure;
 use crate::local::{HomeArg, LAST_BACKUP_FILE, read};
 use crate::output::text;
@@ -287,6 +287,11 @@ async fn escrow_store(home: &Home, arg: &HomeArg, findings: &mut Vec<Finding>) -
                     "stop the escrow: tombola escrow audit",
                 ),
             });
+            findings.extend(
+                status
+                    .get("node")
+                    .map(|node| ledger_clock::of_running(node, clock::now())),
+            );
             return true;
         }
         Ok(None) => {}
@@ -311,13 +316,10 @@ async fn escrow_store(home: &Home, arg: &HomeArg, findings: &mut Vec<Finding>) -
                 Ok(()) => Finding::ok("witness", "it has seen nothing that the store lacks"),
                 Err(error) => Finding::of_failure("witness", &Failure::witness(error)),
             });
-            if let Err(fault) = &examined.clock {
-                findings.push(Finding::failed(
-                    "clock",
-                    fault.to_string(),
-                    "set the clock of this machine",
-                ));
-            }
+            findings.push(match &examined.clock {
+                Ok(()) => ledger_clock::of_stopped(examined.totals.time, clock::now()),
+                Err(fault) => Finding::failed("clock", fault.to_string(), "set the clock of this machine"),
+            });
         }
         Err(failure) => findings.push(not_looked_at(&failure)),
     }

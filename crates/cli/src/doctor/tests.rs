@@ -1,3 +1,4 @@
+use super::clock::{of_running, of_stopped};
 use super::home::{judge_backup, judge_space, judge_syncs};
 use super::machine::{core_dumps, open_files, udp_buffers};
 use super::peer::{Expected, agrees, clocks};
@@ -22,6 +23,30 @@ fn too_few_files_are_told_by_degrees() {
     is(&open_files(Some(128), Some(4_096)), Verdict::Warning);
     is(&open_files(Some(1_024), Some(1_024)), Verdict::Ok);
     is(&open_files(None, None), Verdict::Ok);
+}
+
+/// Spec: C-07.
+#[test]
+fn an_escrows_clock_that_jumped_or_is_behind_its_ledger_is_a_failure() {
+    let now = Timestamp(1_800_000_000_000);
+    let node = |behind_ms: u64, jump: serde_json::Value| serde_json::json!({ "ledger_time": "2027-01-15 08:00:00", "clock_behind_ms": behind_ms, "clock_jump": jump });
+    is(&of_running(&node(300_000, serde_json::Value::Null), now), Verdict::Ok);
+    is(
+        &of_running(&node(300_001, serde_json::Value::Null), now),
+        Verdict::Failed,
+    );
+    let jump = serde_json::json!({ "wall": "2027-03-16 08:00:00", "expected": "2027-01-15 08:00:00" });
+    let jumped = of_running(&node(0, jump), now);
+    is(&jumped, Verdict::Failed);
+    assert!(jumped.found.contains("2027-03-16 08:00:00") && jumped.found.contains("2027-01-15 08:00:00"));
+    is(&of_stopped(now.plus_ms(300_000), now), Verdict::Ok);
+    is(&of_stopped(now.plus_ms(300_001), now), Verdict::Failed);
+    let away = of_stopped(now.minus_ms(60 * DAY_MS), now);
+    is(&away, Verdict::Ok);
+    assert!(
+        away.found.contains("2027-01-15") && away.found.contains("2026-11-16"),
+        "{away:?}"
+    );
 }
 
 #[test]

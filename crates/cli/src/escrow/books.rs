@@ -250,6 +250,11 @@ impl Books<'_> {
                     "uptime_ms": status.uptime_ms,
                     "serving": status.is_serving,
                     "phase": status.phase,
+                    "ledger_time": date(status.time),
+                    "clock_behind_ms": status.clock_behind_ms,
+                    "clock_jump": status.clock_jump.map(|jump| {
+                        json!({ "wall": date(jump.wall), "expected": date(jump.expected) })
+                    }),
                     "connections": status.connections,
                     "requests": status.requests,
                     "requests_per_second": status.requests_per_second,

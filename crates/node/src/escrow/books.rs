@@ -31,7 +31,7 @@ impl EscrowBooks {
     /// [`EscrowNodeError`] if name or store cannot be used.
     pub async fn open(options: &EscrowOptions) -> Result<Self, EscrowNodeError> {
         let config = options.rules()?;
-        let mut ledger = open_ledger(&options.store, config.clone()).await?;
+        let (mut ledger, _) = open_ledger(&options.store, config.clone()).await?;
         let witness = take_up(&mut ledger, config.writer, &options.witness, &options.key).await;
         let key = SecretKey::from_seed(&options.key.seed());
         Ok(Self {

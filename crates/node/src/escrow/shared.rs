@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, oneshot, watch};
-use tombola_core::escrow::EscrowConfig;
+use tombola_core::escrow::{ClockJump, EscrowConfig};
 use tombola_core::key::SecretKey;
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::holds::HoldCache;
@@ -123,6 +123,7 @@ pub(super) fn busy(limit: usize, now: usize) -> Reject {
 #[derive(Debug)]
 pub(super) struct State {
     standing: watch::Sender<Standing>,
+    clock_jump: watch::Sender<Option<ClockJump>>,
     fault: watch::Sender<Option<LedgerFault>>,
     draining: watch::Sender<bool>,
     recovery_ended: AtomicBool,
@@ -132,6 +133,7 @@ impl State {
     fn new(standing: Standing) -> Self {
         Self {
             standing: watch::Sender::new(standing),
+            clock_jump: watch::Sender::new(None),
             fault: watch::Sender::new(None),
             draining: watch::Sender::new(false),
             recovery_ended: AtomicBool::new(false),
@@ -144,6 +146,15 @@ impl State {
 
     pub(super) fn set_standing(&self, standing: Standing) {
         self.standing.send_replace(standing);
+    }
+
+    /// Whether the wall clock had jumped when the writer last looked.
+    pub(super) fn clock_jump(&self) -> Option<ClockJump> {
+        *self.clock_jump.borrow()
+    }
+
+    pub(super) fn set_clock_jump(&self, jump: Option<ClockJump>) {
+        self.clock_jump.send_replace(jump);
     }
 
     /// For whoever waits for the next commit of this writer.

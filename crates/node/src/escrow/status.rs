@@ -3,10 +3,13 @@
 use super::reader::{EscrowTotals, WriterSummary};
 use super::shared::Shared;
 use super::{Escrow, EscrowNodeError};
+use crate::clock;
 use crate::metrics::{Pulse, Sample, Unit, VERSION, by_reason};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
+use tombola_core::amount::Timestamp;
+use tombola_core::escrow::ClockJump;
 use tombola_core::message::Phase;
 
 /// How an escrow stands.
@@ -39,6 +42,21 @@ pub struct EscrowStatus {
     pub is_serving: bool,
     /// Open, recovering after a rollback, or draining.
     pub phase: Phase,
+    /// Ledger time.
+    pub time: Timestamp,
+    /// By how much the wall clock is behind that: ledger time stands still until it has caught up.
+    pub clock_behind_ms: u64,
+    /// A wall clock that cannot be believed: nothing expires while it is so.
+    pub clock_jump: Option<JumpSummary>,
+}
+
+/// A wall clock that is not where it is expected. Spec: C-07.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct JumpSummary {
+    /// What it says.
+    pub wall: Timestamp,
+    /// What it would say if it had gone on as before.
+    pub expected: Timestamp,
 }
 
 /// What is counted for the rates: requests and claims.
@@ -62,6 +80,7 @@ impl Escrow {
     pub async fn status(&self) -> Result<EscrowStatus, EscrowNodeError> {
         let reader = self.reader();
         let (totals, writers) = (reader.totals().await?, reader.writers().await?);
+        let (standing, jump) = (self.shared.state.standing(), self.shared.state.clock_jump());
         let counts = counted(&self.shared);
         let [requests, claims_answered] = counts;
         let [requests_per_second, claims_per_second] = self.pulse.per_second(counts);
@@ -78,7 +97,10 @@ impl Escrow {
             turned_away: self.shared.counters.turned_away.read(),
             connections_turned_away: by_reason(&self.endpoint.turned_away()),
             is_serving: self.shared.state.fault().is_none(),
-            phase: self.shared.state.standing().phase,
+            phase: standing.phase,
+            time: standing.time,
+            clock_behind_ms: standing.time.0.saturating_sub(clock::now().0),
+            clock_jump: jump.map(|ClockJump { wall, expected }| JumpSummary { wall, expected }),
         })
     }
 }
@@ -121,6 +143,11 @@ impl EscrowStatus {
                 "escrow_recovering",
                 "1 while parties bring back what was lost",
                 is(Phase::Recovering),
+            ),
+            (
+                "escrow_clock_jumped",
+                "1 while the wall clock cannot be believed and nothing expires",
+                u64::from(self.clock_jump.is_some()),
             ),
             ("escrow_conserved", "1 if the sums add up", u64::from(totals.conserved)),
             (

@@ -1,5 +1,6 @@
 mod custody;
 mod live;
+mod watched;
 
 use super::shared::REQUESTS_MAX;
 use super::*;

@@ -1,7 +1,7 @@
 //! The writer's thread: takes all that waits, has the ledger decide and commit it at once, and says what came of it.
 
 use super::shared::{Commands, Job, State};
-use crate::clock;
+use super::watched::WatchedClock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -22,9 +22,9 @@ const TICK: Duration = Duration::from_millis(SERVED_GAP_MS / 2);
 const FOLD_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves jobs until their queue is closed, or the ledger stops after a fault.
-pub(super) fn run(mut ledger: Ledger<EscrowStore>, jobs: &Receiver<Job>, state: &State) {
+pub(super) fn run(mut ledger: Ledger<EscrowStore>, mut clock: WatchedClock, jobs: &Receiver<Job>, state: &State) {
     let _alarm = Alarm(state);
-    if let Err(fault) = serve(&mut ledger, jobs, state) {
+    if let Err(fault) = serve(&mut ledger, &mut clock, jobs, state) {
         tracing::error!(event = event_of(&fault), %fault, "the ledger stopped: nothing more is promised");
         state.fail(fault);
     }
@@ -40,26 +40,31 @@ const fn event_of(fault: &LedgerFault) -> &'static str {
     }
 }
 
-fn serve(ledger: &mut Ledger<EscrowStore>, jobs: &Receiver<Job>, state: &State) -> Result<(), LedgerFault> {
+fn serve(
+    ledger: &mut Ledger<EscrowStore>,
+    clock: &mut WatchedClock,
+    jobs: &Receiver<Job>,
+    state: &State,
+) -> Result<(), LedgerFault> {
     let mut next_tick = Instant::now();
     let mut next_fold = next_tick;
     loop {
         let wait = next_tick.min(next_fold).saturating_duration_since(Instant::now());
         let job = jobs.recv_timeout(wait);
-        obey(ledger, state);
+        obey(ledger, clock, state);
         match job {
             Ok(Job::Commands(first)) => {
                 let (group, other) = gather(first, jobs);
-                carry_out(ledger, group)?;
-                remove(ledger, other)?;
+                carry_out(ledger, clock, group)?;
+                remove(ledger, clock, other)?;
                 next_fold = next_fold.min(Instant::now() + FOLD_PAUSE);
             }
-            Ok(Job::RemoveWriter { writer, done }) => remove(ledger, Some((writer, done)))?,
+            Ok(Job::RemoveWriter { writer, done }) => remove(ledger, clock, Some((writer, done)))?,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         if Instant::now() >= next_fold {
-            let folded = block_on(ledger.fold(TICK_ROWS_MAX, clock::now()))?;
+            let folded = block_on(ledger.fold(TICK_ROWS_MAX, clock.now()))?;
             // Its own commits bring more, and dead writers, so it rests after the last one until there is another.
             next_fold = Instant::now()
                 + match folded {
@@ -70,18 +75,19 @@ fn serve(ledger: &mut Ledger<EscrowStore>, jobs: &Receiver<Job>, state: &State) 
                 };
         }
         if Instant::now() >= next_tick {
-            let is_more = tick(ledger)?;
+            let is_more = tick(ledger, clock)?;
             // What is left over comes soon, but not before the parties that wait.
             next_tick = Instant::now() + if is_more { Duration::from_millis(10) } else { TICK };
         }
         state.set_standing(ledger.standing());
+        state.set_clock_jump(clock.jump());
     }
 }
 
 /// Goes into the phase that it is told to.
-fn obey(ledger: &mut Ledger<EscrowStore>, state: &State) {
+fn obey(ledger: &mut Ledger<EscrowStore>, clock: &mut WatchedClock, state: &State) {
     if state.is_recovery_ended() {
-        ledger.end_recovery(clock::now());
+        ledger.end_recovery(clock.now());
     }
     // What has begun is finished; nothing new is promised. One that is recovering promises nothing new anyway.
     if state.is_draining() && ledger.standing().phase == Phase::Open {
@@ -111,9 +117,13 @@ fn gather(first: Commands, jobs: &Receiver<Job>) -> (Vec<Commands>, Option<Remov
 
 /// Declares a writer dead. That the ledger will not is an answer; a store that failed or another process in our place
 /// is the end.
-fn remove(ledger: &mut Ledger<EscrowStore>, removal: Option<Removal>) -> Result<(), LedgerFault> {
+fn remove(
+    ledger: &mut Ledger<EscrowStore>,
+    clock: &mut WatchedClock,
+    removal: Option<Removal>,
+) -> Result<(), LedgerFault> {
     let Some((writer, done)) = removal else { return Ok(()) };
-    let removed = block_on(ledger.remove_writer(writer, clock::now()));
+    let removed = block_on(ledger.remove_writer(writer, clock.now()));
     // An operator that no longer waits will look.
     let _ = done.send(removed);
     match removed {
@@ -143,14 +153,18 @@ fn weight_of(command: &Command) -> usize {
     }
 }
 
-fn carry_out(ledger: &mut Ledger<EscrowStore>, group: Vec<Commands>) -> Result<(), LedgerFault> {
+fn carry_out(
+    ledger: &mut Ledger<EscrowStore>,
+    clock: &mut WatchedClock,
+    group: Vec<Commands>,
+) -> Result<(), LedgerFault> {
     let mut commands = Vec::new();
     let mut waiting = Vec::with_capacity(group.len());
     for job in group {
         waiting.push((job.commands.len(), job.done));
         commands.extend(job.commands);
     }
-    let mut outcomes = block_on(ledger.execute(commands, clock::now()))?.into_iter();
+    let mut outcomes = block_on(ledger.execute(commands, clock.now()))?.into_iter();
     for (count, done) in waiting {
         // Who no longer waits will repeat its request and gets the same answer.
         let _ = done.send(outcomes.by_ref().take(count).collect());
@@ -158,14 +172,18 @@ fn carry_out(ledger: &mut Ledger<EscrowStore>, group: Vec<Commands>) -> Result<(
     Ok(())
 }
 
-/// Shows a sign of life, expires and pays out what is due and forgets old answers. Says whether more waits.
-fn tick(ledger: &mut Ledger<EscrowStore>) -> Result<bool, LedgerFault> {
-    block_on(ledger.execute(Vec::new(), clock::now()))?;
-    let expired = block_on(ledger.expire_due(TICK_ROWS_MAX, clock::now()))?;
+/// Shows a sign of life, and does what a date alone decides: expires and pays out what is due and forgets old answers.
+/// None of that can be taken back, so it waits while the clock cannot be believed. Says whether more waits. Spec: C-07.
+pub(super) fn tick(ledger: &mut Ledger<EscrowStore>, clock: &mut WatchedClock) -> Result<bool, LedgerFault> {
+    block_on(ledger.execute(Vec::new(), clock.now()))?;
+    let Some(now) = clock.believed() else { return Ok(false) };
+    let expired = block_on(ledger.expire_due(TICK_ROWS_MAX, now))?;
     let is_expired = |outcome: &&_| matches!(outcome, tombola_ledger::ledger::Outcome::Expired { .. });
     let expired = expired.iter().filter(is_expired).count();
-    block_on(ledger.pay_out(TICK_ROWS_MAX, clock::now()))?;
-    let forgotten = block_on(ledger.prune(TICK_ROWS_MAX, clock::now()))?;
+    let Some(now) = clock.believed() else { return Ok(false) };
+    block_on(ledger.pay_out(TICK_ROWS_MAX, now))?;
+    let Some(now) = clock.believed() else { return Ok(false) };
+    let forgotten = block_on(ledger.prune(TICK_ROWS_MAX, now))?;
     Ok(expired >= TICK_ROWS_MAX || !ledger.is_round_of_policies_done() || forgotten >= TICK_ROWS_MAX)
 }
 
