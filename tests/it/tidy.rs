@@ -140,6 +140,7 @@ fn only_the_clock_module_reads_time_and_randomness() {
     // The second one measures a sleep of the machine, which the ticking clock does not see, and tells nobody the time.
     let clocks = ["node/src/clock.rs", "store/src/postgres_store/waiting.rs"];
     only_in(&clocks, &CRATES, &["SystemTime"]);
+    only_in(&["node/src/clock.rs"], &CRATES, &["clock_gettime"]);
     let sources = ["SysRng", "OsRng", "getrandom", "rand::"];
     only_in(&["node/src/clock.rs", "node/src/key_file.rs"], &CRATES, &sources);
 }
