@@ -1,11 +1,11 @@
-//! Opens redb files, also those that a crash left before anything was in them.
+//! Opens redb files, also those that a crash left before anything was in them, and none that a disk has changed.
 //!
 //! redb makes a file in steps: it takes its size, gets a header without the nine bytes that redb files begin with, and
 //! after a sync these. A crash or a full disk in between leaves a file that redb takes for none of its own, and would do so
 //! for ever. Nothing was ever committed to such a file, so it is made anew.
 
-use redb::backends::FileBackend;
-use redb::{BackendError, Database, DatabaseError, StorageBackend, StorageError};
+use redb::backends::{FileBackend, InMemoryBackend};
+use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, StorageError};
 use std::fs::OpenOptions;
 use std::io;
 use std::ops::Bound;
@@ -35,11 +35,30 @@ pub fn open(path: &Path) -> Result<Database, DatabaseError> {
 /// # Errors
 /// As [`open`].
 pub fn open_on<B: StorageBackend>(medium: impl Fn() -> Result<B, DatabaseError>) -> Result<Database, DatabaseError> {
-    let build = || Database::builder().create_with_backend(medium()?);
+    let build = || checking().create_with_backend(medium()?);
     match build() {
         Err(error) if is_foreign(&error) && empty_if_unfinished(&medium()?)? => build(),
         opened => opened,
     }
+}
+
+/// Opens the bytes of a file in memory, and leaves the file as it is.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_copy(bytes: &[u8]) -> Result<Database, DatabaseError> {
+    let backend = InMemoryBackend::new();
+    backend.set_len(u64::try_from(bytes.len()).unwrap_or(u64::MAX))?;
+    backend.write(0, bytes)?;
+    checking().create_with_backend(backend)
+}
+
+/// Has redb read every page and compare it with its checksum. By itself it does so only after a crash, and would else take
+/// what a disk has changed for what was written.
+fn checking() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_check_integrity_on_open(true);
+    builder
 }
 
 /// Empties a file in which nothing is but a header that redb had not finished, and says whether it was one.

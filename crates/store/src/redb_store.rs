@@ -55,6 +55,9 @@
 //!    succeed without them. So the store refuses every further commit. Whether the failed one is in the file is
 //!    decided by opening it again; nobody was told that it is.
 //!
+//! Whoever opens a file has every page compared with its checksum first, which reads all of it: a page that the disk has
+//! changed is [`StoreFault::Damaged`], and never another balance.
+//!
 //! redb holds an exclusive lock on the file while it is open: a second process gets [`StoreFault::Locked`].
 
 use crate::redb_file;

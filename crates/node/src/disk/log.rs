@@ -9,12 +9,15 @@
 //!
 //! | at | what |
 //! | --- | --- |
-//! | page 0 | `MAGIC`, 16 bytes; salt, 32 random bytes, of which the store file keeps the first 8 |
+//! | page 0 | `MAGIC`, 16 bytes; salt, 32 random bytes, of which the store file keeps the first 8; SHA-256 of both, 32 bytes, or zeros in a log of an older program |
 //! | page 1 on | entries, each from the start of a page: hash 32, sequence u64, length u32, then as many bytes |
 //!
 //! The hash is SHA-256 of salt, sequence, length and bytes. The salt never leaves this machine, so a peer whose bytes are
 //! in a row cannot make them pass for an entry. Sequences rise by one. Once everything is in the store file writing
 //! begins at page 1 again; what is left of older entries has lower sequences, so reading stops there.
+//!
+//! An entry that is not whole was never answered, as nothing came behind it before it was durable. So where a later one
+//! stands behind it, the disk has changed what was durable, and the log is refused.
 
 use super::StoreError;
 use super::place::Place;
@@ -29,6 +32,7 @@ const PAGE: usize = 4_096;
 /// Some thousand small commits; it is written in full once, when it is made.
 const LOG_BYTES: usize = 1_024 * PAGE;
 const SALT_END: usize = MAGIC.len() + 32;
+const CHECK_END: usize = SALT_END + 32;
 const ENTRY_HEADER: usize = 32 + 8 + 4;
 
 /// What a log asks of its file: the place for a disk that fails.
@@ -90,6 +94,8 @@ impl Log {
         let mut bytes = vec![0u8; LOG_BYTES];
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
         bytes[MAGIC.len()..SALT_END].copy_from_slice(&salt);
+        let check = Sha256::digest(&bytes[..SALT_END]);
+        bytes[SALT_END..CHECK_END].copy_from_slice(&check);
         place.make_log(&bytes)?;
         Ok(Self::new(place.open_log()?, salt, PAGE, sequence))
     }
@@ -112,6 +118,11 @@ impl Log {
         if !bytes.starts_with(MAGIC) || bytes.len() != LOG_BYTES || log.id() != id {
             return Err(foreign);
         }
+        if !is_sealed(&bytes) {
+            return Err(StoreError::Corrupted {
+                what: "the log beside it",
+            });
+        }
         let mut missing = Vec::new();
         let mut at = PAGE;
         let mut expected = None;
@@ -130,6 +141,11 @@ impl Log {
             }
             expected = Some(sequence + 1);
             at += pages(ENTRY_HEADER + body.len());
+        }
+        if log.goes_on_behind(&bytes, at) {
+            return Err(StoreError::Corrupted {
+                what: "its log has a gap",
+            });
         }
         log.at = at;
         Ok((log, missing))
@@ -185,6 +201,19 @@ impl Log {
         (self.hash(sequence, length, body) == *hash).then_some((sequence, body))
     }
 
+    /// Whether a later entry than the last one that was read stands behind the place where reading stopped.
+    fn goes_on_behind(&self, bytes: &[u8], at: usize) -> bool {
+        let last = self.sequence + u64::try_from(LOG_BYTES / PAGE).unwrap_or(u64::MAX);
+        let pages = bytes.get(at..).unwrap_or_default();
+        (PAGE..pages.len()).step_by(PAGE).any(|at| {
+            let rest = pages.get(at..).unwrap_or_default();
+            // What peers wrote may look like an entry of any length: only what can be one is hashed.
+            let sequence = rest.get(32..40).and_then(|bytes| bytes.try_into().ok());
+            let sequence = sequence.map_or(0, u64::from_le_bytes);
+            (self.sequence + 1..=last).contains(&sequence) && self.entry(rest).is_some()
+        })
+    }
+
     fn hash(&self, sequence: u64, length: u32, body: &[u8]) -> [u8; 32] {
         let hash = Sha256::new()
             .chain_update(self.salt)
@@ -207,10 +236,19 @@ fn is_free(found: io::Result<Vec<u8>>) -> io::Result<bool> {
 
 /// Whether nothing was ever written behind the first page of a whole log.
 fn is_blank(bytes: &[u8]) -> bool {
-    bytes.len() == LOG_BYTES
-        && bytes
-            .get(SALT_END..)
-            .is_some_and(|rest| rest.iter().all(|byte| *byte == 0))
+    bytes.len() == LOG_BYTES && bytes.get(CHECK_END..).is_some_and(is_zero)
+}
+
+/// Whether magic and salt are what they were when the log was made; an older program did not say.
+fn is_sealed(bytes: &[u8]) -> bool {
+    let (Some(front), Some(check)) = (bytes.get(..SALT_END), bytes.get(SALT_END..CHECK_END)) else {
+        return false;
+    };
+    is_zero(check) || Sha256::digest(front).as_slice() == check
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Bytes of the whole pages that so many bytes take.

@@ -120,7 +120,7 @@ fn a_store_without_log_gets_one_and_a_newer_one_is_refused() {
 }
 
 #[test]
-fn a_torn_entry_and_whatever_follows_it_were_never_answered() {
+fn a_torn_entry_was_never_answered_unless_another_one_follows_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let mut log = Log::create(&log_at(&path), 6).unwrap();
@@ -138,12 +138,25 @@ fn a_torn_entry_and_whatever_follows_it_were_never_answered() {
     );
 
     let whole = std::fs::read(&path).unwrap();
-    // Every byte of the second entry counts: its hash, sequence, length and body.
-    for at in 2 * 4_096..2 * 4_096 + 44 + 5 {
-        let mut torn = whole.clone();
-        torn[at] ^= 1;
-        std::fs::write(&path, &torn).unwrap();
-        assert_eq!(bodies(6), Ok((7, b"seven".to_vec())), "byte {at}");
+    // Every byte of an entry counts: its hash, sequence, length and body.
+    for byte in 0..44 + 4 {
+        let torn = |page: usize| {
+            let mut torn = whole.clone();
+            torn[page * 4_096 + byte] ^= 1;
+            std::fs::write(&path, &torn).unwrap();
+            bodies(6)
+        };
+        assert_eq!(torn(3), Ok((8, b"seveneight".to_vec())), "byte {byte}");
+        let gap = StoreError::Corrupted {
+            what: "its log has a gap",
+        };
+        for page in [1, 2] {
+            assert_eq!(
+                torn(page),
+                Err(gap.clone()),
+                "byte {byte}: page {page} was durable before"
+            );
+        }
     }
 }
 

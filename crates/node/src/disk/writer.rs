@@ -3,11 +3,11 @@
 use super::log::{Appended, Log};
 use super::place::Place;
 use super::{Apply, Message, StoreError, Write, commit, number, spell};
-use redb::backends::InMemoryBackend;
-use redb::{Database, StorageBackend};
+use redb::Database;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+use tombola_store::redb_file;
 
 /// Changes of one transaction: more would make the first of them wait too long.
 const GROUP_MAX: usize = 4_096;
@@ -209,13 +209,7 @@ impl<C: bincode::Encode> Writer<C> {
     /// What a restart would find: the file as it is, and what only the log has. It is put together in memory, as redb reads
     /// no file that it failed to write.
     fn copied(&self) -> Result<Database, StoreError> {
-        let bytes = self.place.read_store()?;
-        let backend = InMemoryBackend::new();
-        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let filled = backend.set_len(length).and_then(|()| backend.write(0, &bytes));
-        filled.map_err(|_| StoreError::AfterFault)?;
-        let opened = Database::builder().create_with_backend(backend);
-        let copy = opened.map_err(|_| StoreError::AfterFault)?;
+        let copy = redb_file::open_copy(&self.place.read_store()?).map_err(|_| StoreError::AfterFault)?;
         // The commit that failed may have reached the file all the same, and counters must not count twice.
         if let Keeping::Logged(log) = &self.keeping
             && number(&copy, "applied")? < log.sequence()

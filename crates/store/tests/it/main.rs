@@ -23,6 +23,7 @@ mod postgres;
 mod pruning;
 mod recovery;
 mod requests;
+mod rot;
 mod rules;
 mod signers;
 mod splits;

@@ -11,8 +11,10 @@ use tombola_store::redb_file;
 use tombola_tests::disk::{DiskFile, Fate, Fault, Image, TestDisk};
 
 const SEED: u64 = 1;
-const STORE: &str = "store.redb";
-const LOG: &str = "store.log";
+pub(crate) const STORE: &str = "store.redb";
+pub(crate) const LOG: &str = "store.log";
+/// Each so many images are broken once more while they are opened.
+const TWICE: usize = 50;
 
 /// A store file and its log on a disk for tests.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +74,11 @@ pub(crate) trait Workflow {
     /// How many steps there are.
     const STEPS: usize;
 
+    /// What the disk has before.
+    fn before() -> Image {
+        Image::default()
+    }
+
     fn open(place: Box<dyn Place>) -> Result<Self, StoreError>
     where
         Self: Sized;
@@ -116,7 +123,7 @@ fn run<W: Workflow>(disk: &OnTestDisk, states: &[W::State]) -> (Vec<usize>, Opti
 
 /// The states of a workflow, before its first step and after each.
 fn states<W: Workflow>() -> Vec<W::State> {
-    let disk = OnTestDisk::default();
+    let disk = OnTestDisk::holding(&W::before());
     let store = W::open(disk.place()).unwrap();
     let mut states = vec![store.state().unwrap()];
     for n in 0..W::STEPS {
@@ -145,9 +152,37 @@ fn check<W: Workflow>(image: &Image, told: usize, states: &[W::State], gone_on_f
     }
 }
 
+/// The same, with another power cut, or an error, at each call of opening it.
+fn check_twice<W: Workflow>(
+    image: &Image,
+    told: usize,
+    states: &[W::State],
+    gone_on_from: &mut BTreeSet<usize>,
+    what: &str,
+) {
+    let opened = OnTestDisk::holding(image);
+    let store = W::open(opened.place()).unwrap_or_else(|error| panic!("seed {SEED}, {what}: {error}"));
+    drop(store);
+    opened.0.each_power_cut(SEED, |cut| {
+        let what = format!("{what}, and again at call {}, {:?}", cut.calls + 1, cut.fate);
+        check::<W>(&cut.image, told, states, gone_on_from, &what);
+    });
+    for call in 1..=opened.0.calls() {
+        let disk = OnTestDisk(TestDisk::holding(image).failing(call, Fault::Error));
+        match W::open(disk.place()) {
+            Ok(_) | Err(StoreError::Io(_) | StoreError::AfterFault) => {}
+            Err(error) => panic!("seed {SEED}, {what}, EIO at call {call} of opening: {error}"),
+        }
+        let what = format!("{what}, and an error at call {call}");
+        check::<W>(&disk.0.restarted(), told, states, gone_on_from, &what);
+        let torn = disk.0.power_cut(Fate::Torn, SEED);
+        check::<W>(&torn, told, states, gone_on_from, &what);
+    }
+}
+
 pub(crate) fn loses_power<W: Workflow>() {
     let states = states::<W>();
-    let disk = OnTestDisk::default();
+    let disk = OnTestDisk::holding(&W::before());
     let (told, error) = run::<W>(&disk, &states);
     assert_eq!(error, None);
     let (mut found, mut images) = (BTreeSet::new(), 0);
@@ -156,6 +191,9 @@ pub(crate) fn loses_power<W: Workflow>() {
         let what = format!("call {}, {:?}", cut.calls + 1, cut.fate);
         check::<W>(&cut.image, told, &states, &mut found, &what);
         images += 1;
+        if images % TWICE == 0 {
+            check_twice::<W>(&cut.image, told, &states, &mut found, &what);
+        }
     });
     assert_eq!(found.len(), states.len(), "every state was found");
     println!("opened {images} times after power cuts in {} calls", disk.0.calls());
@@ -165,7 +203,7 @@ pub(crate) fn fails<W: Workflow>(fault: Fault) {
     let states = states::<W>();
     let (mut found, mut images) = (BTreeSet::new(), 0);
     for call in 1.. {
-        let disk = OnTestDisk(TestDisk::default().failing(call, fault));
+        let disk = OnTestDisk(TestDisk::holding(&W::before()).failing(call, fault));
         let (told, error) = run::<W>(&disk, &states);
         let what = format!("{fault:?} at call {call}");
         if !disk.0.has_failed() {

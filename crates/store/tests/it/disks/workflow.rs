@@ -3,9 +3,14 @@
 use super::{FILE, carry_out, open};
 use crate::conformance::all_rows;
 use crate::money::{collect, number, set_payout, settle, withdraw as ask_to_withdraw};
-use crate::world::{START, TestBook, World, config};
-use tombola_core::amount::{DAY_MS, HOUR_MS, SECOND_MS, Timestamp};
+use crate::signers::{SIGNER, delegate as ask_to_delegate, open as open_as, top_up};
+use crate::world::{START, TestBook, World, config, secret};
+use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, SECOND_MS, Timestamp};
+use tombola_core::codec::List;
 use tombola_core::escrow::payout::PayoutOutcome;
+use tombola_core::hold::Release;
+use tombola_core::key::Signed;
+use tombola_core::message::{EscrowAnswer, EscrowCommand, Evidence};
 use tombola_ledger::key::Key;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::store::{Store, Stored};
@@ -25,7 +30,11 @@ pub(super) enum Deed {
     Commands(Vec<Command>),
     Expire,
     PayOut,
-    Prune,
+    /// Forgets so many rows at most.
+    Prune(usize),
+    /// The ledger lost what came after this.
+    Recover(Timestamp),
+    EndRecovery,
 }
 
 impl Deed {
@@ -38,13 +47,30 @@ impl Deed {
             Self::Commands(batch) => ledger.execute(batch.clone(), at).await,
             Self::Expire => ledger.expire_due(100, at).await,
             Self::PayOut => ledger.pay_out(100, at).await.map(|_| Vec::new()),
-            Self::Prune => ledger.prune(100, at).await.map(|_| Vec::new()),
+            Self::Prune(limit) => ledger.prune(*limit, at).await.map(|_| Vec::new()),
+            Self::Recover(restored_at) => {
+                ledger.begin_recovery(*restored_at);
+                ledger.execute(Vec::new(), at).await
+            }
+            Self::EndRecovery => {
+                ledger.end_recovery(at);
+                ledger.execute(Vec::new(), at).await
+            }
         }
     }
 
-    /// Whether the same again is answered the same.
-    pub(super) const fn is_idempotent(&self) -> bool {
-        matches!(self, Self::Commands(_))
+    /// Whether it is for the process and not for the store: the witness has whoever starts again do it again.
+    pub(super) const fn is_of_the_process(&self) -> bool {
+        matches!(self, Self::Recover(_) | Self::EndRecovery)
+    }
+
+    /// Whether the same again is answered the same; what was brought back is known the second time.
+    pub(super) fn is_idempotent(&self) -> bool {
+        let brings_back = |command: &Command| match command {
+            Command::Request(request) => matches!(request.request().command, EscrowCommand::Resubmit { .. }),
+            _ => false,
+        };
+        matches!(self, Self::Commands(batch) if !batch.iter().any(brings_back))
     }
 }
 
@@ -215,7 +241,7 @@ pub(super) fn expire() -> Workflow {
     script.act(Deed::Expire);
     script.world.deposit(2, 1, "second").unwrap();
     script.world.now = script.world.now.plus_ms(31 * DAY_MS);
-    script.act(Deed::Prune);
+    script.act(Deed::Prune(100));
     script.world.deposit(2, 1, "third").unwrap();
     script.finish("expire", &before, quiet)
 }
@@ -235,4 +261,80 @@ pub(super) fn withdraw() -> Workflow {
     script.act(Deed::PayOut);
     collect(&mut script.world, 4, 20, "fees").unwrap();
     script.finish("withdraw", &before, 0)
+}
+
+/// What was answered is kept for two days and then forgotten, a few rows at a time; who asks again meanwhile gets the same
+/// answer, and who asks too late is refused.
+pub(super) fn forget() -> Workflow {
+    let mut script = funded();
+    let before = script.take();
+    let world = &mut script.world;
+    let transfer = |world: &mut World<ModelStore>| EscrowCommand::Transfer {
+        request: world.header(),
+        to: crate::world::key(4),
+        amount: Amount(70),
+        reference: crate::world::reference("rent"),
+        book: None,
+    };
+    let [first, second, third] = [(); 3].map(|()| transfer(world));
+    world.ask(2, first.clone());
+    world.ask(2, second);
+    world.ask(2, first.clone());
+    world.now = world.now.plus_ms(2 * DAY_MS + 1);
+    script.act(Deed::Prune(1));
+    script.act(Deed::Prune(1));
+    let world = &mut script.world;
+    world.ask(2, first);
+    // Asked two days ago, and it comes only now.
+    world.ask(2, third);
+    script.act(Deed::Prune(1));
+    let late = transfer(&mut script.world);
+    script.world.ask(2, late);
+    script.finish("forget", &before, 0)
+}
+
+/// A ledger without its end: parties bring back a hold, its top-up, a receipt and a release, and business goes on.
+pub(super) fn recover() -> Workflow {
+    let mut lost = World::funded(ModelStore::default());
+    let [hold, ended] = [10_000, 700].map(|cap| lost.open_hold(cap));
+    let EscrowAnswer::Hold(raised) = lost.top_up(hold.body.id(), 0, 20_000) else {
+        panic!("raised")
+    };
+    let claim = TestBook::sure(&hold.body, 1, 16).claim(12);
+    let receipt = lost.claim(claim).unwrap();
+    let release = Release {
+        hold: ended.body.id(),
+        paid: Amount(0),
+    };
+    let release = Signed::new(release, &secret(3));
+    lost.ask(3, EscrowCommand::Release(release));
+
+    let mut script = funded();
+    let before = script.take();
+    script.act(Deed::Recover(START));
+    let mut resubmit = |pieces: Vec<Evidence>| {
+        let evidence = List::new(pieces).unwrap();
+        script.world.ask(9, EscrowCommand::Resubmit { evidence });
+    };
+    resubmit(vec![Evidence::Hold(hold), Evidence::Hold(ended)]);
+    resubmit(vec![Evidence::Hold(raised), Evidence::Receipt { claim, receipt }]);
+    resubmit(vec![Evidence::Release(release), Evidence::Receipt { claim, receipt }]);
+    script.world.claim(claim).unwrap();
+    script.act(Deed::EndRecovery);
+    script.world.open_hold(900);
+    script.finish("recover", &before, 0)
+}
+
+/// A signer is let in, promises, is refused what goes beyond, gets more room, and is shut out.
+pub(super) fn delegate() -> Workflow {
+    let mut script = funded();
+    let before = script.take();
+    let world = &mut script.world;
+    ask_to_delegate(world, 1, |_| {});
+    let hold = open_as(world, SIGNER, SIGNER, 6_000).unwrap();
+    open_as(world, SIGNER, SIGNER, 4_001).unwrap_err();
+    top_up(world, &hold, 10_000).unwrap();
+    ask_to_delegate(world, 2, |delegation| delegation.spend_max = Amount(0));
+    open_as(world, SIGNER, SIGNER, 100).unwrap_err();
+    script.finish("delegate", &before, 0)
 }
