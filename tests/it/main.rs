@@ -16,6 +16,7 @@ mod kill;
 mod outage;
 mod pair;
 mod partition;
+mod power;
 mod processes;
 mod properties;
 mod sharing;

@@ -91,8 +91,9 @@ enum Stall {
     Over,
 }
 
+/// A file: what was synced, and what was not yet.
 #[derive(Debug, Default, Clone)]
-struct File {
+pub(crate) struct File {
     /// What readers see.
     now: Arc<Vec<u8>>,
     /// What no power cut takes.
@@ -100,8 +101,9 @@ struct File {
     unsynced: Vec<Change>,
 }
 
+/// What was done to a file.
 #[derive(Debug, Clone)]
-enum Change {
+pub(crate) enum Change {
     Write {
         at: usize,
         bytes: Arc<[u8]>,
@@ -136,14 +138,12 @@ impl TestDisk {
     /// A disk that has these files, durable.
     #[must_use]
     pub fn holding(image: &Image) -> Self {
-        let file = |bytes: &Arc<Vec<u8>>| File {
-            now: Arc::clone(bytes),
-            durable: Arc::clone(bytes),
-            unsynced: Vec::new(),
-        };
+        let files = image.iter();
         let state = State {
             began_with: image.clone(),
-            files: image.iter().map(|(name, bytes)| (name.clone(), file(bytes))).collect(),
+            files: files
+                .map(|(name, bytes)| (name.clone(), File::holding(bytes)))
+                .collect(),
             ..State::default()
         };
         let (state, changed) = (Mutex::new(state), Condvar::new());
@@ -327,8 +327,7 @@ impl From<Failing<'_>> for io::Error {
 impl State {
     fn change(&mut self, name: &str, change: Change) {
         let file = self.files.entry(name.to_owned()).or_default();
-        change.apply(&mut file.now);
-        file.unsynced.push(change.clone());
+        file.change(change.clone());
         self.remember(name, What::Change(change));
     }
 
@@ -344,13 +343,33 @@ impl State {
 }
 
 impl File {
-    fn sync(&mut self) {
+    /// One that has these bytes, durable.
+    pub(crate) fn holding(bytes: &Arc<Vec<u8>>) -> Self {
+        Self {
+            now: Arc::clone(bytes),
+            durable: Arc::clone(bytes),
+            unsynced: Vec::new(),
+        }
+    }
+
+    /// What readers see.
+    pub(crate) fn now(&self) -> Arc<Vec<u8>> {
+        Arc::clone(&self.now)
+    }
+
+    pub(crate) fn change(&mut self, change: Change) {
+        change.apply(&mut self.now);
+        self.unsynced.push(change);
+    }
+
+    pub(crate) fn sync(&mut self) {
         for change in self.unsynced.drain(..) {
             change.apply(&mut self.durable);
         }
     }
 
-    fn after(&self, fate: Fate, dice: &mut Dice) -> Arc<Vec<u8>> {
+    /// What a power cut leaves of it.
+    pub(crate) fn after(&self, fate: Fate, dice: &mut Dice) -> Arc<Vec<u8>> {
         let mut bytes = Arc::clone(&self.durable);
         for change in &self.unsynced {
             match (fate, change) {

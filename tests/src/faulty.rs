@@ -5,6 +5,7 @@
 
 use crate::debian;
 use crate::process::{Signal, program};
+use crate::recorded::Recorder;
 use crate::without::is_without;
 use rustix::process::{Pid, kill_process, kill_process_group};
 use serde_json::Value;
@@ -185,6 +186,15 @@ impl Watched {
         command.args(["-f", "-q", "-e", "trace=fsync,fdatasync", "-e", &fault, "-o"]);
         command.arg(trace).arg(program());
         Self::spawn(command, args, Some(trace.to_path_buf()))
+    }
+
+    /// The same under a command that records it ([`crate::recorded`]).
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_recorded(recorder: &Recorder, strace: &str, args: &[&str]) -> Self {
+        Self::spawn(recorder.command(strace), args, Some(recorder.trace()))
     }
 
     fn spawn(mut command: Command, args: &[&str], trace: Option<PathBuf>) -> Self {

@@ -15,6 +15,7 @@ pub mod kill;
 pub mod netns;
 pub mod postgres;
 pub mod process;
+pub mod recorded;
 pub mod rot;
 pub mod spec;
 pub mod sure;

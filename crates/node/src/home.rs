@@ -156,13 +156,13 @@ pub(crate) fn write_file_by(
         let _ = std::fs::remove_file(&unfinished);
     }
     written?;
-    // The name is durable once the directory is.
-    let directory = if directory.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        directory
-    };
-    File::open(directory)?.sync_all()
+    sync_directory_of(path)
+}
+
+/// Makes the name of a file durable, or that it is gone.
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 /// Opens a file for reading and writing that is its owner's alone, whatever the umask and whoever made it; makes it,

@@ -4,6 +4,7 @@
 //! after it is what the witness notices and the parties resubmit.
 
 use super::place::StorePlace;
+use crate::home::sync_directory_of;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -183,7 +184,9 @@ pub async fn restore(
     };
     let replaced = store.exists().then(|| free_name(store));
     if let Some(kept) = &replaced {
-        std::fs::rename(store, kept).map_err(|error| io(store, &error))?;
+        // A second name, durable, and only then the first is given away: there is a store at any moment.
+        std::fs::hard_link(store, kept).map_err(|error| io(store, &error))?;
+        sync_directory(store)?;
     }
     std::fs::rename(&coming, store).map_err(|error| io(store, &error))?;
     sync_directory(store)?;
@@ -279,10 +282,7 @@ fn free_name(store: &Path) -> PathBuf {
 }
 
 pub(super) fn sync_directory(path: &Path) -> Result<(), BackupError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = File::open(parent.unwrap_or_else(|| Path::new(".")));
-    let synced = directory.and_then(|directory| directory.sync_all());
-    synced.map_err(|error| io(path, &error))
+    sync_directory_of(path).map_err(|error| io(path, &error))
 }
 
 pub(super) fn io(path: &Path, error: &std::io::Error) -> BackupError {

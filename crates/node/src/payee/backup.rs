@@ -8,10 +8,8 @@ use super::store::{KeptReceipt, PayeeStore, Totals, VERSION};
 use super::{Payee, PayeeError, PayeeOptions};
 use crate::clock;
 use crate::disk::{META, Rows, StoreError};
-use crate::home::{Existing, private_file, write_file_by};
-use redb::{
-    Database, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction,
-};
+use crate::home::{Existing, private_file, sync_directory_of, write_file_by};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +19,7 @@ use tombola_core::claim::Refusal;
 use tombola_core::codec::{decode, encode};
 use tombola_core::key::Signed;
 use tombola_core::payee::{HoldRow, WinnerRow};
+use tombola_store::redb_file;
 
 /// What a backup holds.
 #[derive(Debug)]
@@ -100,9 +99,10 @@ impl Payee {
             return Err(PayeeError::StoreExists { path, backup_at: at });
         }
         let marks = [("since", now.0), ("restored", now.0)];
-        // What is there stays in its place until the new store is whole.
-        write_store(store, &contents, &marks, || {
-            restored.replaced = move_aside(store, now)?;
+        // What is there stays in its place until the new store is whole, and then gives way to it at once: a payee that
+        // starts after a crash finds no place that is empty, and makes no store without the winners of the old one.
+        write_store(store, &contents, &marks, Existing::Replace, || {
+            restored.replaced = keep_aside(store, now)?;
             Ok(())
         })?;
         Ok(restored)
@@ -111,24 +111,29 @@ impl Payee {
 
 pub(super) fn write_backup(store: &PayeeStore, file: &Path) -> Result<Backup, PayeeError> {
     let (contents, now) = (store.contents()?, clock::now());
-    write_store(file, &contents, &[(BACKUP, now.0)], || Ok(()))?;
+    write_store(file, &contents, &[(BACKUP, now.0)], Existing::Keep, || Ok(()))?;
     Ok(Backup::of(&contents, now))
 }
 
-/// Whatever there is of a store and the log beside it; a log without its store would be in the way of the next one.
-/// Returns where the store went.
-fn move_aside(store: &Path, now: Timestamp) -> io::Result<Option<PathBuf>> {
-    let moved = |path: &Path| {
+/// Gives whatever there is of a store and the log beside it a second name, durable, and takes the log's own: one without its
+/// store would be in the way of the next one. Returns the second name of the store.
+fn keep_aside(store: &Path, now: Timestamp) -> io::Result<Option<PathBuf>> {
+    let kept = |path: &Path| {
         let mut aside = path.as_os_str().to_owned();
         aside.push(format!(".replaced-{}", now.0));
-        match std::fs::rename(path, &aside) {
+        match std::fs::hard_link(path, &aside) {
             Ok(()) => Ok(Some(PathBuf::from(aside))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     };
-    moved(&store.with_extension("log"))?;
-    moved(store)
+    let log = store.with_extension("log");
+    let (kept_store, kept_log) = (kept(store)?, kept(&log)?);
+    sync_directory_of(store)?;
+    if kept_log.is_some() {
+        std::fs::remove_file(&log)?;
+    }
+    Ok(kept_store)
 }
 
 /// Writes a file that nobody sees before it is whole; `before_placing` clears the place for it.
@@ -136,10 +141,11 @@ fn write_store(
     path: &Path,
     contents: &Contents,
     marks: &[(&str, u64)],
+    existing: Existing,
     before_placing: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), PayeeError> {
     let mut fault = None;
-    let written = write_file_by(path, Existing::Keep, |unfinished| {
+    let written = write_file_by(path, existing, |unfinished| {
         // A part that a crash left is worth nothing.
         let file = match std::fs::remove_file(unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -204,12 +210,16 @@ fn read_backup(path: &Path) -> Result<(Contents, Timestamp), PayeeError> {
     let not_a_backup = || PayeeError::NotABackup {
         path: path.to_path_buf(),
     };
-    let database = match ReadOnlyDatabase::open(path) {
+    // What is restored is read in full anyway. In memory every page can be compared with its checksum, and nothing is
+    // written to the backup.
+    let bytes = std::fs::read(path).map_err(|error| file_error(path, error.kind()))?;
+    if bytes.is_empty() {
+        return Err(not_a_backup());
+    }
+    let database = match redb_file::open_copy(&bytes) {
         Ok(database) => database,
-        Err(redb::DatabaseError::Storage(redb::StorageError::Io(error)))
-            if error.kind() != io::ErrorKind::InvalidData =>
-        {
-            return Err(file_error(path, error.kind()));
+        Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted(_))) => {
+            return Err(StoreError::Corrupted { what: "backup" }.into());
         }
         Err(_) => return Err(not_a_backup()),
     };
