@@ -1,6 +1,8 @@
 //! The program on disks that are full, fail to sync, cannot be written, or have files that are not what they were: what it
 //! says, how it ends, and that nothing is lost once the disk is good again.
 
+mod doctor;
+
 use redb::ReadableTable;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

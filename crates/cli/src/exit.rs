@@ -429,6 +429,10 @@ impl From<KeyFileError> for Failure {
         match error {
             KeyFileError::Exists { .. } => Self::new("exists", error.to_string())
                 .next("it may be worth money: choose another --home, or move it away yourself"),
+            KeyFileError::Exposed { ref path, .. } => Self::new("key_file", error.to_string()).next(format!(
+                "chmod 600 {}; whoever could read it meanwhile may have the key",
+                path.display()
+            )),
             _ => Self::new("key_file", error.to_string()),
         }
     }

@@ -9,6 +9,7 @@ mod upkeep;
 pub use clock::check as check_clock;
 pub use command::{Command, Outcome, Removal};
 pub use fault::LedgerFault;
+pub use header::check_store;
 
 use crate::decide::{Decided, Terms, Work, resubmit};
 use crate::draft::Draft;

@@ -3,8 +3,19 @@
 use super::{LedgerFault, decode_as};
 use crate::key::Key;
 use crate::row::{FORMAT, Header, MAGIC, Row, Table};
-use crate::store::{Change, Commit, Store, StoreFault, Stored};
+use crate::store::{Change, Commit, Reader, Store, StoreFault, Stored};
 use tombola_core::escrow::EscrowConfig;
+
+/// Whether a store is one that this escrow can go on with; one without a header is new.
+///
+/// # Errors
+/// [`LedgerFault::AnotherFormat`], [`LedgerFault::AnotherEscrow`], [`LedgerFault::AnotherAsset`], [`LedgerFault::Store`].
+pub async fn check_store<R: Reader>(store: &R, config: &EscrowConfig) -> Result<(), LedgerFault> {
+    match store.load(&[Key::header()]).await?.pop().flatten() {
+        Some(header) => check_header(&header, config),
+        None => Ok(()),
+    }
+}
 
 pub(super) fn check_header(stored: &Stored, config: &EscrowConfig) -> Result<(), LedgerFault> {
     // Magic and format are read first: a newer header may well be longer.

@@ -5,7 +5,7 @@ use super::reader::{BooksReader, EscrowTotals};
 use super::recovery;
 use super::witness::{WitnessError, check};
 use super::{EscrowNodeError, EscrowOptions};
-use tombola_ledger::ledger::LedgerFault;
+use tombola_ledger::ledger::{LedgerFault, check_store};
 
 /// What a store and its witness say.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub struct Examined {
 pub async fn examine(options: &EscrowOptions) -> Result<Examined, EscrowNodeError> {
     let config = options.rules()?;
     let store = options.store.open().await?;
+    check_store(&store, &config).await?;
     let totals = BooksReader::new(&store, &config).totals().await?;
     let own = recovery::totals(&store, config.writer).await?;
     let witness = check(&store, &own, &options.witness, config.writer, &options.key).await;
