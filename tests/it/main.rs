@@ -19,6 +19,7 @@ mod partition;
 mod power;
 mod processes;
 mod properties;
+mod removal;
 mod sharing;
 mod spec;
 mod tidy;

@@ -53,6 +53,14 @@ impl Clock {
         ]
     }
 
+    /// The same, and its monotonic clocks go with it: for the process time has passed, and whatever it does from time to
+    /// time is due. What sleeps is woken by no step, so something must be asked of it after each.
+    #[must_use]
+    pub fn variables_of_all_clocks(&self) -> [Variable<'_>; 3] {
+        let [library, file, no_cache, ..] = self.variables();
+        [library, file, no_cache]
+    }
+
     /// Sets it so many seconds ahead of the machine's, or behind it.
     ///
     /// # Panics

@@ -9,6 +9,8 @@
 
 mod programs;
 
+use crate::faketime::Clock;
+use crate::process::Variable;
 use crate::without::is_without;
 use programs::{Owner, Programs};
 use rustix::process::{Pid, Signal, kill_process};
@@ -61,7 +63,16 @@ impl Server {
     /// If it does not start.
     #[must_use]
     pub fn start(settings: &[Setting<'_>]) -> Self {
-        Self::start_in(settings, initialise)
+        Self::start_in(settings, &[], initialise)
+    }
+
+    /// A server that goes by another clock, of which its user can read the file.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_by(clock: &Clock) -> Self {
+        Self::start_in(&[], &clock.variables(), initialise)
     }
 
     /// A server that speaks TLS with this certificate and key, both PEM.
@@ -71,7 +82,7 @@ impl Server {
     #[must_use]
     pub fn start_tls(certificate: &str, key: &str) -> Self {
         let settings = [("ssl", "on"), ("ssl_cert_file", "tls.crt"), ("ssl_key_file", "tls.key")];
-        Self::start_in(&settings, |place, data| {
+        Self::start_in(&settings, &[], |place, data| {
             initialise(place, data);
             for (name, text) in [("tls.crt", certificate), ("tls.key", key)] {
                 let path = data.join(name);
@@ -82,7 +93,7 @@ impl Server {
         })
     }
 
-    fn start_in(settings: &[Setting<'_>], fill: impl FnOnce(&Place<'_>, &Path)) -> Self {
+    fn start_in(settings: &[Setting<'_>], variables: &[Variable<'_>], fill: impl FnOnce(&Place<'_>, &Path)) -> Self {
         let programs = Programs::find();
         let owner = Owner::find();
         let home = owner.directory();
@@ -94,7 +105,7 @@ impl Server {
         fill(&place, &data);
         for _ in 0..PORT_TRIES {
             let port = free_port();
-            let mut process = spawn(&place, home.path(), port, settings);
+            let mut process = spawn(&place, home.path(), port, settings, variables);
             if is_ready(&mut process, &data) {
                 let guard = Guard::new(process.id(), home.path());
                 return Self {
@@ -181,7 +192,7 @@ impl Server {
     /// If it does not start.
     #[must_use]
     pub fn synchronous_standby(&self) -> Self {
-        let standby = Self::start_in(&[], |place, data| {
+        let standby = Self::start_in(&[], &[], |place, data| {
             let mut copy = place.owner.command(&place.programs.path("pg_basebackup"));
             copy.args(["-U", "postgres", "-h"]).arg(self.home.path());
             copy.args(["-p", &self.port.to_string(), "-X", "stream", "-c", "fast", "-D"])
@@ -320,7 +331,7 @@ impl Guard {
     }
 }
 
-fn spawn(place: &Place<'_>, home: &Path, port: u16, settings: &[Setting<'_>]) -> Child {
+fn spawn(place: &Place<'_>, home: &Path, port: u16, settings: &[Setting<'_>], variables: &[Variable<'_>]) -> Child {
     let mut server = place.owner.command(&place.programs.path("postgres"));
     server.arg("-D").arg(home.join("data"));
     let port = port.to_string();
@@ -343,6 +354,7 @@ fn spawn(place: &Place<'_>, home: &Path, port: u16, settings: &[Setting<'_>]) ->
     let same = log.try_clone().expect("the server's log");
     // Not in the group of the terminal: an interrupt is for the harness, and the guard ends the server.
     server.stdin(Stdio::null()).stdout(log).stderr(same).process_group(0);
+    server.envs(variables.iter().copied());
     server.spawn().expect("postgres")
 }
 
