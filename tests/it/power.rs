@@ -1,31 +1,33 @@
 //! The power fails while the program works on files that are worth something: its system calls are recorded, and each
 //! power cut among them is looked at as the next start, or the same command once more, would find it.
 
+mod payee;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tombola_core::key::SecretKey;
-use tombola_net::Address;
-use tombola_node::config::{EscrowConfig, PayeeConfig};
-use tombola_node::disk::StoreError;
+use tombola_node::config::EscrowConfig;
 use tombola_node::escrow::{EscrowOptions, Examined, OverNewer, StorePlace, WitnessOptions, examine, restore};
-use tombola_node::home::Existing;
 use tombola_node::key_file;
-use tombola_node::payee::{Payee, PayeeError, PayeeOptions};
 use tombola_tests::disk::Image;
 use tombola_tests::faulty::{Watched, strace};
-use tombola_tests::process::{Offer, Signal, Town, number, ok};
-use tombola_tests::recorded::{Cut, Recorder, Recording, lay_out};
+use tombola_tests::process::{Town, number, ok};
+use tombola_tests::recorded::{Cut, Recorder, Recording, image_of, lay_out, run_failing};
 
 const SEED: u64 = 1;
 const ACCOUNT: [u8; 32] = [9; 32];
-/// Every ticket wins, and nothing is redeemed before it is asked for.
-const SURE: Offer<'static> = Offer {
-    price: "0.001",
-    per: "1KiB",
-    face_value_max: "0.001",
-    redeem_at_value: "1000",
-};
+/// Calls, and how they fail.
+const FAILURES: [(&str, &str); 8] = [
+    ("pwrite64", "ENOSPC"),
+    ("ftruncate", "ENOSPC"),
+    ("copy_file_range", "EIO"),
+    ("fsync", "EIO"),
+    ("fdatasync", "EIO"),
+    ("linkat", "ENOSPC"),
+    ("rename", "EIO"),
+    ("unlink", "EIO"),
+];
 
 /// A directory in memory, where there is one: thousands of files come and go in it.
 fn directory() -> TempDir {
@@ -56,6 +58,36 @@ fn each<T>(recording: &Recording, mut check: impl FnMut(&Image, &str) -> T) {
     });
     println!("{cuts} different power cuts");
     assert!(cuts > 10, "{cuts}");
+}
+
+fn shown(root: &Path, name: &str) -> String {
+    root.join(name).display().to_string()
+}
+
+/// Runs a command on files again and again, and each time another of its calls fails: it says so, or does without what that
+/// call was for, and what it leaves is as good as what a crash does.
+fn each_failure<T>(
+    strace: &str,
+    before: &Image,
+    args: impl Fn(&Path) -> Vec<String>,
+    mut check: impl FnMut(&Image, &str) -> T,
+) {
+    let (mut runs, mut told) = (0, 0);
+    for (call, error) in FAILURES {
+        for nth in 1.. {
+            let root = laid_out(before);
+            let Some((code, said)) = run_failing(strace, (call, error, nth), &args(root.path())) else {
+                break;
+            };
+            let what = format!("{error} at {call} {nth}, which said {code}: {said}");
+            runs += 1;
+            told += u32::from(code == 1 && said["error"]["next"].is_string());
+            assert!(code == 0 || code == 1, "{what}");
+            drop(check(&image_of(root.path()), &what));
+        }
+    }
+    println!("{told} failures told in {runs} runs");
+    assert!(runs > 5 && 2 * told > runs, "{told} of {runs}");
 }
 
 fn deposit(home: &str, references: std::ops::Range<u32>) {
@@ -176,34 +208,42 @@ fn a_power_cut_during_an_escrows_restore_leaves_one_of_both_stores_whole_and_los
     let (code, said, recording) = recorder.run(strace, &args);
     assert_eq!(code, 0, "{said}");
     let mut heights = BTreeSet::new();
-    let mut check = |image: &Image, what: &str| {
-        let root = laid_out(image);
-        let found = examined(root.path(), "escrow.redb", what);
-        let now = found.totals.height;
-        // What was restored is never taken for all that there was.
-        assert_eq!(found.witness.is_ok(), now == 5, "{what}: {:?}", found.witness);
-        if now == 2 {
-            let kept = files(&root.path().join("escrow"), "escrow.redb.before-restore");
-            let name = kept.first().unwrap_or_else(|| panic!("{what}: the old store is gone"));
-            assert_eq!(
-                height(root.path(), name.file_name().unwrap().to_str().unwrap(), what),
-                5
-            );
-        }
-        heights.insert(now);
-        // The same command again.
-        let options = options(root.path(), "escrow.redb");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (backup, account) = (root.path().join("backup"), options.key.account());
-        let again = restore(&backup, &options.store, &account, OverNewer::Replace);
-        let again = runtime.block_on(again);
-        assert_eq!(again.map(|report| report.height), Ok(2), "{what}");
-        assert_eq!(height(root.path(), "escrow.redb", what), 2, "{what}");
-        now
-    };
-    each(&recording, &mut check);
-    assert_eq!(check(&recording.at_end(), "told"), 2);
+    each(&recording, |image, what| heights.insert(check_restore(image, what)));
+    assert_eq!(check_restore(&recording.at_end(), "told"), 2);
     assert_eq!(heights, BTreeSet::from([2, 5]));
+    let args = |root: &Path| {
+        let (home, backup) = (shown(root, "escrow"), shown(root, "backup"));
+        ["escrow", "restore", &backup, "--home", &home, "--over-newer"]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    each_failure(strace, recording.before(), args, check_restore);
+}
+
+/// What is there after a restore that was cut short or failed, and after the same once more: events of the store before that.
+fn check_restore(image: &Image, what: &str) -> u64 {
+    let root = laid_out(image);
+    let found = examined(root.path(), "escrow.redb", what);
+    let now = found.totals.height;
+    // What was restored is never taken for all that there was.
+    assert_eq!(found.witness.is_ok(), now == 5, "{what}: {:?}", found.witness);
+    if now == 2 {
+        let kept = files(&root.path().join("escrow"), "escrow.redb.before-restore");
+        let name = kept.first().unwrap_or_else(|| panic!("{what}: the old store is gone"));
+        assert_eq!(
+            height(root.path(), name.file_name().unwrap().to_str().unwrap(), what),
+            5
+        );
+    }
+    // The same command again.
+    let options = options(root.path(), "escrow.redb");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (backup, account) = (root.path().join("backup"), options.key.account());
+    let again = restore(&backup, &options.store, &account, OverNewer::Replace);
+    let again = runtime.block_on(again);
+    assert_eq!(again.map(|report| report.height), Ok(2), "{what}");
+    assert_eq!(height(root.path(), "escrow.redb", what), 2, "{what}");
+    now
 }
 
 /// The key outlives a change of its passphrase.
@@ -252,127 +292,4 @@ fn a_power_cut_while_a_home_is_made_leaves_no_key_without_its_settings() {
             what(cut)
         );
     });
-}
-
-/// A town whose payee has sold to two payers, with a backup from between: the escrow's address.
-fn payee_with_backup(town: &Town) -> Address {
-    let escrow = town.escrow();
-    let node = town.payee("payee", &escrow, SURE);
-    town.file("song", 1_024, 1);
-    let (url, home, backup) = (
-        format!("{}/song", node.address()),
-        town.arg("payee"),
-        town.arg("backup"),
-    );
-    for (name, holds) in [("alice", 1), ("bob", 2)] {
-        town.payer(name, &escrow, "10");
-        let (output, payer) = (town.arg("song"), town.arg(name));
-        let get = ["payer", "get", &url, "-o", &output, "--spend-max", "1", "--yes"];
-        ok(&[&get[..], &["--home", &payer]].concat());
-        if holds == 1 {
-            assert_eq!(
-                number(&ok(&["payee", "backup", &backup, "--home", &home]), "holds"),
-                holds
-            );
-        }
-        std::fs::remove_file(output).unwrap();
-        std::fs::remove_dir_all(payer).unwrap();
-    }
-    let address = escrow.address().parse().unwrap();
-    node.kill();
-    assert_eq!(escrow.end(Signal::TERM), 0);
-    // It is not what is looked at.
-    std::fs::remove_dir_all(town.path("escrow")).unwrap();
-    address
-}
-
-/// Holds in a store.
-fn holds(store: &Path, escrow: &Address) -> Result<u64, PayeeError> {
-    let options = PayeeOptions {
-        key: SecretKey::from_seed(&[3; 32]),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        escrow: escrow.clone(),
-        terms: PayeeConfig::default().terms().unwrap(),
-        store: store.to_path_buf(),
-    };
-    let directory = directory();
-    Payee::backup_offline(&options, &directory.path().join("looked-at")).map(|backup| backup.holds)
-}
-
-/// A store and its log under the names that they are kept by.
-fn kept_aside(home: &Path) -> Option<TempDir> {
-    let kept = files(home, "payee.redb.replaced-").pop()?;
-    let log = files(home, "payee.log.replaced-").pop()?;
-    let place = directory();
-    std::fs::copy(kept, place.path().join("payee.redb")).unwrap();
-    std::fs::copy(log, place.path().join("payee.log")).unwrap();
-    Some(place)
-}
-
-/// Spec: B-06.
-#[test]
-fn a_power_cut_during_a_payees_restore_loses_neither_store_and_makes_no_empty_one() {
-    let Some(strace) = strace() else { return };
-    let town = Town::new();
-    let escrow = payee_with_backup(&town);
-    let (home, backup) = (town.arg("payee"), town.arg("backup"));
-    let recorder = Recorder::new(&town.path(""));
-    let args = ["payee", "restore", &backup, "--home", &home, "--replace"];
-    let (code, said, recording) = recorder.run(strace, &args);
-    assert_eq!(code, 0, "{said}");
-    let mut found = BTreeSet::new();
-    let mut check = |image: &Image, what: &str| {
-        let root = laid_out(image);
-        let (home, store) = (root.path().join("payee"), root.path().join("payee/payee.redb"));
-        let aside = kept_aside(&home).map(|place| holds(&place.path().join("payee.redb"), &escrow));
-        let now = match holds(&store, &escrow) {
-            Ok(holds) => Some(holds),
-            // Between the old store and the new one there is one that does not open, and says so.
-            Err(PayeeError::Store(StoreError::Corrupted { .. } | StoreError::ForeignLog { .. })) => None,
-            Err(error) => panic!("{what}: {error}"),
-        };
-        assert!(
-            now == Some(2) || aside == Some(Ok(2)),
-            "{what}: {now:?}, beside it {aside:?}"
-        );
-        found.insert(now);
-        let again = Payee::restore(&root.path().join("backup"), &store, Existing::Replace);
-        assert_eq!(again.map(|backup| backup.holds), Ok(1), "{what}");
-        assert_eq!(holds(&store, &escrow), Ok(1), "{what}");
-        now
-    };
-    each(&recording, &mut check);
-    assert_eq!(check(&recording.at_end(), "told"), Some(1));
-    assert!(found.contains(&Some(1)) && found.contains(&Some(2)), "{found:?}");
-}
-
-/// Spec: B-06. Taken from a payee that runs.
-#[test]
-fn a_power_cut_during_a_payees_backup_leaves_a_whole_one_or_none() {
-    let Some(strace) = strace() else { return };
-    let town = Town::new();
-    let escrow = payee_with_backup(&town);
-    let (home, backup) = (town.arg("payee"), town.arg("again"));
-    let recorder = Recorder::new(&town.path(""));
-    let args = ["payee", "run", "--home", &home, "--listen", "127.0.0.1:0"];
-    let node = Watched::start_recorded(&recorder, strace, &args);
-    assert!(node.is_ready(), "{}", node.first());
-    assert_eq!(number(&ok(&["payee", "backup", &backup, "--home", &home]), "holds"), 2);
-    assert_eq!(node.end().0, 0);
-    let recording = recorder.finish(&["payee/last-backup"]);
-    let check = |image: &Image, what: &str| {
-        let root = laid_out(image);
-        assert_eq!(holds(&root.path().join("payee/payee.redb"), &escrow), Ok(2), "{what}");
-        let is_there = image.contains_key("again");
-        if is_there {
-            let (backup, store) = (root.path().join("again"), root.path().join("restored.redb"));
-            let restored = Payee::restore(&backup, &store, Existing::Keep);
-            assert_eq!(restored.map(|backup| backup.holds), Ok(2), "{what}");
-        }
-        is_there
-    };
-    let mut found = BTreeSet::new();
-    each(&recording, |image, what| found.insert(check(image, what)));
-    assert_eq!(found.len(), 2, "with and without it");
-    assert!(check(&recording.at_end(), "told"));
 }

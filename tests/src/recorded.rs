@@ -3,14 +3,16 @@
 //! strace tells each call with its bytes. Played again on a disk in memory they give what a machine would find: a file
 //! has what was synced, and of the rest what a seed says; a name is there for good once its directory was synced.
 
+mod files;
 mod trace;
 
 use crate::dice::Dice;
-use crate::disk::{Change, Fate, File, Image};
+use crate::disk::Image;
 use crate::process::program;
+use files::Disk;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -113,16 +115,8 @@ impl Recorder {
     #[must_use]
     pub fn run(self, strace: &str, args: &[&str]) -> (i32, Value, Recording) {
         let mut command = self.command(strace);
-        command
-            .arg("--json")
-            .args(args)
-            .stdin(Stdio::null())
-            .env_remove("TOMBOLA_LOG");
-        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let said = String::from_utf8_lossy(&output.stdout);
-        let value = serde_json::from_str(said.lines().last().unwrap_or("null"));
-        let value = value.unwrap_or_else(|error| panic!("{args:?}: {error}: {said}"));
-        (output.status.code().unwrap_or(-1), value, self.finish(&[]))
+        let (code, value) = outcome(command.arg("--json").args(args));
+        (code, value, self.finish(&[]))
     }
 
     /// Reads what was recorded; others than the program changed these files.
@@ -151,7 +145,43 @@ impl Recorder {
     }
 }
 
+/// Runs a command of which the `nth` call of some name fails; nothing if it makes no so many.
+///
+/// # Panics
+/// If it cannot be run or prints anything else than an object.
+#[must_use]
+pub fn run_failing(strace: &str, (call, error, nth): (&str, &str, u32), args: &[String]) -> Option<(i32, Value)> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let trace = directory.path().join("trace");
+    let (calls, fault) = (
+        format!("trace={call}"),
+        format!("inject={call}:error={error}:when={nth}"),
+    );
+    let mut command = Command::new(strace);
+    command.args(["-f", "-q", "-e", &calls, "-e", &fault, "-e", "signal=none", "-o"]);
+    command.arg(&trace).arg(program()).arg("--json").args(args);
+    let (code, value) = outcome(&mut command);
+    let seen = fs::read_to_string(trace).expect("a trace");
+    seen.contains("(INJECTED)").then_some((code, value))
+}
+
+/// Runs a command to its end: its exit code and its last object.
+fn outcome(command: &mut Command) -> (i32, Value) {
+    command.stdin(Stdio::null()).env_remove("TOMBOLA_LOG");
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let value = serde_json::from_str(said.lines().last().unwrap_or("null"));
+    let value = value.unwrap_or_else(|error| panic!("{command:?}: {error}: {said}"));
+    (output.status.code().unwrap_or(-1), value)
+}
+
 impl Recording {
+    /// What was there before.
+    #[must_use]
+    pub const fn before(&self) -> &Image {
+        &self.before
+    }
+
     /// What a power cut leaves when all is over.
     #[must_use]
     pub fn at_end(&self) -> Image {
@@ -190,7 +220,11 @@ impl Recording {
 }
 
 /// All regular files below a directory, by their paths in it.
-fn image_of(root: &Path) -> Image {
+///
+/// # Panics
+/// If they cannot be read.
+#[must_use]
+pub fn image_of(root: &Path) -> Image {
     let mut image = Image::new();
     let mut pending = vec![root.to_path_buf()];
     while let Some(directory) = pending.pop() {
@@ -226,203 +260,4 @@ pub fn lay_out(image: &Image, root: &Path) {
 
 fn name_in(root: &Path, path: &Path) -> Option<String> {
     Some(path.strip_prefix(root).ok()?.to_str()?.to_owned())
-}
-
-/// What a file is called from now on, or no more.
-type Naming = (String, Option<usize>);
-
-/// Files and their names.
-#[derive(Debug, Default)]
-struct Disk {
-    files: Vec<File>,
-    names: BTreeMap<String, usize>,
-    durable_names: BTreeMap<String, usize>,
-    /// Changes of names since their directories were synced; each is there whole or not.
-    unsynced: Vec<Vec<Naming>>,
-    open: BTreeMap<i64, Open>,
-}
-
-/// What a file descriptor is for.
-#[derive(Debug, Clone)]
-enum Open {
-    File { file: usize, at: usize },
-    Directory(PathBuf),
-}
-
-impl Disk {
-    fn holding(image: &Image) -> Self {
-        let mut disk = Self::default();
-        for (name, bytes) in image {
-            disk.names.insert(name.clone(), disk.files.len());
-            disk.files.push(File::holding(bytes));
-        }
-        disk.durable_names = disk.names.clone();
-        disk
-    }
-
-    fn after(&self, kept: Kept, dice: &mut Dice) -> Image {
-        let fate = match kept {
-            Kept::Synced | Kept::Names => Fate::Dropped,
-            Kept::All => Fate::Kept,
-            Kept::Torn => Fate::Torn,
-        };
-        let changes = match kept {
-            Kept::Synced => 0,
-            Kept::All | Kept::Names => self.unsynced.len(),
-            Kept::Torn => dice.index(self.unsynced.len() + 1),
-        };
-        let mut names = self.durable_names.clone();
-        for naming in self.unsynced.iter().take(changes).flatten() {
-            name(&mut names, naming);
-        }
-        let contents: Vec<_> = self.files.iter().map(|file| file.after(fate, dice)).collect();
-        let content = |file: usize| contents.get(file).cloned().unwrap_or_default();
-        names.into_iter().map(|(name, file)| (name, content(file))).collect()
-    }
-
-    /// Plays a call; says whether a power cut after it may leave something else than one before it.
-    fn apply(&mut self, root: &Path, call: &Call) -> bool {
-        match call {
-            Call::Open {
-                fd,
-                path,
-                makes,
-                empties,
-            } => self.open(root, *fd, path, *makes, *empties),
-            Call::Close { fd } => {
-                self.open.remove(fd);
-                false
-            }
-            Call::Read { fd, bytes } => {
-                self.go_to(*fd, |at| at + bytes);
-                false
-            }
-            Call::Seek { fd, at } => {
-                self.go_to(*fd, |_| *at);
-                false
-            }
-            Call::Write { fd, bytes, at } => self.write(*fd, bytes, *at),
-            Call::SetLength { fd, length } => self.change(*fd, Change::SetLen(*length)),
-            Call::Copy { from, to, bytes } => self.copy(*from, *to, *bytes),
-            Call::Sync { fd } => self.sync(root, *fd),
-            Call::Rename { from, to } => {
-                let (Some(from), Some(to)) = (name_in(root, from), name_in(root, to)) else {
-                    return false;
-                };
-                let file = self.names.get(&from).copied();
-                self.rename(vec![(from, None), (to, file)])
-            }
-            Call::Link { from, to } => {
-                let (Some(from), Some(to)) = (name_in(root, from), name_in(root, to)) else {
-                    return false;
-                };
-                let file = self.names.get(&from).copied();
-                self.rename(vec![(to, file)])
-            }
-            Call::Unlink { path } => name_in(root, path).is_some_and(|name| self.rename(vec![(name, None)])),
-        }
-    }
-
-    fn open(&mut self, root: &Path, fd: i64, path: &Path, makes: bool, empties: bool) -> bool {
-        self.open.remove(&fd);
-        let Some(name) = name_in(root, path) else { return false };
-        if root.join(&name).is_dir() {
-            self.open.insert(fd, Open::Directory(path.to_path_buf()));
-            return false;
-        }
-        let known = self.names.get(&name).copied();
-        let is_new = known.is_none() && makes;
-        let file = match known {
-            Some(file) => file,
-            None if makes => {
-                self.files.push(File::default());
-                self.rename(vec![(name, Some(self.files.len() - 1))]);
-                self.files.len() - 1
-            }
-            // A socket, or what is in no image.
-            None => return false,
-        };
-        self.open.insert(fd, Open::File { file, at: 0 });
-        if empties && !is_new {
-            self.change(fd, Change::SetLen(0));
-        }
-        is_new || empties
-    }
-
-    fn go_to(&mut self, fd: i64, to: impl FnOnce(usize) -> usize) {
-        if let Some(Open::File { at, .. }) = self.open.get_mut(&fd) {
-            *at = to(*at);
-        }
-    }
-
-    fn write(&mut self, fd: i64, bytes: &Arc<[u8]>, place: Option<usize>) -> bool {
-        let Some(Open::File { at, .. }) = self.open.get_mut(&fd) else {
-            return false;
-        };
-        let from = place.unwrap_or(*at);
-        if place.is_none() {
-            *at += bytes.len();
-        }
-        let bytes = Arc::clone(bytes);
-        self.change(fd, Change::Write { at: from, bytes })
-    }
-
-    fn copy(&mut self, from: i64, to: i64, bytes: usize) -> bool {
-        let Some(Open::File { file, at }) = self.open.get_mut(&from) else {
-            return false;
-        };
-        let begin = *at;
-        *at += bytes;
-        let source = self.files.get(*file).map(File::now).unwrap_or_default();
-        let copied = Arc::from(source.get(begin..begin + bytes).unwrap_or_default());
-        self.write(to, &copied, None)
-    }
-
-    fn change(&mut self, fd: i64, change: Change) -> bool {
-        let Some(Open::File { file, .. }) = self.open.get(&fd) else {
-            return false;
-        };
-        if let Some(file) = self.files.get_mut(*file) {
-            file.change(change);
-        }
-        true
-    }
-
-    fn rename(&mut self, namings: Vec<Naming>) -> bool {
-        for naming in &namings {
-            name(&mut self.names, naming);
-        }
-        self.unsynced.push(namings);
-        true
-    }
-
-    fn sync(&mut self, root: &Path, fd: i64) -> bool {
-        match self.open.get(&fd).cloned() {
-            None => false,
-            Some(Open::File { file, .. }) => {
-                if let Some(file) = self.files.get_mut(file) {
-                    file.sync();
-                }
-                true
-            }
-            Some(Open::Directory(directory)) => {
-                let is_in = |(name, _): &Naming| root.join(name).parent() == Some(directory.as_path());
-                let (synced, waiting) = std::mem::take(&mut self.unsynced)
-                    .into_iter()
-                    .partition::<Vec<_>, _>(|namings| namings.iter().all(is_in));
-                self.unsynced = waiting;
-                for naming in synced.iter().flatten() {
-                    name(&mut self.durable_names, naming);
-                }
-                true
-            }
-        }
-    }
-}
-
-fn name(names: &mut BTreeMap<String, usize>, (name, file): &Naming) {
-    match file {
-        Some(file) => names.insert(name.clone(), *file),
-        None => names.remove(name),
-    };
 }

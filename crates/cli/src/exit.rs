@@ -241,6 +241,9 @@ impl Failure {
                 .with("backup", *backup)
                 .next("keep the store; if it is broken, restore with --over-newer: it is kept beside the backup"),
             BackupError::Database => Self::new("not_a_file", error.to_string()),
+            BackupError::Io { kind: disk, .. } | BackupError::Store(StoreFault::Io(disk)) => {
+                Self::new("backup", error.to_string()).next(disk_advice(disk.kind()))
+            }
             _ => Self::new("backup", error.to_string()),
         }
     }
@@ -371,6 +374,7 @@ const fn disk_advice(kind: ErrorKind) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "let this user write there: check owner and mode, and whether the disk is mounted read-only"
         }
+        ErrorKind::NotFound => "look where that file is, or see whether its name is right",
         _ => "look at the disk and at the system's log, then start again; what was answered before is durable",
     }
 }

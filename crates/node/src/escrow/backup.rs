@@ -14,7 +14,7 @@ use tombola_core::key::AccountKey;
 use tombola_ledger::key::Key;
 use tombola_ledger::query;
 use tombola_ledger::row::{Header, MAGIC, Row, Table, Totals};
-use tombola_ledger::store::{Change, Commit, Range, Reader, Store, StoreFault, Stored};
+use tombola_ledger::store::{Change, Commit, DiskFault, Range, Reader, Store, StoreFault, Stored};
 use tombola_store::redb_store::RedbStore;
 
 /// Rows read and written at a time: some megabytes.
@@ -83,7 +83,7 @@ pub enum BackupError {
         /// Which file.
         path: PathBuf,
         /// What the system said.
-        kind: ErrorKind,
+        kind: DiskFault,
     },
     /// A store could not be read or written.
     #[error(transparent)]
@@ -203,7 +203,7 @@ async fn bring(backup: &Path, coming: &Path, escrow: &AccountKey) -> Result<(u64
     if !backup.is_file() {
         return Err(BackupError::Io {
             path: backup.to_owned(),
-            kind: ErrorKind::NotFound,
+            kind: ErrorKind::NotFound.into(),
         });
     }
     make_file(coming)?;
@@ -288,6 +288,6 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), BackupError> {
 pub(super) fn io(path: &Path, error: &std::io::Error) -> BackupError {
     BackupError::Io {
         path: path.to_owned(),
-        kind: error.kind(),
+        kind: DiskFault::from(error),
     }
 }
