@@ -14,4 +14,4 @@ mod window;
 pub use audit::{Audited, ChargeFault, JournalRow, audit_charge};
 pub use issuer::PayerBook;
 pub use plan::{HoldLimits, PlanError, Purchase, Terms, plan};
-pub use window::Window;
+pub use window::{Shortfall, Window};

@@ -31,6 +31,8 @@ mod order;
 mod paying;
 mod status;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use audit::{AuditReport, AuditedCharge};
 pub use download::Delivered;
@@ -51,7 +53,7 @@ use store::PayerStore;
 use tombola_core::amount::Amount;
 use tombola_core::key::{AccountKey, HoldId, SecretKey};
 use tombola_core::message::{AccountState, EscrowAnswer, EscrowCommand, HoldStatus, StatementPage};
-use tombola_core::payer::PlanError;
+use tombola_core::payer::{PlanError, Shortfall};
 use tombola_core::reject::Reject;
 use tombola_net::{Address, Endpoint, NetError};
 
@@ -233,6 +235,12 @@ impl Inner {
     }
 }
 
+impl From<Shortfall> for PayerError {
+    fn from(Shortfall { missing, limit }: Shortfall) -> Self {
+        Self::Undelivered { missing, limit }
+    }
+}
+
 /// What a payer has at its escrow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayerBalance {
@@ -307,6 +315,17 @@ pub enum PayerError {
     Undrawn {
         /// Expected value of the tickets in question.
         undrawn: u128,
+    },
+    /// The payee keeps what it was paid for, over however many connections.
+    #[error(
+        "the payee has taken {missing} atomic units' worth of tickets without delivering or acknowledging them, and the \
+         limit is {limit}, two windows; buy elsewhere, or raise window_value if you trust this payee with more"
+    )]
+    Undelivered {
+        /// Expected value of the tickets in question.
+        missing: u128,
+        /// Two windows.
+        limit: u128,
     },
     /// The file is already complete.
     #[error("{path} exists; remove it or choose another name")]

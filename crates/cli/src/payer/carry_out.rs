@@ -174,6 +174,18 @@ pub(crate) fn payer_failure(error: &PayerError, asset: Asset) -> Failure {
         }
         PayerError::Plan(_) => Failure::new("nothing_to_pay", error.to_string()),
         PayerError::Store(error) => Failure::store(error),
+        PayerError::Undelivered { missing, limit } => {
+            let show = |value: u128| show(Amount(u64::try_from(value).unwrap_or(u64::MAX)));
+            let (need, has) = (show(*missing), show(*limit));
+            let message = format!(
+                "the payee has taken tickets worth {need} without delivering or acknowledging them; \
+                 a payee is trusted with {has} at most"
+            );
+            Failure::new("undelivered", message)
+                .with("need", need)
+                .with("has", has)
+                .next("buy elsewhere; what has arrived is kept, and goes on if you raise window_value in config.toml")
+        }
         PayerError::Exists { .. } => Failure::new("exists", error.to_string()),
         PayerError::File { .. } => Failure::new("file", error.to_string()),
         PayerError::ContentMismatch => Failure::new("content_mismatch", error.to_string())
@@ -265,6 +277,7 @@ fn status_json(payer: &Payer, asset: Asset, running: Running, state: Option<&Pay
             "in_flight_value": money(window.in_flight_value, asset),
             "lost": money(window.lost_value, asset),
             "undrawn": money(window.undrawn_value, asset),
+            "undelivered": money(window.undelivered_value, asset),
             "limit": money(window.limit, asset),
             "tickets": window.tickets,
         })

@@ -146,6 +146,46 @@ fn what_was_lost_is_forgiven_at_a_sixteenth() {
     assert_eq!(window.lost_value(), 38);
 }
 
+/// The check: `Window::settle`, counted by `allowance`, `ahead` and `shortfall`.
+/// Spec: B-16.
+#[test]
+fn what_was_paid_and_not_delivered_stays_counted_and_past_two_windows_nothing_goes() {
+    let mut window = Window::new(Amount(40));
+    assert_eq!((window.ahead(PRICE), window.shortfall()), (4, None));
+    window.sent(1, PRICE);
+    window.acknowledged(1, PRICE, 8);
+    window.settle(0, 30);
+    assert_eq!((window.ahead(PRICE), window.allowance(PRICE, 8)), (1, 1));
+    window.sent(1, PRICE);
+    window.lost(1, PRICE);
+    // Together they fill the window: one at a time from now on.
+    assert_eq!((window.ahead(PRICE), window.allowance(PRICE, 8)), (1, 1));
+    window.settle(30, 69);
+    assert_eq!((window.shortfall(), window.allowance(PRICE, 8)), (None, 1));
+    window.settle(69, 70);
+    let short = Shortfall { missing: 80, limit: 80 };
+    assert_eq!((window.shortfall(), window.allowance(PRICE, 8)), (Some(short), 0));
+    // It came late.
+    window.settle(70, 0);
+    assert_eq!((window.undelivered_value(), window.ahead(PRICE)), (0, 3));
+}
+
+/// Spec: B-16.
+#[test]
+fn what_was_not_delivered_is_forgiven_at_a_sixteenth_of_what_is() {
+    let mut window = Window::new(Amount(1_000));
+    window.settle(0, 100);
+    window.delivered(16, PRICE);
+    assert_eq!(window.undelivered_value(), 90);
+    // Another process of the same payer has seen more, or less.
+    window.remember(0, 80);
+    assert_eq!((window.lost_value(), window.undelivered_value()), (0, 90));
+    window.remember(30, 200);
+    assert_eq!((window.lost_value(), window.undelivered_value()), (30, 200));
+    window.delivered(1_000, PRICE);
+    assert_eq!(window.undelivered_value(), 0);
+}
+
 #[test]
 fn a_lost_book_that_is_found_counts_no_longer() {
     let mut window = Window::new(Amount(1_000));

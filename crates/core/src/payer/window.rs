@@ -1,4 +1,4 @@
-//! How far ahead of a payee's acknowledgements a payer pays: the payer's whole risk with that payee.
+//! How far ahead of a payee's acknowledgements and deliveries a payer pays: the payer's whole risk with that payee.
 
 use crate::amount::Amount;
 
@@ -7,7 +7,8 @@ use crate::amount::Amount;
 /// The window starts at 1 ticket, doubles with each acknowledgement that gets anything done, stays within the quote's
 /// `jump_max`, and is capped in money. Tickets of a lost connection stay counted: whatever a payee does to its
 /// connections, it cannot be paid more than the window without serving. Value that it acknowledges later works them off,
-/// at one sixteenth, so that a payee that crashed is not shut out for good.
+/// at one sixteenth, so that a payee that crashed is not shut out for good. What it acknowledged and did not deliver when
+/// the connection went away counts in the same way, and is worked off by what it delivers.
 #[derive(Debug, Clone)]
 pub struct Window {
     tickets: u32,
@@ -17,6 +18,7 @@ pub struct Window {
     lost_value: u128,
     acknowledged_value: u128,
     undrawn_value: u128,
+    undelivered_value: u128,
 }
 
 impl Window {
@@ -31,6 +33,7 @@ impl Window {
             lost_value: 0,
             acknowledged_value: 0,
             undrawn_value: 0,
+            undelivered_value: 0,
         }
     }
 
@@ -52,13 +55,35 @@ impl Window {
             return 0;
         }
         let by_count = u64::from(self.tickets.min(jump_max)).saturating_sub(self.in_flight);
-        let used = self.in_flight_value.saturating_add(self.lost_value);
+        let used = self.in_flight_value.saturating_add(self.missing_value());
         let room = u128::from(self.value_max.0).saturating_sub(used);
         let by_value = room.checked_div(u128::from(price.0)).unwrap_or(0);
         let allowed = u32::try_from(u128::from(by_count).min(by_value)).unwrap_or(u32::MAX);
-        // One ticket at a time works off what was lost; past two windows lost, nothing goes.
-        let may_probe = self.in_flight == 0 && self.lost_value < u128::from(self.value_max.0).saturating_mul(2);
+        // One ticket at a time works off what is missing; past two windows, nothing goes.
+        let may_probe = self.in_flight == 0 && self.shortfall().is_none();
         if allowed == 0 && may_probe { 1 } else { allowed }
+    }
+
+    /// How many units of this price may be paid ahead of their delivery: what the window has left, and at least one, as
+    /// only further deliveries work off what is missing.
+    #[must_use]
+    pub fn ahead(&self, price: Amount) -> u64 {
+        let room = u128::from(self.value_max.0).saturating_sub(self.missing_value());
+        let units = room.checked_div(u128::from(price.0)).unwrap_or(0);
+        u64::try_from(units).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// What is missing and the limit, once two windows are: then nothing more is sent.
+    #[must_use]
+    pub fn shortfall(&self) -> Option<Shortfall> {
+        let limit = u128::from(self.value_max.0).saturating_mul(2);
+        let missing = self.missing_value();
+        (missing >= limit).then_some(Shortfall { missing, limit })
+    }
+
+    /// What was lost with connections and what was acknowledged and not delivered.
+    fn missing_value(&self) -> u128 {
+        self.lost_value.saturating_add(self.undelivered_value)
     }
 
     /// Tickets were sent.
@@ -110,6 +135,23 @@ impl Window {
         self.undrawn_value = self.undrawn_value.saturating_add(value(undrawn, price));
     }
 
+    /// What a purchase has paid for and not got was worth `before` when it was last counted, and is worth `now`.
+    pub fn settle(&mut self, before: u128, now: u128) {
+        self.undelivered_value = self.undelivered_value.saturating_add(now).saturating_sub(before);
+    }
+
+    /// What an earlier process wrote down as lost, and as paid and not delivered, counts here as well, once.
+    pub fn remember(&mut self, lost: u128, undelivered: u128) {
+        self.lost_value = self.lost_value.max(lost);
+        self.undelivered_value = self.undelivered_value.max(undelivered);
+    }
+
+    /// Units were delivered as they were paid: that works off what is missing of earlier ones, at a sixteenth.
+    pub fn delivered(&mut self, units: u64, price: Amount) {
+        let worked_off = u128::from(units).saturating_mul(u128::from(price.0)) >> 4;
+        self.undelivered_value = self.undelivered_value.saturating_sub(worked_off);
+    }
+
     fn leave(&mut self, tickets: u32, price: Amount) {
         self.in_flight = self.in_flight.saturating_sub(u64::from(tickets));
         self.in_flight_value = self.in_flight_value.saturating_sub(value(tickets, price));
@@ -139,11 +181,26 @@ impl Window {
         self.lost_value
     }
 
+    /// What tickets were worth that the payee acknowledged, without delivering what they paid for.
+    #[must_use]
+    pub const fn undelivered_value(&self) -> u128 {
+        self.undelivered_value
+    }
+
     /// The cap in money.
     #[must_use]
     pub const fn value_max(&self) -> Amount {
         self.value_max
     }
+}
+
+/// Why nothing more is sent to a payee: what it has taken without serving, and the most that it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortfall {
+    /// Expected value of what was lost with connections, or acknowledged and not delivered.
+    pub missing: u128,
+    /// Two windows.
+    pub limit: u128,
 }
 
 /// Expected value of tickets that cover a price exactly, for bounding.

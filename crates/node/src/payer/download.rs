@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::order::{Order, OrderKind};
-use super::paying::{Bill, HoldInUse, Opened, Paid, Spender, lock_window};
+use super::paying::{Bill, Ended, HoldInUse, Opened, Paid, Spender, lock_window};
 use super::{Payer, PayerError, PayerEvent};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
@@ -11,6 +11,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tombola_core::amount::Amount;
@@ -18,7 +19,7 @@ use tombola_core::book::Ticket;
 use tombola_core::chain::Preimage;
 use tombola_core::key::BookId;
 use tombola_core::message::{ContentHash, HoldState, ResponseHeader};
-use tombola_core::payer::{PayerBook, Purchase};
+use tombola_core::payer::Purchase;
 use tombola_core::reject::{Code, Reject};
 use tombola_net::RecvHalf;
 
@@ -74,26 +75,30 @@ impl Payer {
         let mut partial = Partial::load(output, &header).map_or_else(|| Partial::create(output, &header), Ok)?;
         partial.lock()?;
         let link = self.inner.link(&order.address);
+        {
+            let mut window = lock_window(&link);
+            window.allow(self.inner.terms.window_value(order.face_value, order.price));
+            let Sidecar { lost, undelivered, .. } = partial.sidecar;
+            window.remember(u128::from(lost), u128::from(undelivered));
+        }
         let mut run = Run {
             payer: self,
             order,
             link,
             hold: None,
-            lost: Vec::new(),
             tickets: 0,
+            given_up: partial.sidecar.owed,
         };
         let mut attempt = 0;
         let mut has_replaced = false;
         loop {
-            let done_before = partial.units_done();
+            let (done_before, given_up_before) = (partial.units_done(), run.given_up);
             match run.attempt(&mut partial, on_event).await {
                 Ok(()) => break,
                 Err(PayerError::Net(error)) => {
-                    attempt = if partial.units_done() > done_before {
-                        1
-                    } else {
-                        attempt + 1
-                    };
+                    // A payee that brings a unit at a time and keeps what else was paid is not getting on.
+                    let is_getting_on = partial.units_done() > done_before && run.given_up <= given_up_before;
+                    attempt = if is_getting_on { 1 } else { attempt + 1 };
                     if attempt > ATTEMPTS_MAX {
                         return Err(PayerError::Net(error));
                     }
@@ -129,9 +134,9 @@ struct Run<'a> {
     order: &'a Order,
     link: Arc<Link>,
     hold: Option<HoldInUse>,
-    /// Books of lost streams, whose tickets in flight are still counted.
-    lost: Vec<PayerBook>,
     tickets: u64,
+    /// Units that books have paid for of which nothing more will be heard.
+    given_up: u64,
 }
 
 impl Run<'_> {
@@ -146,6 +151,9 @@ impl Run<'_> {
         if left == 0 {
             return Ok(());
         }
+        if let Some(short) = lock_window(&self.link).shortfall() {
+            return Err(short.into());
+        }
         let hold = match self.hold.clone() {
             Some(hold) => hold,
             None => self.payer.inner.hold_for(self.order, on_event).await?,
@@ -158,7 +166,7 @@ impl Run<'_> {
             face_value: order.face_value,
             tickets: left,
         };
-        let ahead = self.units_ahead();
+        let ahead = lock_window(&self.link).ahead(order.price);
         let (opened_in, opened) = mpsc::unbounded_channel();
         let mut spender = Spender::new(
             Arc::clone(&self.payer.inner),
@@ -176,11 +184,15 @@ impl Run<'_> {
             }),
             other => on_event(other),
         };
-        let deliveries = self.receive_all(partial, opened, allow, ahead, on_event);
+        let deliveries = self.receive_all(partial, opened, allow, on_event);
         let (paid, received) = tokio::join!(spender.pay(allowed, &on_paying), deliveries);
         self.tickets += spender.acknowledged();
         self.hold = Some(spender.hold.clone());
-        self.lost.append(&mut spender.lost);
+        partial.sidecar.paid += spender.acknowledged();
+        for ended in &spender.ended {
+            partial.sidecar.note(ended);
+        }
+        self.settle(partial)?;
         let is_whole = partial.units_done() == partial.units();
         match paid {
             _ if is_whole => Ok(()),
@@ -220,12 +232,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Units to pay ahead of their delivery: what the window is worth, so that a payee that acknowledges and does not
-    /// deliver gets no more than one that does not acknowledge.
-    fn units_ahead(&self) -> u64 {
-        let order = self.order;
-        let value = self.payer.inner.terms.window_value(order.face_value, order.price);
-        value.0.checked_div(order.price.0).unwrap_or(1).max(1)
+    /// Counts what is paid and has not come against the payee, here and in the sidecar: a payee that acknowledges and
+    /// does not deliver gets no more than one that does not acknowledge, however often it drops the connection.
+    fn settle(&self, partial: &mut Partial) -> Result<(), PayerError> {
+        let value = |units: u64| u128::from(units).saturating_mul(u128::from(self.order.price.0));
+        let owed = partial.sidecar.paid.saturating_sub(partial.units_done());
+        let before = std::mem::replace(&mut partial.sidecar.owed, owed);
+        let (lost, undelivered) = {
+            let mut window = lock_window(&self.link);
+            window.settle(value(before), value(owed));
+            (window.lost_value(), window.undelivered_value())
+        };
+        partial.sidecar.lost = u64::try_from(lost).unwrap_or(u64::MAX);
+        partial.sidecar.undelivered = u64::try_from(undelivered).unwrap_or(u64::MAX);
+        partial.save_sidecar()
     }
 
     /// Fetches what earlier books have paid for and not brought.
@@ -236,17 +256,8 @@ impl Run<'_> {
     ) -> Result<(), PayerError> {
         for paid in partial.sidecar.books.clone() {
             let Some((book, bearer)) = paid.parse() else { continue };
-            let service = &self.order.service;
-            let answer = self
-                .link
-                .request(service, partial.units_done(), Some(book), Some(bearer))
-                .await;
-            match answer {
-                Ok((header, recv)) => {
-                    partial.check_version(&header)?;
-                    self.find(&book, header.through);
-                    partial.receive(recv, on_event, &|_| ()).await?;
-                }
+            match self.collect(partial, book, bearer, on_event).await {
+                Ok(()) => {}
                 // The payee has restarted, or the book's hold has ended: what it drew it drew. Any other refusal may pass.
                 Err(PayerError::PayeeRejected(reject))
                     if matches!(
@@ -257,14 +268,54 @@ impl Run<'_> {
             }
         }
         partial.sidecar.books.clear();
-        partial.save_sidecar()
+        // What has come was paid, if only by a book of which nothing more will be heard.
+        partial.sidecar.paid = partial.sidecar.paid.max(partial.units_done());
+        self.settle(partial)?;
+        self.given_up = partial.sidecar.owed;
+        Ok(())
     }
 
-    fn find(&mut self, book: &BookId, through: u32) {
-        for lost in self.lost.iter_mut().filter(|lost| lost.id() == *book) {
-            lost.found(through, &mut lock_window(&self.link));
+    /// Fetches what one of them has paid for, and then asks where it stands: only now that its pool is empty the payee
+    /// has closed it, and draws no more of it.
+    async fn collect(
+        &self,
+        partial: &mut Partial,
+        book: BookId,
+        bearer: Ticket,
+        on_event: &(dyn Fn(PayerEvent) + Send + Sync),
+    ) -> Result<(), PayerError> {
+        let (service, from) = (&self.order.service, partial.units_done());
+        let (header, recv) = self.link.request(service, from, Some(book), Some(bearer)).await?;
+        partial.check_version(&header)?;
+        partial.receive(recv, on_event, &|_| ()).await?;
+        let end = self
+            .link
+            .request(service, partial.units(), Some(book), Some(bearer))
+            .await;
+        let through = match end {
+            Ok((header, _)) => header.through,
+            Err(PayerError::PayeeRejected(_)) => header.through,
+            Err(error) => return Err(error),
+        };
+        self.find(partial, &book, through);
+        Ok(())
+    }
+
+    /// The payee has said where a book stands: what it drew without an acknowledgement is paid as well.
+    fn find(&self, partial: &mut Partial, book: &BookId, through: u32) {
+        let units = u32::try_from(partial.units()).unwrap_or(u32::MAX);
+        let Some(paid) = partial.sidecar.books.iter_mut().find(|paid| paid.book == *book) else {
+            return;
+        };
+        let in_flight = std::mem::take(&mut paid.in_flight);
+        // An earlier process that was killed left no word of how far it got.
+        let drawn_max = if in_flight > 0 { in_flight } else { units };
+        let drawn = through.saturating_sub(paid.acknowledged).min(drawn_max);
+        paid.acknowledged += drawn;
+        if in_flight > 0 {
+            lock_window(&self.link).found(in_flight, drawn, self.order.price);
         }
-        self.lost.retain(|lost| lost.id() != *book);
+        partial.sidecar.paid += u64::from(drawn);
     }
 
     async fn receive_all(
@@ -272,10 +323,10 @@ impl Run<'_> {
         partial: &mut Partial,
         mut opened: mpsc::UnboundedReceiver<Opened>,
         allow: watch::Sender<u64>,
-        ahead: u64,
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
     ) -> Result<(), PayerError> {
-        let first = partial.units_done();
+        let (first, price) = (partial.units_done(), self.order.price);
+        let counted = AtomicU64::new(first);
         while partial.units_done() < partial.units() {
             let Some(book) = opened.recv().await else { return Ok(()) };
             partial.sidecar.books.push(PaidBook::new(book.book, &book.bearer));
@@ -285,7 +336,10 @@ impl Run<'_> {
             partial.check_version(&header)?;
             partial
                 .receive(recv, on_event, &|done| {
-                    allow.send_replace(done - first + ahead);
+                    let before = counted.swap(done, Ordering::Relaxed);
+                    let mut window = lock_window(&self.link);
+                    window.delivered(done - before, price);
+                    allow.send_replace(done - first + window.ahead(price));
                 })
                 .await?;
         }
@@ -303,6 +357,28 @@ struct Sidecar {
     unit_bytes: u32,
     /// Books that have paid for units of this file, by which the payee knows what it still owes.
     books: Vec<PaidBook>,
+    /// Tickets that payees are known to have drawn for this file.
+    #[serde(default)]
+    paid: u64,
+    /// How many more these were than units that had come, when that was last counted against the payee.
+    #[serde(default)]
+    owed: u64,
+    /// What had been lost with the payee's connections then, in atomic units.
+    #[serde(default)]
+    lost: u64,
+    /// What the payee had been paid and had not delivered then, of this file and others, in atomic units.
+    #[serde(default)]
+    undelivered: u64,
+}
+
+impl Sidecar {
+    /// Writes down where a book of this file ended. One that the payee never opened is not here, and was not paid from.
+    fn note(&mut self, ended: &Ended) {
+        for paid in self.books.iter_mut().filter(|paid| paid.book == ended.book) {
+            paid.acknowledged = ended.acknowledged;
+            paid.in_flight = ended.in_flight;
+        }
+    }
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -311,6 +387,12 @@ struct PaidBook {
     book: BookId,
     index: u32,
     preimage: String,
+    /// Highest index that the payee has acknowledged, as far as it was written down.
+    #[serde(default)]
+    acknowledged: u32,
+    /// Tickets above it that were in flight when its stream was lost.
+    #[serde(default)]
+    in_flight: u32,
 }
 
 impl PaidBook {
@@ -319,6 +401,8 @@ impl PaidBook {
             book,
             index: bearer.index,
             preimage: bearer.preimage.to_string(),
+            acknowledged: 0,
+            in_flight: 0,
         }
     }
 
@@ -404,6 +488,10 @@ impl Partial {
             size: header.size,
             unit_bytes: header.unit_bytes,
             books: Vec::new(),
+            paid: 0,
+            owed: 0,
+            lost: 0,
+            undelivered: 0,
         };
         let partial = Self {
             file,

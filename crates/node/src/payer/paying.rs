@@ -81,6 +81,16 @@ pub(crate) struct Opened {
     pub(crate) bearer: Ticket,
 }
 
+/// A book that nothing more is sent on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) book: BookId,
+    /// Highest index that the payee acknowledged.
+    pub(crate) acknowledged: u32,
+    /// Tickets above it that were sent and may have been drawn, as the stream was lost.
+    pub(crate) in_flight: u32,
+}
+
 /// Pays one bill.
 pub(crate) struct Spender {
     inner: Arc<Inner>,
@@ -97,8 +107,8 @@ pub(crate) struct Spender {
     raising: Option<JoinHandle<Raised>>,
     /// Room that the hold had when this many tickets were acknowledged.
     room_seen: (Amount, u64),
-    /// Books whose stream was lost: what they still hold is asked for on the next connection.
-    pub(crate) lost: Vec<PayerBook>,
+    /// Every book that has ended: what those with a lost stream still hold is asked for on the next connection.
+    pub(crate) ended: Vec<Ended>,
     frames: mpsc::Receiver<(BookId, Incoming)>,
     frames_in: mpsc::Sender<(BookId, Incoming)>,
     opened: Option<mpsc::UnboundedSender<Opened>>,
@@ -135,7 +145,7 @@ impl Spender {
             acknowledged: 0,
             raising: None,
             room_seen: (room, 0),
-            lost: Vec::new(),
+            ended: Vec::new(),
             frames,
             frames_in,
             opened: Some(opened),
@@ -170,9 +180,7 @@ impl Spender {
             self.have_book().await?;
             let limit = *allowed.borrow_and_update();
             self.issue(limit).await?;
-            if let Some(undrawn) = lock_window(&self.link).distrust().filter(|_| self.in_flight() == 0) {
-                return Err(PayerError::Undrawn { undrawn });
-            }
+            self.check_trust()?;
             let before = self.acknowledged;
             let is_waiting = self.in_flight() > 0 || self.books.values().any(|issuing| !issuing.is_open);
             tokio::select! {
@@ -212,6 +220,18 @@ impl Spender {
             }
         }
         Ok(Paid::InFull)
+    }
+
+    /// A payee to which nothing more will ever be sent is not waited for.
+    fn check_trust(&self) -> Result<(), PayerError> {
+        if self.in_flight() > 0 {
+            return Ok(());
+        }
+        let window = lock_window(&self.link);
+        if let Some(undrawn) = window.distrust() {
+            return Err(PayerError::Undrawn { undrawn });
+        }
+        window.shortfall().map_or(Ok(()), |short| Err(short.into()))
     }
 
     /// Makes sure that there is a book to issue from, if there is anything left to issue.
@@ -380,12 +400,25 @@ impl Spender {
     }
 
     fn stream_lost(&mut self, id: BookId) -> Result<Option<Paid>, PayerError> {
-        let Some(mut issuing) = self.books.remove(&id) else {
+        let Some(issuing) = self.books.remove(&id) else {
             return Ok(None);
         };
-        issuing.book.lost(&mut lock_window(&self.link));
-        self.lost.push(issuing.book);
+        self.lose(issuing.book);
         Err(PayerError::Net(NetError::Lost))
+    }
+
+    fn lose(&mut self, mut book: PayerBook) {
+        book.lost(&mut lock_window(&self.link));
+        self.end(&book);
+    }
+
+    /// Remembers how far a book was acknowledged that nothing more is sent on.
+    fn end(&mut self, book: &PayerBook) {
+        self.ended.push(Ended {
+            book: book.id(),
+            acknowledged: book.acknowledged(),
+            in_flight: book.in_flight(),
+        });
     }
 
     /// Begins the next book while this one is paid from.
@@ -414,6 +447,7 @@ impl Spender {
         self.inner
             .store
             .note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
+        self.end(&issuing.book);
         for slot in [&mut self.current, &mut self.next] {
             *slot = slot.filter(|book| *book != id);
         }
@@ -527,35 +561,39 @@ impl Spender {
             }
         };
         let _ = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
-        for (_, mut issuing) in std::mem::take(&mut self.books) {
-            issuing.book.lost(&mut lock_window(&self.link));
-            self.lost.push(issuing.book);
+        for (_, issuing) in std::mem::take(&mut self.books) {
+            self.lose(issuing.book);
         }
     }
 
     /// What a payee says of a book that is being ended.
     fn last_word(&mut self, id: BookId, incoming: Incoming) {
-        let Some(issuing) = self.books.get_mut(&id) else { return };
-        let window = &mut lock_window(&self.link);
-        let news = match incoming {
-            Incoming::Frame(frame) => match *frame {
-                BookFrame::Ack { through, .. } => issuing.book.acknowledge(through, window),
-                BookFrame::Exhausted { .. } => 0,
-                BookFrame::Closed { through, reject, .. } => {
-                    let news = issuing.book.closed_by_payee(through, reject, window);
-                    self.inner
-                        .store
-                        .note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
-                    self.books.remove(&id);
-                    news
-                }
-            },
-            Incoming::Ended => {
-                if let Some(mut issuing) = self.books.remove(&id) {
-                    issuing.book.lost(window);
-                    self.lost.push(issuing.book);
-                }
+        let Some(mut issuing) = self.books.remove(&id) else {
+            return;
+        };
+        let frame = match incoming {
+            Incoming::Frame(frame) => *frame,
+            Incoming::Ended => return self.lose(issuing.book),
+        };
+        let news = match frame {
+            BookFrame::Ack { through, .. } => {
+                let news = issuing.book.acknowledge(through, &mut lock_window(&self.link));
+                self.books.insert(id, issuing);
+                news
+            }
+            BookFrame::Exhausted { .. } => {
+                self.books.insert(id, issuing);
                 0
+            }
+            BookFrame::Closed { through, reject, .. } => {
+                let news = issuing
+                    .book
+                    .closed_by_payee(through, reject, &mut lock_window(&self.link));
+                self.inner
+                    .store
+                    .note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
+                self.end(&issuing.book);
+                news
             }
         };
         self.acknowledged += u64::from(news);

@@ -27,7 +27,9 @@ pub struct WindowStatus {
     pub lost_value: Amount,
     /// What it said that it has not drawn.
     pub undrawn_value: Amount,
-    /// The most that may be in flight and lost together.
+    /// What it acknowledged and did not deliver, over several connections.
+    pub undelivered_value: Amount,
+    /// The most that may be in flight, lost and undelivered together.
     pub limit: Amount,
     /// Tickets that may be out at once by their number.
     pub tickets: u32,
@@ -44,6 +46,7 @@ impl WindowStatus {
             in_flight_value: atoms(in_flight_value),
             lost_value: atoms(window.lost_value()),
             undrawn_value: atoms(window.undrawn_value()),
+            undelivered_value: atoms(window.undelivered_value()),
             limit: window.value_max(),
             tickets: window.tickets(),
         }
@@ -103,6 +106,11 @@ impl Payer {
                 "Worth of what payees said they did not draw",
                 total(|window| window.undrawn_value),
             ),
+            (
+                "payer_undelivered",
+                "Worth of what payees were paid for and did not deliver",
+                total(|window| window.undelivered_value),
+            ),
         ];
         let mut samples = Sample::of_program("payer", "payer_uptime", self.uptime_ms()).to_vec();
         samples.extend(counts.map(|(name, help, count)| Sample::gauge(name, help, count)));
@@ -123,24 +131,26 @@ mod tests {
     use tombola_core::key::SecretKey;
 
     #[test]
-    fn a_status_tells_what_is_in_flight_lost_and_undrawn() {
+    fn a_status_tells_what_is_in_flight_lost_undrawn_and_undelivered() {
         let payee = SecretKey::from_seed(&[3; 32]).account();
         let mut window = Window::new(Amount(1_000));
         let price = Amount(10);
         window.sent(8, price);
         window.lost(3, price);
         window.undrawn(1, price);
+        window.settle(0, 20);
         let address = Address::new(payee, "127.0.0.1", 7_401);
         let status = WindowStatus::new(payee, address, &window);
         let values = [
             status.in_flight_value,
             status.lost_value,
             status.undrawn_value,
+            status.undelivered_value,
             status.limit,
         ];
         assert_eq!(
             (status.in_flight, values.map(|amount| amount.0)),
-            (4, [40, 30, 10, 1_000])
+            (4, [40, 30, 10, 20, 1_000])
         );
     }
 }
