@@ -29,6 +29,7 @@ mod holds;
 mod link;
 mod order;
 mod paying;
+mod progress;
 mod status;
 mod store;
 #[cfg(test)]
@@ -45,10 +46,11 @@ use crate::disk::StoreError;
 use crate::escrow_client::{EscrowClient, EscrowError};
 use crate::resubmit::Resubmitting;
 use link::Link;
+use progress::SILENCE_MAX;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::PayerStore;
 use tombola_core::amount::Amount;
 use tombola_core::key::{AccountKey, HoldId, SecretKey};
@@ -88,6 +90,8 @@ pub(crate) struct Inner {
     /// Holds that purchases are paying from now.
     pub(crate) leased: Mutex<HashSet<HoldId>>,
     pub(crate) resubmitting: tokio::sync::Mutex<Resubmitting>,
+    /// How long a payee may bring nothing.
+    pub(crate) silence_max: Duration,
     started: Instant,
 }
 
@@ -160,6 +164,7 @@ impl Payer {
             links: Mutex::new(HashMap::new()),
             leased: Mutex::new(HashSet::new()),
             resubmitting: tokio::sync::Mutex::default(),
+            silence_max: SILENCE_MAX,
             started: Instant::now(),
         };
         Ok(Self { inner: Arc::new(inner) })

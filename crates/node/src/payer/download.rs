@@ -3,6 +3,7 @@
 use super::link::Link;
 use super::order::{Order, OrderKind};
 use super::paying::{Bill, Ended, HoldInUse, Opened, Paid, Spender, lock_window};
+use super::progress::Progress;
 use super::{Payer, PayerError, PayerEvent};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
@@ -88,6 +89,7 @@ impl Payer {
             hold: None,
             tickets: 0,
             given_up: partial.sidecar.owed,
+            progress: Arc::new(Progress::new(self.inner.silence_max)),
         };
         let mut attempt = 0;
         let mut has_replaced = false;
@@ -137,6 +139,7 @@ struct Run<'a> {
     tickets: u64,
     /// Units that books have paid for of which nothing more will be heard.
     given_up: u64,
+    progress: Arc<Progress>,
 }
 
 impl Run<'_> {
@@ -146,6 +149,7 @@ impl Run<'_> {
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
     ) -> Result<(), PayerError> {
         partial.truncate_to_units()?;
+        self.progress.made();
         self.collect_paid(partial, on_event).await?;
         let left = partial.units() - partial.units_done();
         if left == 0 {
@@ -174,6 +178,7 @@ impl Run<'_> {
             bill,
             hold,
             opened_in,
+            Arc::clone(&self.progress),
         );
         let (allow, allowed) = watch::channel(ahead);
         let tickets_before = self.tickets;
@@ -287,7 +292,7 @@ impl Run<'_> {
         let (service, from) = (&self.order.service, partial.units_done());
         let (header, recv) = self.link.request(service, from, Some(book), Some(bearer)).await?;
         partial.check_version(&header)?;
-        partial.receive(recv, on_event, &|_| ()).await?;
+        partial.receive(recv, &self.progress, on_event, &|_| ()).await?;
         let end = self
             .link
             .request(service, partial.units(), Some(book), Some(bearer))
@@ -335,7 +340,7 @@ impl Run<'_> {
             let (header, recv) = self.link.request(service, from, Some(book.book), None).await?;
             partial.check_version(&header)?;
             partial
-                .receive(recv, on_event, &|done| {
+                .receive(recv, &self.progress, on_event, &|done| {
                     let before = counted.swap(done, Ordering::Relaxed);
                     let mut window = lock_window(&self.link);
                     window.delivered(done - before, price);
@@ -557,16 +562,18 @@ impl Partial {
         })
     }
 
-    /// Takes a delivery to its end.
+    /// Takes a delivery to its end, as long as it goes forward.
     async fn receive(
         &mut self,
         mut recv: RecvHalf,
+        progress: &Progress,
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
         on_units: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), PayerError> {
         self.truncate_to_units()?;
         let mut units = self.units_done();
-        while let Some(bytes) = recv.read_chunk(CHUNK_BYTES).await? {
+        while let Some(bytes) = progress.within(recv.read_chunk(CHUNK_BYTES)).await? {
+            progress.made();
             let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             if count > self.header.size - self.received {
                 return Err(PayerError::ContentMismatch);

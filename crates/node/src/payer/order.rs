@@ -1,6 +1,7 @@
 //! Orders: what is going to be bought, and what it may cost, before anything is paid.
 
 use super::paying::{Bill, HoldInUse, Paid, Spender};
+use super::progress::Progress;
 use super::{Inner, Payer, PayerError, PayerEvent};
 use crate::estimate::{chance, winners_95};
 use std::path::{Path, PathBuf};
@@ -272,7 +273,8 @@ impl Payer {
             tickets: order.units,
         };
         let (opened, _) = mpsc::unbounded_channel();
-        let mut spender = Spender::new(Arc::clone(&self.inner), link, bill, hold, opened);
+        let progress = Arc::new(Progress::new(self.inner.silence_max));
+        let mut spender = Spender::new(Arc::clone(&self.inner), link, bill, hold, opened, progress);
         let (_unlimited, allowed) = watch::channel(u64::MAX);
         let result = spender.pay(allowed, on_event).await;
         let tickets = spender.acknowledged();

@@ -5,6 +5,7 @@ mod tests;
 
 use super::holds::Lease;
 use super::link::{Incoming, Link};
+use super::progress::Progress;
 use super::{Inner, PayerError, PayerEvent};
 use crate::clock;
 use std::collections::BTreeMap;
@@ -26,11 +27,11 @@ use tombola_net::{NetError, SendHalf};
 
 /// Tickets written at once: more would only wait in the socket.
 const RECORDS_PER_WRITE: u32 = 1_820;
-/// A payee that says nothing for so long, with tickets in flight, is away.
-const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// A payee may ask to try again this often before it counts as away, this long apart.
 const RETRIES_MAX: u32 = 50;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// A payee may ask for room this often before it acknowledges a ticket; with two books open, each asks once or twice.
+const EXHAUSTED_MAX: u32 = 16;
 /// A closing word must come within this; without it the journal line stays open.
 const GOODBYE_MAX: Duration = Duration::from_secs(5);
 /// A top-up raises the cap by so many face values, if the ceiling allows.
@@ -102,7 +103,10 @@ pub(crate) struct Spender {
     next: Option<BookId>,
     preparing: Option<JoinHandle<Result<(PayerBook, Quote), Reject>>>,
     retries: u32,
+    /// How often the payee has asked for room since it acknowledged a ticket.
+    exhausted: u32,
     acknowledged: u64,
+    progress: Arc<Progress>,
     /// A top-up on its way, made before the hold runs dry.
     raising: Option<JoinHandle<Raised>>,
     /// Room that the hold had when this many tickets were acknowledged.
@@ -127,6 +131,7 @@ impl Spender {
         bill: Bill,
         hold: HoldInUse,
         opened: mpsc::UnboundedSender<Opened>,
+        progress: Arc<Progress>,
     ) -> Self {
         let value_max = inner.terms.window_value(bill.face_value, bill.price);
         lock_window(&link).allow(value_max);
@@ -142,7 +147,9 @@ impl Spender {
             next: None,
             preparing: None,
             retries: 0,
+            exhausted: 0,
             acknowledged: 0,
+            progress,
             raising: None,
             room_seen: (room, 0),
             ended: Vec::new(),
@@ -158,12 +165,15 @@ impl Spender {
     }
 
     /// Pays the bill, never more than `allowed` tickets in all; closes its books and writes the journal however it ends.
+    /// A payee that neither acknowledges nor delivers for too long is away.
     pub(crate) async fn pay(
         &mut self,
         mut allowed: watch::Receiver<u64>,
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
     ) -> Result<Paid, PayerError> {
-        let result = self.pay_all(&mut allowed, on_event).await;
+        let progress = Arc::clone(&self.progress);
+        progress.made();
+        let result = progress.within(self.pay_all(&mut allowed, on_event)).await;
         self.finish().await;
         // Deliveries end when nothing more will be opened.
         self.opened = None;
@@ -175,17 +185,14 @@ impl Spender {
         allowed: &mut watch::Receiver<u64>,
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
     ) -> Result<Paid, PayerError> {
-        let mut silence = tokio::time::Instant::now() + SILENCE_MAX;
         while self.acknowledged < self.bill.tickets {
             self.have_book().await?;
             let limit = *allowed.borrow_and_update();
             self.issue(limit).await?;
             self.check_trust()?;
             let before = self.acknowledged;
-            let is_waiting = self.in_flight() > 0 || self.books.values().any(|issuing| !issuing.is_open);
             tokio::select! {
                 frame = self.frames.recv() => {
-                    silence = tokio::time::Instant::now() + SILENCE_MAX;
                     let mut next = frame;
                     while let Some((id, incoming)) = next {
                         if let Some(ceiling) = self.take(id, incoming, on_event).await? {
@@ -203,16 +210,14 @@ impl Spender {
                     self.raising = None;
                     self.raised(raised, on_event);
                 }
-                changed = allowed.changed() => {
-                    silence = tokio::time::Instant::now() + SILENCE_MAX;
-                    if changed.is_err() {
-                        return Ok(Paid::Stopped);
-                    }
-                }
-                () = tokio::time::sleep_until(silence), if is_waiting => return Err(PayerError::Net(NetError::TimedOut)),
+                changed = allowed.changed() => if changed.is_err() {
+                    return Ok(Paid::Stopped);
+                },
             }
             if self.acknowledged > before {
+                self.progress.made();
                 self.retries = 0;
+                self.exhausted = 0;
                 self.raise_ahead();
                 on_event(PayerEvent::Acknowledged {
                     tickets: self.acknowledged,
@@ -390,7 +395,14 @@ impl Spender {
                 self.consider(next_quote);
                 Ok(None)
             }
-            BookFrame::Exhausted { need, .. } => self.top_up(need, on_event).await,
+            BookFrame::Exhausted { need, has, .. } => {
+                self.exhausted += 1;
+                if self.exhausted > EXHAUSTED_MAX {
+                    let reject = Reject::compared(Code::HoldExhausted, need.0, has.0);
+                    return Err(PayerError::PayeeRejected(reject));
+                }
+                self.top_up(need, on_event).await
+            }
             BookFrame::Closed {
                 through,
                 reject,
@@ -518,7 +530,9 @@ impl Spender {
         need: Amount,
         on_event: &(dyn Fn(PayerEvent) + Send + Sync),
     ) -> Result<Option<Paid>, PayerError> {
+        let progress = Arc::clone(&self.progress);
         if let Some(raising) = self.raising.take() {
+            let _escrow = progress.pause();
             let raised = raising.await;
             self.raised(raised, on_event);
         }
@@ -533,7 +547,9 @@ impl Spender {
             return Ok(Some(Paid::Ceiling { need, has: room }));
         }
         let (held, cap) = (&self.hold.hold, self.raised_cap());
+        let escrow = progress.pause();
         let raised = self.inner.top_up_patiently(held, cap, on_event).await?;
+        drop(escrow);
         let room = self.link.present(&raised).await?;
         self.raised(Ok(Ok((raised, room))), on_event);
         Ok(None)

@@ -2,22 +2,27 @@
 
 mod false_payee;
 
-use super::{Payer, PayerError, PayerOptions};
+use super::{Payer, PayerError, PayerEvent, PayerOptions, Sent};
 use crate::config::PayerConfig;
 use crate::key_file;
 use crate::loopback::{Loopback, LoopbackOptions};
 use crate::payee::FileCatalog;
 use false_payee::{FalsePayee, Lie, PRICE};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 use tombola_core::amount::Amount;
-use tombola_net::Address;
+use tombola_core::reject::Code;
+use tombola_net::{Address, NetError};
 
 /// Two prices: a payee may owe four.
 const WINDOW: &str = "0.002";
 /// Everything here is over long before this.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A payee that brings nothing for so long is away.
+const SILENCE: Duration = Duration::from_secs(1);
 const CEILING: Amount = Amount(8_000_000_000);
 
 /// A payer with an escrow that can be trusted and a payee that cannot.
@@ -44,7 +49,8 @@ impl World {
             ..LoopbackOptions::default()
         };
         let catalog = FileCatalog::new(&files, PRICE, 1_024).unwrap();
-        let nodes = Loopback::start(directory.path(), &options, catalog).await.unwrap();
+        let mut nodes = Loopback::start(directory.path(), &options, catalog).await.unwrap();
+        Arc::get_mut(&mut nodes.payer.inner).unwrap().silence_max = SILENCE;
         let payee = FalsePayee::start(lie, nodes.escrow.address().key);
         Self {
             nodes,
@@ -68,6 +74,40 @@ impl World {
             payer.get(&order, &|_| ()).await.map(drop)
         };
         tokio::time::timeout(PATIENCE, work).await.unwrap()
+    }
+
+    /// Downloads the song until the payee has been given up so often.
+    async fn get_until_away(&self, times: u32) {
+        let (away_in, mut away) = mpsc::unbounded_channel();
+        let on_event = |event: PayerEvent| {
+            if let PayerEvent::Reconnecting { .. } = event {
+                // Nobody listens in the end.
+                let _ = away_in.send(());
+            }
+        };
+        let payer = &self.nodes.payer;
+        let get = async {
+            let order = payer.plan_get(&self.url(), Some(CEILING), &self.output()).await?;
+            payer.get(&order, &on_event).await
+        };
+        let given_up = async {
+            for _ in 0..times {
+                away.recv().await;
+            }
+        };
+        tokio::select! {
+            got = get => panic!("{got:?}"),
+            () = given_up => {}
+            () = tokio::time::sleep(PATIENCE) => panic!("it waits on"),
+        }
+    }
+
+    /// Pays for the song, without asking for it.
+    async fn send(&self) -> Result<Sent, PayerError> {
+        let payer = &self.nodes.payer;
+        let order = payer.plan_payments(&self.url(), 10, Some(CEILING)).await?;
+        let sent = tokio::time::timeout(PATIENCE, payer.send(&order, &|_| ())).await;
+        sent.expect("it waits on")
     }
 
     /// Ends the payer and starts it again on what it left.
@@ -105,5 +145,52 @@ async fn a_payee_that_acknowledges_and_drops_the_connection_keeps_two_windows_at
     world.restart_payer().await;
     refused(world.get(&world.nodes.payer).await);
     assert_eq!(world.payee.loot().tickets(), loot.tickets());
+    world.nodes.stop().await;
+}
+
+/// The check: `Progress::within` around paying, and around what is delivered meanwhile.
+/// Spec: W-02.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payee_that_acknowledges_and_delivers_nothing_is_not_waited_for() {
+    let world = World::start(Lie::DeliversNothing).await;
+    world.get_until_away(1).await;
+    assert_eq!(world.payee.loot().delivered, 0);
+    world.nodes.stop().await;
+}
+
+/// The check: `Progress::within` around what old books owe.
+/// Spec: W-02.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payee_that_is_silent_about_what_it_owes_is_not_waited_for() {
+    let world = World::start(Lie::KeepsTheRest).await;
+    world.get_until_away(3).await;
+    assert_eq!(world.payee.loot().asked_again, 2);
+    world.nodes.stop().await;
+}
+
+/// The check: only news counts in `Spender::pay_all`.
+/// Spec: W-02.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payee_that_says_nothing_new_again_and_again_is_not_waited_for() {
+    let world = World::start(Lie::Mumbles).await;
+    let given_up = world.send().await;
+    assert_eq!(given_up, Err(PayerError::Net(NetError::TimedOut)));
+    world.nodes.stop().await;
+}
+
+/// The check: `EXHAUSTED_MAX`.
+/// Spec: B-11.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payee_that_asks_for_room_again_and_again_is_soon_left() {
+    let mut world = World::start(Lie::AsksForRoom).await;
+    // Not its silence is what ends this.
+    Arc::get_mut(&mut world.nodes.payer.inner).unwrap().silence_max = PATIENCE;
+    match world.send().await {
+        Err(PayerError::PayeeRejected(reject)) => {
+            assert_eq!((reject.code, reject.need), (Code::HoldExhausted, PRICE.0));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(world.payee.loot().shown <= 16, "{}", world.payee.loot().shown);
     world.nodes.stop().await;
 }

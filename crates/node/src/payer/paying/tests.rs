@@ -2,6 +2,7 @@ use super::{Bill, Paid, Spender};
 use crate::key_file;
 use crate::loopback::{Loopback, LoopbackOptions};
 use crate::payee::{FileCatalog, Payee, PayeeOptions};
+use crate::payer::progress::{Progress, SILENCE_MAX};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +42,15 @@ async fn a_book_on_a_quote_that_its_payee_no_longer_knows_is_followed_by_one_on_
     let hold = payer.inner.hold_for(&order, &|_| ()).await.unwrap();
     let link = payer.inner.link(&order.address);
     let (opened_in, mut opened) = mpsc::unbounded_channel();
-    let mut spender = Spender::new(Arc::clone(&payer.inner), Arc::clone(&link), bill, hold, opened_in);
+    let progress = Arc::new(Progress::new(SILENCE_MAX));
+    let mut spender = Spender::new(
+        Arc::clone(&payer.inner),
+        Arc::clone(&link),
+        bill,
+        hold,
+        opened_in,
+        progress,
+    );
     let quote = spender.fresh_quote().await.unwrap();
     let (book, quote) = spender.prepare(quote).await.unwrap().unwrap();
 

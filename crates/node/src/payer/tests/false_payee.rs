@@ -3,6 +3,7 @@
 use crate::clock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::book::{TICKET_BYTES, Ticket};
@@ -23,6 +24,14 @@ const EPOCH: EpochSecret = EpochSecret::new([7; 32]);
 pub(super) enum Lie {
     /// Acknowledges what it is given, delivers a unit, drops the connection and has never heard of the book.
     KeepsThePay,
+    /// Acknowledges what it is given and delivers nothing, without a word.
+    DeliversNothing,
+    /// Delivers a unit, drops the connection, and is silent about the rest when it is asked for.
+    KeepsTheRest,
+    /// Says again and again that it has drawn nothing yet.
+    Mumbles,
+    /// Says of a hold with room that it has none, whenever it is shown the hold.
+    AsksForRoom,
 }
 
 /// A book that it was given.
@@ -40,6 +49,9 @@ pub(super) struct Loot {
     /// Units that went out whole.
     pub(super) delivered: u64,
     pub(super) connections: u64,
+    /// How often it was shown a hold, and asked for what it owes.
+    pub(super) shown: u64,
+    pub(super) asked_again: u64,
 }
 
 impl Loot {
@@ -122,10 +134,13 @@ impl Shared {
             } => return self.deliver(connection, send, book, ticket.is_some(), from_unit).await,
             PayeeRequest::Request { book: None, .. } => PayeeAnswer::Response(header(0)),
             PayeeRequest::Quote { service, .. } => PayeeAnswer::Quote(EPOCH.quote(self.terms(service))),
-            PayeeRequest::PresentHold { hold } => PayeeAnswer::HoldState {
-                revision: hold.body.revision,
-                room: hold.body.cap,
-            },
+            PayeeRequest::PresentHold { hold } => {
+                self.loot.send_modify(|loot| loot.shown += 1);
+                PayeeAnswer::HoldState {
+                    revision: hold.body.revision,
+                    room: hold.body.cap,
+                }
+            }
             PayeeRequest::Services { .. } => PayeeAnswer::Rejected(Reject::of(Code::Unavailable)),
         };
         say(&mut send, &answer).await
@@ -163,11 +178,26 @@ impl Shared {
             };
             records.drain(..used);
             match self.lie() {
-                Lie::KeepsThePay => acknowledge(&mut send, ticket.index).await?,
+                Lie::KeepsThePay | Lie::DeliversNothing | Lie::KeepsTheRest => {
+                    acknowledge(&mut send, ticket.index).await?;
+                }
+                Lie::Mumbles => return mumble(send).await,
+                Lie::AsksForRoom => return self.ask_for_room(send).await,
             }
             self.loot.send_modify(|loot| {
                 loot.books.get_mut(&id).unwrap().last = Some(ticket);
             });
+        }
+        Ok(())
+    }
+
+    async fn ask_for_room(&self, mut send: SendHalf) -> Result<(), NetError> {
+        let (through, need, has) = (0, PRICE, Amount::ZERO);
+        let mut loot = self.loot.subscribe();
+        for shown in 0.. {
+            send.send_frame(&encode(&BookFrame::Exhausted { through, need, has }))
+                .await?;
+            drop(loot.wait_for(|loot| loot.shown > shown).await);
         }
         Ok(())
     }
@@ -183,7 +213,18 @@ impl Shared {
     ) -> Result<(), NetError> {
         match self.lie() {
             Lie::KeepsThePay if is_again => say(&mut send, &PayeeAnswer::Rejected(Reject::of(Code::BookUnknown))).await,
-            Lie::KeepsThePay => {
+            Lie::DeliversNothing | Lie::Mumbles | Lie::AsksForRoom => {
+                send.send_frame(&encode(&PayeeAnswer::Response(header(0)))).await?;
+                connection.closed().await;
+                Ok(())
+            }
+            Lie::KeepsTheRest if is_again => {
+                send.send_frame(&encode(&PayeeAnswer::Response(header(2)))).await?;
+                self.loot.send_modify(|loot| loot.asked_again += 1);
+                connection.closed().await;
+                Ok(())
+            }
+            Lie::KeepsThePay | Lie::KeepsTheRest => {
                 send.send_frame(&encode(&PayeeAnswer::Response(header(0)))).await?;
                 self.tickets(&book, 1).await;
                 self.send_unit(&mut send, from).await?;
@@ -228,6 +269,14 @@ fn header(through: u32) -> ResponseHeader {
 async fn acknowledge(send: &mut SendHalf, through: u32) -> Result<(), NetError> {
     let next_quote = None;
     send.send_frame(&encode(&BookFrame::Ack { through, next_quote })).await
+}
+
+async fn mumble(mut send: SendHalf) -> Result<(), NetError> {
+    let mut beat = tokio::time::interval(Duration::from_millis(50));
+    loop {
+        beat.tick().await;
+        acknowledge(&mut send, 0).await?;
+    }
 }
 
 async fn say(send: &mut SendHalf, answer: &PayeeAnswer) -> Result<(), NetError> {
