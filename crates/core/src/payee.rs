@@ -250,13 +250,27 @@ impl Payee {
         std::mem::take(&mut self.granted)
     }
 
-    /// What the escrow says about a hold it was asked about. Spec: B-06.
-    pub fn checked(&mut self, status: &crate::message::HoldStatus, now: Timestamp) -> Option<HoldRow> {
+    /// What the escrow says about a hold it was asked about. Returns the row to be written, if there is one. Spec: B-06.
+    ///
+    /// # Errors
+    /// `hold_mismatch` if it speaks of another hold, `bad_key` or `bad_signature` if it has not signed this revision: then
+    /// nothing has changed, and the escrow is to be asked again.
+    pub fn checked(
+        &mut self,
+        asked: &HoldId,
+        status: &crate::message::HoldStatus,
+        now: Timestamp,
+    ) -> Result<Option<HoldRow>, Reject> {
         let now = self.advance(now);
         let id = status.hold.body.id();
+        if id != *asked {
+            return Err(Reject::of(Code::HoldMismatch));
+        }
+        // Its cap is what is sold on, and the hold is the evidence for the winners, so both must be signed.
+        status.hold.verify(&status.hold.body.terms.escrow.check()?)?;
         let pending = self.to_check.remove(&id);
         if let (Some(hold), false) = (pending, self.holds.contains_key(&id)) {
-            let signer = hold.body.terms.signer.check().ok()?;
+            let signer = hold.body.terms.signer.check()?;
             let row = HoldRow {
                 hold,
                 paid: Amount::ZERO,
@@ -265,7 +279,9 @@ impl Payee {
             };
             self.holds.insert(id, HoldAccount::new(row, signer, now));
         }
-        let account = self.holds.get_mut(&id)?;
+        let Some(account) = self.holds.get_mut(&id) else {
+            return Ok(None);
+        };
         account.raise(&status.hold);
         account.row.paid = account.row.paid.max(status.paid);
         // A hold that the escrow has ended takes no more books, whoever ended it, and after a restart it is asked again.
@@ -275,7 +291,7 @@ impl Payee {
             HoldState::Expired => (HoldRow::MUST_ASK, Some(Code::HoldExpired)),
         };
         self.granted.extend(account.grant());
-        Some(account.row)
+        Ok(Some(account.row))
     }
 
     /// The escrow knows no such hold: it is forgotten, and presenting it asks again.

@@ -431,8 +431,8 @@ impl Seller {
                 }
             }
             EscrowAnswer::HoldStatus(status) => {
-                self.checks.remove(&number);
-                if let Some(row) = self.payee.checked(&status, net.now) {
+                let asked = self.checks.remove(&number).unwrap();
+                if let Some(row) = self.payee.checked(&asked, &status, net.now).unwrap() {
                     self.write(Write::Hold(row), net);
                 }
             }

@@ -249,8 +249,13 @@ impl Redeemer {
             Ok(EscrowAnswer::HoldStatus(status)) => {
                 let queued = {
                     let mut rules = self.shared.rules();
-                    let row = rules.checked(&status, clock::now());
-                    row.map(|row| self.shared.store.enqueue(vec![Change::Hold(Box::new(row))]))
+                    match rules.checked(&id, &status, clock::now()) {
+                        Ok(row) => row.map(|row| self.shared.store.enqueue(vec![Change::Hold(Box::new(row))])),
+                        Err(reject) => {
+                            tracing::error!(event = "status_wrong", %reject, hold = %id, "what the escrow says about a hold is not what it signed");
+                            return Ok(());
+                        }
+                    }
                 };
                 self.shared.wake_granted();
                 if let Some(queued) = queued {

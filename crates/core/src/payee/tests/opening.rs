@@ -173,7 +173,8 @@ fn a_young_store_asks_the_escrow_about_old_holds_first() {
         paid: Amount(5),
         state: HoldState::Open,
     };
-    assert_eq!(w.payee.checked(&status, NOW).unwrap().paid, Amount(5));
+    let row = w.payee.checked(&hold.body.id(), &status, NOW).unwrap();
+    assert_eq!(row.unwrap().paid, Amount(5));
     assert!(w.payee.open_book(open, NOW).is_ok());
 }
 
@@ -189,7 +190,7 @@ fn a_hold_that_ended_at_the_escrow_opens_nothing() {
         paid: Amount(5),
         state: HoldState::Released,
     };
-    w.payee.checked(&status, NOW);
+    w.payee.checked(&hold.body.id(), &status, NOW).unwrap();
     assert_eq!(w.code(open), Code::HoldReleased);
 }
 
@@ -200,12 +201,13 @@ fn a_hold_that_ended_at_the_escrow_opens_nothing_after_a_restart_either() {
     let hold = w.hold(1_000_000, |_| ());
     let (_, open) = w.issue(&hold, 10, 5);
     assert_eq!(w.code(open), Code::HoldUnchecked);
+    let id = hold.body.id();
     let status = |state| HoldStatus {
         hold,
         paid: Amount(5),
         state,
     };
-    w.payee.checked(&status(HoldState::Released), NOW);
+    w.payee.checked(&id, &status(HoldState::Released), NOW).unwrap();
     w.restart();
     let (_, open) = w.issue(&hold, 10, 5);
     assert_eq!(w.code(open), Code::HoldUnchecked);
@@ -217,9 +219,9 @@ fn a_hold_that_ended_at_the_escrow_opens_nothing_after_a_restart_either() {
         "asked about before any payer comes"
     );
     let (_, open) = w.issue(&hold, 10, 5);
-    w.payee.checked(&status(HoldState::Released), NOW);
+    w.payee.checked(&id, &status(HoldState::Released), NOW).unwrap();
     assert_eq!(w.code(open.clone()), Code::HoldReleased);
-    w.payee.checked(&status(HoldState::Open), NOW);
+    w.payee.checked(&id, &status(HoldState::Open), NOW).unwrap();
     assert!(w.payee.open_book(open, NOW).is_ok());
     w.restart();
     let (_, open) = w.issue(&hold, 10, 5);
@@ -227,6 +229,46 @@ fn a_hold_that_ended_at_the_escrow_opens_nothing_after_a_restart_either() {
         w.payee.open_book(open, NOW).is_ok(),
         "what was answered outlives a restart as well"
     );
+}
+
+/// Spec: B-06. What is sold on must be signed: an escrow that answers with a cap it did not sign is not believed.
+#[test]
+fn an_answer_about_a_hold_counts_only_if_the_escrow_signed_that_very_hold() {
+    let mut w = World::with(|terms| terms.store_since = NOW.minus_ms(MINUTE_MS));
+    let hold = w.hold(2 * FACE.0, |_| ());
+    let other = w.hold(2 * FACE.0, |terms| terms.serial = 2);
+    let id = hold.body.id();
+    let (_, open) = w.issue(&hold, 10, 5);
+    assert_eq!(w.code(open.clone()), Code::HoldUnchecked);
+    let status = |hold| HoldStatus {
+        hold,
+        paid: Amount(5),
+        state: HoldState::Open,
+    };
+    let raised = Hold {
+        revision: 1,
+        cap: Amount(1_000 * FACE.0),
+        ..hold.body
+    };
+    let forged = Signed::new(raised, &SecretKey::from_seed(&[9; 32]));
+    let refused = |w: &mut World, hold| w.payee.checked(&id, &status(hold), NOW).unwrap_err().code;
+    assert_eq!(refused(&mut w, forged), Code::BadSignature);
+    assert_eq!(refused(&mut w, other), Code::HoldMismatch);
+    assert_eq!(w.payee.hold(&id), None, "nothing was learned");
+    assert_eq!(
+        w.payee.tick(NOW),
+        [Task::Check(Box::new(hold))],
+        "and it is asked again"
+    );
+
+    w.payee.checked(&id, &status(hold), NOW).unwrap();
+    assert!(w.payee.open_book(open, NOW).is_ok());
+    let row = *w.payee.hold(&id).unwrap();
+    assert_eq!(refused(&mut w, forged), Code::BadSignature);
+    assert_eq!(w.payee.hold(&id), Some(&row), "nor is a known hold raised");
+    let signed = Signed::new(raised, &w.escrow);
+    w.payee.checked(&id, &status(signed), NOW).unwrap();
+    assert_eq!(w.payee.hold(&id).unwrap().hold, signed);
 }
 
 /// Spec: C-02.

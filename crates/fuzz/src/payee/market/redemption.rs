@@ -142,7 +142,8 @@ impl Market {
             paid: Amount(promise.paid),
             state: promise.state,
         };
-        if let Some(row) = self.payee.checked(&status, self.now) {
+        let row = self.payee.checked(hold, &status, self.now);
+        if let Some(row) = row.expect("the escrow has signed what it was asked about") {
             self.disk.keep_hold(row);
         }
     }
