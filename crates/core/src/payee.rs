@@ -17,6 +17,7 @@ mod exposure;
 mod opening;
 mod quoter;
 mod redeeming;
+mod releasing;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +36,8 @@ use crate::reject::{Code, Reject};
 use exposure::HoldAccount;
 use quoter::Quoter;
 use redeeming::Unclaimed;
-use std::collections::BTreeMap;
+use releasing::Asked;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The service that takes tips. Spec: D-05.
 pub const TIP_SERVICE: &str = "tip";
@@ -80,12 +82,14 @@ pub struct Payee {
     holds: BTreeMap<HoldId, HoldAccount>,
     unclaimed: BTreeMap<BookId, Unclaimed>,
     /// Holds that the escrow must be asked about, in the order of their ids.
-    to_check: BTreeMap<HoldId, Signed<Hold>>,
+    to_check: BTreeMap<HoldId, Asked>,
     payers: BTreeMap<AccountKey, PayerAccount>,
     health: Health,
     /// Open books that have winners, for redeeming at a value.
     winning_books: BTreeMap<BookId, HoldId>,
     next_housekeeping: Timestamp,
+    /// Holds of which something was due when they were last gone through.
+    due_holds: VecDeque<HoldId>,
     granted: Vec<BookId>,
 }
 
@@ -162,15 +166,16 @@ impl Payee {
             health: Health::Selling,
             winning_books: BTreeMap::new(),
             next_housekeeping: Timestamp(0),
+            due_holds: VecDeque::new(),
             granted: Vec::new(),
         };
         for row in holds {
             let signer = row.hold.body.terms.signer.check()?;
-            let (id, account) = (row.hold.body.id(), HoldAccount::new(row, signer, now));
+            let account = HoldAccount::new(row, signer, now);
             if account.is_unchecked() && row.release.is_none() {
-                payee.to_check.insert(id, row.hold);
+                payee.must_check(&row);
             }
-            payee.holds.insert(id, account);
+            payee.holds.insert(row.hold.body.id(), account);
         }
         for row in winners {
             payee.restore_winner(row)?;
@@ -268,7 +273,7 @@ impl Payee {
         }
         // Its cap is what is sold on, and the hold is the evidence for the winners, so both must be signed.
         status.hold.verify(&status.hold.body.terms.escrow.check()?)?;
-        let pending = self.to_check.remove(&id);
+        let pending = self.answered(&id);
         if let (Some(hold), false) = (pending, self.holds.contains_key(&id)) {
             let signer = hold.body.terms.signer.check()?;
             let row = HoldRow {
@@ -292,11 +297,6 @@ impl Payee {
         };
         self.granted.extend(account.grant());
         Ok(Some(account.row))
-    }
-
-    /// The escrow knows no such hold: it is forgotten, and presenting it asks again.
-    pub fn check_failed(&mut self, hold: &HoldId) {
-        self.to_check.remove(hold);
     }
 
     /// A book was closed: its reservation is free, its winners are to be claimed. Spec: B-13.
@@ -353,6 +353,12 @@ impl Payee {
     #[must_use]
     pub const fn health(&self) -> Health {
         self.health
+    }
+
+    /// Whether it knows any hold.
+    #[must_use]
+    pub fn has_holds(&self) -> bool {
+        !self.holds.is_empty()
     }
 
     /// Sums for `status`.

@@ -29,6 +29,7 @@
 mod backup;
 mod catalog;
 mod delivery;
+mod errands;
 mod peer;
 mod redeemer;
 mod shared;

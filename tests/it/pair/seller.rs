@@ -436,7 +436,11 @@ impl Seller {
                     self.write(Write::Hold(row), net);
                 }
             }
-            EscrowAnswer::Released { hold, .. } => self.payee.release_known(&hold),
+            EscrowAnswer::Released { hold, .. } => {
+                if let Some(row) = self.payee.release_known(&hold) {
+                    self.write(Write::Hold(row), net);
+                }
+            }
             EscrowAnswer::Rejected(reject) => match self.checks.remove(&number) {
                 Some(hold) => self.payee.check_failed(&hold),
                 None => panic!("the escrow refused an honest payee: {reject}"),

@@ -1,5 +1,6 @@
 //! What a payee's holds can still pay: paid, owed and reserved face values, and who waits for room.
 
+use super::releasing::Pause;
 use crate::amount::{Amount, Timestamp};
 use crate::hold::{Hold, HoldTerms, Release};
 use crate::key::{AccountKey, BookId, PublicKey, Signed};
@@ -14,7 +15,7 @@ pub struct HoldRow {
     /// The most that any receipt or status said it has paid, gross.
     pub paid: Amount,
     /// When the escrow was last asked about it, by the payee's clock; 0 if never; [`HoldRow::MUST_ASK`] while it takes no
-    /// book before the escrow has said that it is open. Spec: B-06.
+    /// book before the escrow has said that it is open, [`HoldRow::RELEASED`] once its release was answered. Spec: B-06.
     pub checked_at: Timestamp,
     /// The payee's signed last word, once given.
     pub release: Option<Signed<Release>>,
@@ -24,6 +25,14 @@ impl HoldRow {
     /// In place of a time: the hold has ended at the escrow, or has paid what this payee does not know of. It is kept, so
     /// a restart opens nothing on it again.
     pub const MUST_ASK: Timestamp = Timestamp(u64::MAX);
+    /// In place of a time, beside a release: the escrow has answered it, so it is not sent again.
+    pub const RELEASED: Timestamp = Timestamp(u64::MAX - 1);
+
+    /// Whether the escrow has answered the release.
+    #[must_use]
+    pub const fn is_release_answered(&self) -> bool {
+        self.release.is_some() && self.checked_at.0 == Self::RELEASED.0
+    }
 }
 
 /// One hold at its payee: `cap - paid - liabilities - reservations >= 0`, always. Spec: B-10.
@@ -38,6 +47,8 @@ pub(crate) struct HoldAccount {
     pub(crate) idle_since: Timestamp,
     /// The release is durable, so it may be sent.
     pub(crate) is_release_kept: bool,
+    /// Before the release is sent again.
+    pub(crate) pause: Pause,
     /// How it ended at the escrow, once known: `hold_released` or `hold_expired`.
     pub(crate) ended: Option<Code>,
 }
@@ -103,7 +114,12 @@ impl HoldAccount {
             idle_since: now,
             // A row that was read from the store is durable; a fresh one has no release.
             is_release_kept: row.release.is_some(),
-            ended: None,
+            pause: Pause::NONE,
+            ended: if row.is_release_answered() {
+                Some(Code::HoldReleased)
+            } else {
+                None
+            },
         }
     }
 

@@ -225,15 +225,6 @@ impl Payee {
             .or_insert_with(|| HoldAccount::new(row, ready.signer, now)))
     }
 
-    fn ask_about(&mut self, hold: &Signed<Hold>, id: HoldId) -> Result<(), Reject> {
-        if self.to_check.len() >= HOLDS_MAX {
-            let limit = u64::try_from(HOLDS_MAX).unwrap_or(u64::MAX);
-            return Err(Reject::compared(Code::Busy, limit, limit));
-        }
-        self.to_check.insert(id, *hold);
-        Ok(())
-    }
-
     fn check_open_rate(&mut self, payer: &AccountKey, now: Timestamp) -> Result<(), Reject> {
         let limit = self.terms.opens_per_second_max;
         let account = self.payers.entry(*payer).or_default();

@@ -1,13 +1,14 @@
-//! Redeeming: which books to close, what to claim, what to release, and what a receipt settles.
+//! Redeeming: which books to close, what to claim, and what a receipt settles.
 
 use super::book::WinnerRow;
 use super::exposure::{HoldAccount, HoldRow};
+use super::releasing::Pause;
 use super::{Health, Payee};
-use crate::amount::{Amount, HOUR_MS, SECOND_MS, Timestamp};
+use crate::amount::{Amount, HOUR_MS, Timestamp};
 use crate::claim::{Claim, Receipt, Refusal};
 use crate::hold::{Hold, Release};
 use crate::key::{BookId, HoldId, Signed};
-use crate::limits::{CLAIMS_PER_BATCH_MAX, EXPIRE_GRACE_MS, EXPIRE_SERVED_MS, HOLD_IDLE_MS};
+use crate::limits::CLAIMS_PER_BATCH_MAX;
 use crate::reject::{Code, Reject};
 use std::collections::BTreeMap;
 
@@ -16,9 +17,7 @@ use std::collections::BTreeMap;
 pub(crate) struct Unclaimed {
     row: WinnerRow,
     deadline: Timestamp,
-    /// Refused claims wait longer each time, so that they neither flood the escrow nor keep others from being claimed.
-    refusals: u32,
-    next_try: Timestamp,
+    pause: Pause,
 }
 
 impl Unclaimed {
@@ -26,8 +25,7 @@ impl Unclaimed {
         Self {
             row,
             deadline,
-            refusals: 0,
-            next_try: Timestamp(0),
+            pause: Pause::NONE,
         }
     }
 
@@ -40,9 +38,7 @@ impl Unclaimed {
     }
 
     fn postpone(&mut self, now: Timestamp) {
-        let pause = RETRY_FIRST_MS.saturating_mul(1u64.checked_shl(self.refusals).unwrap_or(u64::MAX));
-        self.next_try = now.plus_ms(pause.min(RETRY_LAST_MS));
-        self.refusals = self.refusals.saturating_add(1);
+        self.pause.lengthen(now, RETRY_LAST_MS);
     }
 }
 
@@ -88,38 +84,29 @@ pub struct Settled {
 }
 
 impl Payee {
-    /// What is due now. Cheap; drivers call it every second and after each close. Spec: B-15, C-04.
+    /// What is due now: claims before all else, and of the rest a few at a time, so that no claim waits behind a long row of
+    /// it. Drivers call it every second, after each close, and again when they have done what it named. Spec: B-15, C-04.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Task> {
         let now = self.advance(now);
         self.judge_health(now);
-        let mut tasks: Vec<Task> = self
-            .to_check
-            .values()
-            .map(|hold| Task::Check(Box::new(*hold)))
-            .collect();
+        let mut tasks = Vec::new();
         if self.is_redeeming_due(now) {
             tasks.extend(self.winning_books.keys().copied().map(Task::Close));
         }
         let mut due: Vec<&Unclaimed> = self
             .unclaimed
             .values()
-            .filter(|unclaimed| now >= unclaimed.next_try)
+            .filter(|unclaimed| unclaimed.pause.is_over(now))
             .collect();
-        due.sort_by_key(|unclaimed| unclaimed.next_try);
+        due.sort_by_key(|unclaimed| unclaimed.pause.until());
         due.truncate(CLAIMS_PER_BATCH_MAX);
         if !due.is_empty() {
             tasks.push(Task::Claim(
                 due.into_iter().map(|unclaimed| unclaimed.row.claim).collect(),
             ));
         }
-        if now >= self.next_housekeeping {
-            self.next_housekeeping = now.plus_ms(HOUSEKEEPING_MS);
-            tasks.extend(
-                self.holds
-                    .iter()
-                    .filter_map(|(id, account)| task_of_hold(*id, account, now)),
-            );
-        }
+        tasks.extend(self.checks_due(now));
+        tasks.extend(self.hold_tasks_due(now));
         tasks
     }
 
@@ -211,7 +198,7 @@ impl Payee {
                 unclaimed.postpone(now);
                 account.row.checked_at = HoldRow::MUST_ASK;
                 let row = account.row;
-                self.to_check.insert(row.hold.body.id(), row.hold);
+                self.must_check(&row);
                 Ok(Refused::Unchecked(Box::new(row)))
             }
             _ => {
@@ -239,53 +226,6 @@ impl Payee {
         if let Some(unclaimed) = self.unclaimed.get_mut(book) {
             unclaimed.postpone(now);
         }
-    }
-
-    /// The payee's last word on a hold, signed; from now on the hold takes nothing more. Once the row is durable the driver
-    /// says so with [`Self::release_kept`], and only then sends it. Spec: H-07.
-    ///
-    /// # Errors
-    /// `hold_unknown`; `busy` if the hold has come into use again since the task was named.
-    pub fn released(&mut self, release: Signed<Release>) -> Result<HoldRow, Reject> {
-        let account = self
-            .holds
-            .get_mut(&release.body.hold)
-            .ok_or(Reject::of(Code::HoldUnknown))?;
-        if !account.is_settled() || account.row.release.is_some() {
-            return Err(Reject::of(Code::Busy));
-        }
-        account.row.release = Some(release);
-        account.is_release_kept = false;
-        Ok(account.row)
-    }
-
-    /// The row with the release is durable.
-    pub fn release_kept(&mut self, hold: &HoldId) {
-        if let Some(account) = self.holds.get_mut(hold) {
-            account.is_release_kept = account.row.release.is_some();
-        }
-    }
-
-    /// The release was not written, or the escrow counts another sum: it is taken back, and the escrow is asked how the
-    /// hold stands before anything more happens on it. Returns the row to be written.
-    pub fn release_failed(&mut self, hold: &HoldId) -> Option<HoldRow> {
-        let account = self.holds.get_mut(hold)?;
-        account.row.release = None;
-        account.row.checked_at = HoldRow::MUST_ASK;
-        self.to_check.insert(*hold, account.row.hold);
-        Some(account.row)
-    }
-
-    /// The escrow has answered a release: what was left is the payer's again.
-    pub fn release_known(&mut self, hold: &HoldId) {
-        if let Some(account) = self.holds.get_mut(hold) {
-            account.ended = Some(Code::HoldReleased);
-        }
-    }
-
-    /// The hold has ended at the escrow, and its row is gone.
-    pub fn forget(&mut self, hold: &HoldId) {
-        self.holds.remove(hold);
     }
 
     /// The hold of a winner that waits for a receipt, for `status` and evidence.
@@ -321,36 +261,5 @@ fn refused_claim<'a>(
     Ok((unclaimed, account))
 }
 
-/// First pause after a refused claim; doubles up to the last.
-const RETRY_FIRST_MS: u64 = SECOND_MS;
+/// The longest pause after a refused claim.
 const RETRY_LAST_MS: u64 = HOUR_MS;
-
-/// Holds are gone through this often, not at each tick: there may be a million, and nothing about them is urgent.
-const HOUSEKEEPING_MS: u64 = SECOND_MS;
-
-/// A settled hold without use for 10 min is released; a released one is sent once more until its time has passed.
-fn task_of_hold(id: HoldId, account: &HoldAccount, now: Timestamp) -> Option<Task> {
-    if !account.is_settled() {
-        return None;
-    }
-    let gone_at = account
-        .terms()
-        .redeem_by
-        .plus_ms(EXPIRE_GRACE_MS)
-        .plus_ms(EXPIRE_SERVED_MS);
-    if now > gone_at {
-        return Some(Task::Forget(id));
-    }
-    match account.row.release {
-        _ if account.ended.is_some() => None,
-        Some(release) if account.is_release_kept => Some(Task::SendRelease(release)),
-        Some(_) => None,
-        None if !account.is_unchecked() && now >= account.idle_since.plus_ms(HOLD_IDLE_MS) => {
-            Some(Task::Release(Release {
-                hold: id,
-                paid: account.row.paid,
-            }))
-        }
-        None => None,
-    }
-}

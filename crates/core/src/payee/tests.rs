@@ -2,6 +2,7 @@
 
 mod opening;
 mod redeeming;
+mod releasing;
 mod runs;
 mod tickets;
 

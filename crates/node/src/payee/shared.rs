@@ -8,7 +8,7 @@ use crate::clock;
 use crate::disk::StoreError;
 use crate::meter::{Meter, Overdrawn};
 use crate::metrics::LuckTally;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -254,13 +254,15 @@ impl Shared {
         }
     }
 
-    /// Whether a hold's books have paid for units that were not delivered: then it is not released.
-    pub(crate) fn owes(&self, hold: &HoldId) -> bool {
+    /// Holds whose books have paid for units that were not delivered: these are not released.
+    pub(crate) fn owing(&self) -> HashSet<HoldId> {
         let books = lock(&self.books);
-        books.values().any(|book| {
+        let owing = books.values().filter_map(|book| {
             let machine = lock(&book.machine);
-            machine.hold() == *hold && machine.pool() > 0 && book.service.as_str() != TIP_SERVICE
-        })
+            let owes = machine.pool() > 0 && book.service.as_str() != TIP_SERVICE;
+            owes.then(|| machine.hold())
+        });
+        owing.collect()
     }
 
     /// Books with winners that are not handed over for claiming.

@@ -4,7 +4,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | u64: `version` of this format (5), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed |
+//! | `meta` | name | u64: `version` of this format (6), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed |
 //! | `hold` | hold id, 32 bytes | [`HoldRow`], encoded as in the spec |
 //! | `winner` | book id, 32 bytes | [`WinnerRow`], one a book |
 //! | `refusal` | book id, 32 bytes | the last signed refusal of a claim on it |
@@ -23,9 +23,9 @@ use tombola_core::key::{BookId, HoldId, Signed};
 use tombola_core::message::Evidence;
 use tombola_core::payee::{HoldRow, Settled, WinnerRow};
 
-/// Version 1 had no log, 2 no receipts, 3 no ended winners, 4 no holds that must be asked about: a program that knows only
-/// those would miss what is in it.
-pub(super) const VERSION: u64 = 5;
+/// Version 1 had no log, 2 no receipts, 3 no ended winners, 4 no holds that must be asked about, 5 no releases that were
+/// answered: a program that knows only those would miss what is in it.
+pub(super) const VERSION: u64 = 6;
 const HOLD: Rows = TableDefinition::new("hold");
 const WINNER: Rows = TableDefinition::new("winner");
 const REFUSAL: Rows = TableDefinition::new("refusal");

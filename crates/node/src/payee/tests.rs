@@ -3,7 +3,7 @@
 mod disks;
 mod selling;
 
-use super::redeemer::judge;
+use super::errands::{judge, judge_check, judge_release};
 use super::shared::Shared;
 use super::store::{Change, KeptReceipt, PayeeStore};
 use super::{MemoryCatalog, Payee, PayeeError, open};
@@ -17,7 +17,7 @@ use tombola_core::book::{Anchor, Book};
 use tombola_core::chain::Preimage;
 use tombola_core::claim::{Claim, Head, Receipt, Refusal};
 use tombola_core::draw::{Commitment, Reveal};
-use tombola_core::hold::{Fee, Hold, HoldTerms};
+use tombola_core::hold::{Fee, Hold, HoldTerms, Release};
 use tombola_core::key::{SecretKey, Signed};
 use tombola_core::message::{Evidence, Phase};
 use tombola_core::odds::Threshold;
@@ -194,6 +194,92 @@ fn a_winner_whose_hold_was_forgotten_by_an_older_program_is_no_reason_not_to_sta
         assert_eq!(unclaimed(&shared), (0, Amount(0)));
         assert_eq!(shared.store.ended().unwrap().len(), 2);
     }
+}
+
+/// Refusals that pass, with what the escrow says that it does.
+const PASSING: [(Code, Option<Phase>); 7] = [
+    (Code::Busy, None),
+    (Code::Draining, None),
+    (Code::Recovering, None),
+    (Code::HoldUnknown, Some(Phase::Recovering)),
+    (Code::HoldUnknown, Some(Phase::Draining)),
+    (Code::HoldUnknown, None),
+    (Code::Unauthorized, Some(Phase::Recovering)),
+];
+
+/// Spec: B-06.
+#[test]
+fn only_an_open_escrow_that_does_not_know_a_hold_ends_the_question_about_it() {
+    let row = HoldRow {
+        checked_at: HoldRow::MUST_ASK,
+        ..hold()
+    };
+    let (_directory, path) = store_with(vec![Change::Hold(Box::new(row))]);
+    let shared = start(&path).unwrap();
+    let (id, now) = (row.hold.body.id(), crate::clock::now());
+    let asks_at = |at: Timestamp| shared.rules().tick(at).len() == 1;
+    let mut at = now;
+    assert!(asks_at(at));
+    for (code, phase) in PASSING {
+        judge_check(&mut shared.rules(), &id, code, phase, at);
+        assert!(!asks_at(at), "{code}, {phase:?}: not at once");
+        at = at.plus_ms(60_000);
+        assert!(asks_at(at), "{code}, {phase:?}: it stays due");
+    }
+    judge_check(&mut shared.rules(), &id, Code::HoldUnknown, Some(Phase::Open), at);
+    assert!(!asks_at(at.plus_ms(60_000)));
+    assert!(
+        asks_first(&shared, &row),
+        "and who presents it makes the payee ask again"
+    );
+}
+
+/// Spec: B-15, H-07.
+#[test]
+fn only_a_verdict_ends_a_release_or_takes_it_back() {
+    let open = hold();
+    let id = open.hold.body.id();
+    let release = Release {
+        hold: id,
+        paid: Amount(0),
+    };
+    let row = HoldRow {
+        release: Some(Signed::new(release, &key(3))),
+        ..open
+    };
+    let ended = [
+        (None, None),
+        (Some(Code::HoldExpired), None),
+        (Some(Code::HoldUnknown), Some(Phase::Open)),
+        (Some(Code::Unauthorized), Some(Phase::Open)),
+    ];
+    for (code, phase) in ended {
+        let (_directory, path) = store_with(vec![Change::Hold(Box::new(row))]);
+        let shared = start(&path).unwrap();
+        let mut at = crate::clock::now();
+        let sent_at = |at: Timestamp| shared.rules().tick(at).len();
+        assert_eq!(sent_at(at), 1);
+        for (code, phase) in PASSING
+            .into_iter()
+            .chain([(Code::ReleaseMismatch, Some(Phase::Recovering))])
+        {
+            let kept = judge_release(&mut shared.rules(), &id, Some(code), phase, at);
+            assert_eq!((kept, sent_at(at)), (None, 0), "{code}, {phase:?}");
+            at = at.plus_ms(3_600_000);
+            assert_eq!(sent_at(at), 1, "{code}, {phase:?}: it stays due");
+        }
+        let kept = judge_release(&mut shared.rules(), &id, code, phase, at).unwrap();
+        assert!(kept.is_release_answered(), "{code:?}, {phase:?}");
+        write(&shared, vec![Change::Hold(Box::new(kept))]);
+        drop(shared);
+        let shared = start(&path).unwrap();
+        assert_eq!(shared.rules().tick(at), [], "{code:?}, {phase:?}: not sent again");
+    }
+    let (_directory, path) = store_with(vec![Change::Hold(Box::new(row))]);
+    let shared = start(&path).unwrap();
+    let (code, phase) = (Some(Code::ReleaseMismatch), Some(Phase::Open));
+    let kept = judge_release(&mut shared.rules(), &id, code, phase, crate::clock::now()).unwrap();
+    assert_eq!((kept.release, kept.checked_at), (None, HoldRow::MUST_ASK));
 }
 
 /// Spec: B-15.

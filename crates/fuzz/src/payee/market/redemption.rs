@@ -41,7 +41,8 @@ impl Market {
                     assert_eq!(release.body.paid.0, promise.paid, "a release counts what was paid");
                     if luck != 1 {
                         promise.state = HoldState::Released;
-                        self.payee.release_known(hold);
+                        let row = self.payee.release_known(hold);
+                        row.into_iter().for_each(|row| self.disk.keep_hold(row));
                     }
                 }
                 Task::Forget(hold) => {
