@@ -390,10 +390,15 @@ impl<S: Store> Ledger<S> {
     /// Goes back to business; the hour of serving without a gap that an expiry needs starts now. Spec: R-24.
     pub fn end_recovery(&mut self, clock: Timestamp) {
         if self.phase == Phase::Recovering {
-            self.time = ledger_time(self.time, clock);
-            self.served = Served::starting(self.time);
+            self.serve_anew(clock);
             self.phase = Phase::Open;
         }
+    }
+
+    /// Somebody who may have come to claim was turned away: the hour of serving without a gap begins again. Spec: H-09.
+    pub fn serve_anew(&mut self, clock: Timestamp) {
+        self.time = ledger_time(self.time, clock);
+        self.served = Served::starting(self.time);
     }
 
     /// The store, for readers on other threads.

@@ -186,10 +186,10 @@ impl Escrow {
         let address = Address::new(options.key.account(), bound.ip().to_string(), bound.port());
         let (shared, jobs) = Shared::new(options.key, rules, &ledger);
         let shared = Arc::new(shared);
-        let writer = Arc::clone(&shared);
+        let (writer, door) = (Arc::clone(&shared), endpoint.clone());
         let writing = std::thread::Builder::new()
             .name("writer".into())
-            .spawn(move || writer::run(ledger, clock, &jobs, &writer.state))
+            .spawn(move || writer::run(ledger, clock, &jobs, &writer, door))
             .map_err(|error| StoreFault::Io(DiskFault::from(&error)))?;
         let witnessing = Witnessing::start(keeper, Arc::clone(&shared));
         let (pulse, beating) = status::watch(&shared);

@@ -51,6 +51,12 @@ impl Budgets {
         Ok(())
     }
 
+    /// Leaves a key nothing for a minute.
+    #[cfg(test)]
+    pub(super) fn exhaust(&mut self, key: AccountKey) {
+        self.0.charge(key, 60 * HASHES_PER_PAYEE_PER_SECOND, Instant::now());
+    }
+
     #[cfg(test)]
     pub(super) fn charged(&self, key: &AccountKey) -> u64 {
         self.0.charged(key)

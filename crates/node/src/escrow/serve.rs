@@ -279,7 +279,10 @@ const fn weight_of(command: &EscrowCommand) -> Weight {
 /// A place among the requests that are worked on.
 fn place(shared: &Arc<Shared>) -> Result<tokio::sync::SemaphorePermit<'_>, Reject> {
     let place = shared.places.try_acquire();
-    place.map_err(|_| busy(REQUESTS_MAX, REQUESTS_MAX))
+    place.map_err(|_| {
+        shared.counters.crowded_out.add(1);
+        busy(REQUESTS_MAX, REQUESTS_MAX)
+    })
 }
 
 fn unreadable(fault: StoreFault) -> Reject {

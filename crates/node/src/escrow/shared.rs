@@ -205,7 +205,10 @@ impl State {
 pub(super) struct Counters {
     pub(super) requests: Counter,
     pub(super) claims: Counter,
+    /// Requests refused for a limit, the asker's own or the escrow's.
     pub(super) turned_away: Counter,
+    /// Of these, for want of a place among all that are worked on: nobody's fault, and it may have been a claim.
+    pub(super) crowded_out: Counter,
 }
 
 /// A number that only grows.

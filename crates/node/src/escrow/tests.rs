@@ -3,6 +3,7 @@ mod live;
 mod watched;
 
 use super::shared::REQUESTS_MAX;
+use super::writer::Door;
 use super::*;
 use crate::clock;
 use crate::config::EscrowConfig as Settings;
@@ -346,6 +347,33 @@ async fn a_payee_beyond_its_hash_budget_is_told_both_numbers() {
     assert_eq!((reject.code, reject.need), (Code::Busy, HASHES_PER_PAYEE_PER_SECOND));
     assert!(reject.has >= reject.need, "{reject}");
     assert_eq!(world.escrow.status().await.unwrap().turned_away, 1);
+    world.escrow.shutdown().await;
+}
+
+/// Spec: H-09. Only what was refused for want of room may have been a claim that an honest payee could not bring.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_found_no_place_is_a_gap_in_serving_and_one_over_its_own_budget_is_none() {
+    let world = World::funded().await;
+    let shared = &world.escrow.shared;
+    let mut door = Door::new(shared, world.escrow.endpoint.clone());
+    let client = world.client(3);
+    client.info().await.unwrap();
+    shared.budgets().exhaust(key(3).account());
+    assert!(client.info().await.is_err());
+    assert!(!door.has_turned_anyone_away());
+    let all = shared
+        .places
+        .acquire_many(u32::try_from(REQUESTS_MAX).unwrap())
+        .await
+        .unwrap();
+    let refused = world.client(2).info().await.unwrap_err();
+    assert!(
+        matches!(refused, EscrowError::Rejected(reject) if reject.code == Code::Busy),
+        "{refused:?}"
+    );
+    drop(all);
+    assert!(door.has_turned_anyone_away());
+    assert!(!door.has_turned_anyone_away(), "it is told once");
     world.escrow.shutdown().await;
 }
 

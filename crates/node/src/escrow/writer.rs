@@ -1,6 +1,6 @@
 //! The writer's thread: takes all that waits, has the ledger decide and commit it at once, and says what came of it.
 
-use super::shared::{Commands, Job, State};
+use super::shared::{Commands, Job, Shared, State};
 use super::watched::WatchedClock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use tombola_core::limits::SERVED_GAP_MS;
 use tombola_core::message::{EscrowCommand, Phase};
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault};
 use tombola_ledger::store::StoreFault;
+use tombola_net::Endpoint;
 use tombola_store::block_on::block_on;
 use tombola_store::escrow_store::EscrowStore;
 
@@ -22,11 +23,48 @@ const TICK: Duration = Duration::from_millis(SERVED_GAP_MS / 2);
 const FOLD_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves jobs until their queue is closed, or the ledger stops after a fault.
-pub(super) fn run(mut ledger: Ledger<EscrowStore>, mut clock: WatchedClock, jobs: &Receiver<Job>, state: &State) {
+pub(super) fn run(
+    mut ledger: Ledger<EscrowStore>,
+    mut clock: WatchedClock,
+    jobs: &Receiver<Job>,
+    shared: &Shared,
+    endpoint: Endpoint,
+) {
+    let state = &shared.state;
     let _alarm = Alarm(state);
-    if let Err(fault) = serve(&mut ledger, &mut clock, jobs, state) {
+    let mut door = Door::new(shared, endpoint);
+    if let Err(fault) = serve(&mut ledger, &mut clock, jobs, state, &mut door) {
         tracing::error!(event = event_of(&fault), %fault, "the ledger stopped: nothing more is promised");
         state.fail(fault);
+    }
+}
+
+/// Whether everyone who came to claim was let in. A payer whose crowd takes all places is not to have its holds expire
+/// meanwhile. Spec: H-09.
+pub(super) struct Door<'a> {
+    shared: &'a Shared,
+    endpoint: Endpoint,
+    turned_away: u64,
+}
+
+impl<'a> Door<'a> {
+    pub(super) const fn new(shared: &'a Shared, endpoint: Endpoint) -> Self {
+        Self {
+            shared,
+            endpoint,
+            turned_away: 0,
+        }
+    }
+
+    /// Since the last time, for want of room: what an address or a key does to itself does not count.
+    pub(super) fn has_turned_anyone_away(&mut self) -> bool {
+        let attempts = self.endpoint.turned_away();
+        let requests = self.shared.counters.crowded_out.read();
+        let all = attempts
+            .full
+            .saturating_add(attempts.handshakes)
+            .saturating_add(requests);
+        std::mem::replace(&mut self.turned_away, all) != all
     }
 }
 
@@ -45,6 +83,7 @@ fn serve(
     clock: &mut WatchedClock,
     jobs: &Receiver<Job>,
     state: &State,
+    door: &mut Door<'_>,
 ) -> Result<(), LedgerFault> {
     let mut next_tick = Instant::now();
     let mut next_fold = next_tick;
@@ -75,6 +114,9 @@ fn serve(
                 };
         }
         if Instant::now() >= next_tick {
+            if door.has_turned_anyone_away() {
+                ledger.serve_anew(clock.now());
+            }
             let is_more = tick(ledger, clock)?;
             // What is left over comes soon, but not before the parties that wait.
             next_tick = Instant::now() + if is_more { Duration::from_millis(10) } else { TICK };

@@ -257,6 +257,25 @@ async fn while_the_clock_is_off_nothing_expires_and_claims_of_what_is_due_are_pa
     tokio::task::spawn_blocking(all).await.unwrap();
 }
 
+/// Spec: H-09.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_escrow_that_turned_somebody_away_expires_nothing_for_another_hour() {
+    let all = || {
+        let mut machine = Machine::start("crowded".to_owned());
+        machine.deposit();
+        machine.open_hold();
+        machine.sleep_until(REDEEM_MS);
+        machine.serve(HOUR_MS - MINUTE_MS);
+        let now = machine.clock.now();
+        machine.ledger.serve_anew(now);
+        machine.serve(HOUR_MS - MINUTE_MS);
+        assert_eq!((machine.is_open(), machine.claim(2)), (true, 2 * FACE.0));
+        machine.serve(2 * MINUTE_MS);
+        assert!(!machine.is_open());
+    };
+    tokio::task::spawn_blocking(all).await.unwrap();
+}
+
 /// Spec: C-07. A minute in each half minute is no gap in serving, and an hour of it was an hour's theft.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_creeps_ahead_is_no_hour_of_serving() {
