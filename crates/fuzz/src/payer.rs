@@ -181,9 +181,11 @@ impl Wallet {
             "no more is lost than was out"
         );
         let journal = self.books.iter().map(|open| {
-            let row = open.book.journal_row(Some(open.book.acknowledged()));
+            let row = open.book.journal_row();
             assert_eq!((row.book, row.face_value), (open.book.id(), FACE));
-            u128::from(row.acknowledged.unwrap_or(0)) * u128::from(open.price)
+            let closed = open.book.closed().map(|_| open.book.acknowledged());
+            assert_eq!(row.acknowledged, closed, "the line is open while the book is");
+            u128::from(open.book.acknowledged()) * u128::from(open.price)
         });
         assert_eq!(
             journal.sum::<u128>(),

@@ -162,14 +162,22 @@ impl<C: bincode::Encode + bincode::Decode<()> + Send + 'static> Disk<C> {
         table: Rows,
         what: &'static str,
     ) -> Result<Vec<T>, StoreError> {
+        self.read_each(table, |row| decode(row).map_err(|_| StoreError::Corrupted { what }))
+    }
+
+    /// All rows of a table, each as it is read by whoever knows its formats.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read, and whatever the reading finds.
+    pub(crate) fn read_each<T>(
+        &self,
+        table: Rows,
+        read_row: impl Fn(&[u8]) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
         let database = self.readable()?;
         let read = database.begin_read()?;
         let table = read.open_table(table)?;
-        let mut rows = Vec::new();
-        for row in table.iter()? {
-            rows.push(decode(row?.1.value()).map_err(|_| StoreError::Corrupted { what })?);
-        }
-        Ok(rows)
+        table.iter()?.map(|row| read_row(row?.1.value())).collect()
     }
 
     /// A number of the meta table; 0 if it was never written.

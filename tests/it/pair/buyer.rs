@@ -162,7 +162,7 @@ impl Buyer {
         let desk = &mut self.desks[n];
         let Some(mut line) = desk.lines.remove(id) else { return };
         line.book.lost(&mut desk.window);
-        self.journal.insert(*id, line.book.journal_row(None));
+        self.journal.insert(*id, line.book.journal_row());
     }
 
     /// Does what is next: a hold, then books, then tickets as far as the window allows.
@@ -264,7 +264,7 @@ impl Buyer {
             book: *book.signed(),
         };
         self.issued.insert(id, (secret, 0));
-        self.journal.insert(id, book.journal_row(None));
+        self.journal.insert(id, book.journal_row());
         let line = Line {
             book,
             state: LineState::Asked,
@@ -342,8 +342,7 @@ impl Buyer {
             }
             BookFrame::Closed { through, reject, .. } => {
                 let news = line.book.closed_by_payee(through, reject, &mut desk.window);
-                let row = line.book.journal_row(Some(line.book.acknowledged()));
-                self.journal.insert(*id, row);
+                self.journal.insert(*id, line.book.journal_row());
                 desk.lines.remove(id);
                 self.note_reject(n, reject, net);
                 news

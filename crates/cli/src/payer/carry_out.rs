@@ -413,6 +413,7 @@ fn audit_json(report: &AuditReport, asset: Asset) -> Value {
         "z": report.z,
         "faults": report.faults,
         "beyond": report.beyond,
+        "lost": report.lost,
         "unknown": report.unknown,
         "adds_up": report.adds_up,
     })

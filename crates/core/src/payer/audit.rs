@@ -7,7 +7,8 @@ use crate::message::Charge;
 use crate::odds::Threshold;
 use crate::reject::Reject;
 
-/// What a payer writes down of a book: on opening, and again when it is closed. Spec: S-01.
+/// What a payer writes down of a book: when it is opened, when it is closed or its stream is lost, and when the payee says
+/// where a lost one stands. Spec: S-01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bincode::Encode, bincode::Decode)]
 pub struct JournalRow {
     /// Which book.
@@ -16,8 +17,24 @@ pub struct JournalRow {
     pub face_value: Amount,
     /// What wins.
     pub threshold: Threshold,
-    /// Highest index that the payee acknowledged; none while the line is open, and for good if the process died.
+    /// Highest index that the payee acknowledged or stated; none while the line is open, and for good if the process died.
     pub acknowledged: Option<u32>,
+    /// Tickets above it that were sent when the stream was lost: whether they were drawn is not known until the payee says.
+    pub in_flight: u32,
+}
+
+impl JournalRow {
+    /// The payee has said where a book stands that was lost, or was open when the process died. It cannot take back what it
+    /// acknowledged, and a book that it closed stands where it said then. Spec: D-04.
+    pub fn found(&mut self, through: u32) {
+        let Some(acknowledged) = self.acknowledged else {
+            self.acknowledged = Some(through);
+            return;
+        };
+        let sent = acknowledged.saturating_add(self.in_flight);
+        self.acknowledged = Some(through.clamp(acknowledged, sent));
+        self.in_flight = 0;
+    }
 }
 
 /// A charge that holds.
@@ -31,8 +48,11 @@ pub struct Audited {
     pub winners: u32,
     /// What the book has cost.
     pub gross: Amount,
-    /// Whether the payee redeemed beyond what it had acknowledged; unknown where the journal line is missing.
+    /// Tickets that the payee redeemed beyond what it had acknowledged or stated, and beyond what was in flight when its
+    /// stream was lost; unknown where the journal line is missing or open.
     pub beyond: Option<u32>,
+    /// Tickets in flight on a lost stream that the payee redeemed, and never said where the book stands.
+    pub lost: u32,
 }
 
 /// What is wrong with a charge. Each is evidence against whom it names.
@@ -93,14 +113,16 @@ pub fn audit_charge(
             paid: receipt.gross,
         });
     }
-    let acknowledged = journal
+    let standing = journal
         .filter(|row| row.book == winnings.book)
-        .and_then(|row| row.acknowledged);
+        .and_then(|row| Some((row.acknowledged?, row.in_flight)));
+    let over = standing.map(|(acknowledged, in_flight)| (winnings.through.saturating_sub(acknowledged), in_flight));
     Ok(Audited {
         book: winnings.book,
         through: winnings.through,
         winners: winnings.winners,
         gross: winnings.gross,
-        beyond: acknowledged.map(|acknowledged| winnings.through.saturating_sub(acknowledged)),
+        beyond: over.map(|(over, in_flight)| over.saturating_sub(in_flight)),
+        lost: over.map_or(0, |(over, in_flight)| over.min(in_flight)),
     })
 }

@@ -170,15 +170,16 @@ impl PayerBook {
         &self.signed
     }
 
-    /// The journal line of this book; without an acknowledgement while it is open.
+    /// The journal line of this book as it stands; without an acknowledgement while it is open.
     #[must_use]
-    pub fn journal_row(&self, acknowledged: Option<u32>) -> JournalRow {
+    pub fn journal_row(&self) -> JournalRow {
         let book = &self.signed.body;
         JournalRow {
             book: self.id,
             face_value: book.face_value,
             threshold: book.threshold,
-            acknowledged,
+            acknowledged: self.closed.map(|_| self.acknowledged),
+            in_flight: self.closed.map_or(0, |_| self.in_flight()),
         }
     }
 

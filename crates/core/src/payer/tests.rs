@@ -329,11 +329,52 @@ fn a_tip_is_exact_from_the_smallest_face_value_up_and_drawn_below_it() {
 
 /// Spec: S-01.
 #[test]
-fn a_journal_line_tells_an_open_book_from_one_that_was_acknowledged() {
-    let book = book(5);
-    let open = book.journal_row(None);
-    assert_eq!((open.book, open.acknowledged), (book.id(), None));
-    assert_eq!(book.journal_row(Some(3)).acknowledged, Some(3));
+fn a_journal_line_tells_open_closed_lost_and_found_books_apart() {
+    let mut window = Window::new(Amount(1_000));
+    let standing = |book: &PayerBook| {
+        let row = book.journal_row();
+        assert_eq!(row.book, book.id());
+        (row.acknowledged, row.in_flight)
+    };
+    let mut closed = book(200);
+    assert_eq!(standing(&closed), (None, 0));
+    issue(&mut closed, &mut window);
+    closed.acknowledge(1, &mut window);
+    issue(&mut closed, &mut window);
+    assert_eq!(standing(&closed), (None, 0));
+    closed.closed_by_payee(2, Reject::of(Code::BookRedeemed), &mut window);
+    assert_eq!(standing(&closed), (Some(2), 0));
+    let mut lost = book(200);
+    issue(&mut lost, &mut window);
+    lost.acknowledge(1, &mut window);
+    issue(&mut lost, &mut window);
+    lost.lost(&mut window);
+    let in_flight = lost.sent() - 1;
+    assert!(in_flight > 2);
+    assert_eq!(standing(&lost), (Some(1), in_flight));
+    lost.found(3, &mut window);
+    assert_eq!(standing(&lost), (Some(3), 0));
+}
+
+/// The check: `JournalRow::found`.
+/// Spec: S-01, D-04.
+#[test]
+fn a_payees_statement_takes_nothing_back_and_adds_nothing_that_was_not_sent() {
+    for (acknowledged, in_flight, stated, found) in [
+        (None, 0, 7, 7),
+        (Some(3), 4, 5, 5),
+        (Some(3), 4, 0, 3),
+        (Some(3), 4, u32::MAX, 7),
+        (Some(3), 0, 5, 3),
+    ] {
+        let mut row = JournalRow {
+            acknowledged,
+            in_flight,
+            ..book(5).journal_row()
+        };
+        row.found(stated);
+        assert_eq!((row.acknowledged, row.in_flight), (Some(found), 0));
+    }
 }
 
 #[test]
@@ -399,14 +440,21 @@ fn an_honest_charge_passes_and_says_how_far_it_went() {
     let audited = audit(&charge, None).unwrap();
     assert_eq!((audited.gross, audited.beyond), (charge.amount, None));
     let through = audited.through;
-    for (acknowledged, beyond) in [
-        (Some(through), Some(0)),
-        (Some(200), Some(0)),
-        (Some(through - 1), Some(1)),
-        (None, None),
+    for (acknowledged, in_flight, beyond, lost) in [
+        (Some(through), 0, Some(0), 0),
+        (Some(200), 0, Some(0), 0),
+        (Some(through - 1), 0, Some(1), 0),
+        (Some(through - 3), 2, Some(1), 2),
+        (Some(through - 3), 5, Some(0), 3),
+        (None, 0, None, 0),
     ] {
-        let row = book(200).journal_row(acknowledged);
-        assert_eq!(audit(&charge, Some(&row)).unwrap().beyond, beyond);
+        let row = JournalRow {
+            acknowledged,
+            in_flight,
+            ..book(200).journal_row()
+        };
+        let audited = audit(&charge, Some(&row)).unwrap();
+        assert_eq!((audited.beyond, audited.lost), (beyond, lost));
     }
 }
 

@@ -27,9 +27,11 @@ pub struct AuditReport {
     pub z: f64,
     /// Charges that do not hold.
     pub faults: Vec<AuditedCharge>,
-    /// Charges beyond what the payee had acknowledged.
+    /// Charges beyond what the payee had acknowledged, or stated later, or could have drawn.
     pub beyond: Vec<AuditedCharge>,
-    /// Charges whose journal line is missing or open: whether they go beyond is unknown.
+    /// Tickets charged that were in flight when a stream was lost, by payees that never said how many of them they drew.
+    pub lost: u64,
+    /// Charges whose journal line is missing or open, as the payer was killed: whether they go beyond is unknown.
     pub unknown: u64,
     /// Whether balances, holds and books of the statement add up, entry by entry.
     pub adds_up: bool,
@@ -50,7 +52,7 @@ impl AuditReport {
     /// Whether everything that can be checked holds.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.faults.is_empty() && self.beyond.is_empty() && self.adds_up
+        self.faults.is_empty() && self.beyond.is_empty() && self.unknown == 0 && self.adds_up
     }
 }
 
@@ -75,7 +77,7 @@ impl Payer {
                 if let StatementKind::Charged(charge) = &entry.kind {
                     let row = journal.get(&charge.claim.book.body.id());
                     let audited = audit_charge(charge, &self.inner.escrow.address().key, &self.inner.account, row);
-                    report.take(entry.sequence, charge, audited);
+                    report.take(entry.sequence, charge, row, audited);
                 }
             }
             if !page.more || page.entries.as_slice().is_empty() {
@@ -99,6 +101,8 @@ struct Tally {
     variance: f64,
     faults: Vec<AuditedCharge>,
     beyond: Vec<AuditedCharge>,
+    /// Of each book that was never found, the tickets in flight that were charged.
+    lost: BTreeMap<BookId, u32>,
     unknown: u64,
     /// Of each book, how far it was charged and what for.
     books: BTreeMap<BookId, (u32, Amount)>,
@@ -122,6 +126,7 @@ impl Default for Tally {
             variance: 0.0,
             faults: Vec::new(),
             beyond: Vec::new(),
+            lost: BTreeMap::new(),
             unknown: 0,
             books: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -206,11 +211,22 @@ impl Tally {
         let p = chance(row.threshold);
         self.acknowledged += draws;
         self.expected += row.threshold.expected(row.face_value, draws);
+        if row.in_flight > 0 {
+            // Nobody knows how many were drawn of this one.
+            return;
+        }
         self.mean += draws as f64 * p;
         self.variance += draws as f64 * p * (1.0 - p);
     }
 
-    fn take(&mut self, sequence: u64, charge: &Charge, audited: Result<Audited, ChargeFault>) {
+    fn take(
+        &mut self,
+        sequence: u64,
+        charge: &Charge,
+        row: Option<&JournalRow>,
+        audited: Result<Audited, ChargeFault>,
+    ) {
+        let is_counted = row.is_some_and(|row| row.acknowledged.is_some() && row.in_flight == 0);
         self.charges += 1;
         self.charged += u128::from(charge.amount.0);
         match audited {
@@ -225,8 +241,11 @@ impl Tally {
             Ok(audited) => {
                 self.draws += u64::from(audited.through);
                 self.winners += u64::from(audited.winners);
-                if audited.beyond.is_some() {
+                if is_counted {
                     self.winners_journaled += u64::from(audited.winners);
+                }
+                if audited.lost > 0 {
+                    self.lost.insert(audited.book, audited.lost);
                 }
                 match audited.beyond {
                     None => self.unknown += 1,
@@ -258,6 +277,7 @@ impl Tally {
             z,
             faults: self.faults,
             beyond: self.beyond,
+            lost: self.lost.values().map(|tickets| u64::from(*tickets)).sum(),
             unknown: self.unknown,
             adds_up: self.adds_up,
         }

@@ -320,7 +320,12 @@ impl Run<'_> {
         if in_flight > 0 {
             lock_window(&self.link).found(in_flight, drawn, self.order.price);
         }
+        let through = paid.acknowledged;
         partial.sidecar.paid += u64::from(drawn);
+        // Where all has come the payee may not have closed the book yet, so what it says is not its last word.
+        if partial.units_done() < partial.units() {
+            self.payer.inner.store.found(*book, through);
+        }
     }
 
     async fn receive_all(

@@ -305,6 +305,8 @@ impl Spender {
             quote,
             book: *book.signed(),
         };
+        // Before the first ticket leaves: whatever becomes of this process, the audit knows that the book is ours.
+        self.inner.store.note(book.journal_row());
         let send = self.link.open_book(open, self.frames_in.clone()).await?;
         self.books.insert(
             id,
@@ -424,8 +426,9 @@ impl Spender {
         self.end(&book);
     }
 
-    /// Remembers how far a book was acknowledged that nothing more is sent on.
+    /// Remembers how far a book was acknowledged that nothing more is sent on, and writes it down.
     fn end(&mut self, book: &PayerBook) {
+        self.inner.store.note(book.journal_row());
         self.ended.push(Ended {
             book: book.id(),
             acknowledged: book.acknowledged(),
@@ -456,9 +459,6 @@ impl Spender {
             .book
             .closed_by_payee(through, reject, &mut lock_window(&self.link));
         self.acknowledged += u64::from(news);
-        self.inner
-            .store
-            .note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
         self.end(&issuing.book);
         for slot in [&mut self.current, &mut self.next] {
             *slot = slot.filter(|book| *book != id);
@@ -605,14 +605,20 @@ impl Spender {
                 let news = issuing
                     .book
                     .closed_by_payee(through, reject, &mut lock_window(&self.link));
-                self.inner
-                    .store
-                    .note(issuing.book.journal_row(Some(issuing.book.acknowledged())));
                 self.end(&issuing.book);
                 news
             }
         };
         self.acknowledged += u64::from(news);
+    }
+}
+
+impl Drop for Spender {
+    /// A purchase that is dropped in the middle loses what it has sent like one whose connection went away.
+    fn drop(&mut self) {
+        for (_, issuing) in std::mem::take(&mut self.books) {
+            self.lose(issuing.book);
+        }
     }
 }
 

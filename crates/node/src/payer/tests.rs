@@ -194,3 +194,50 @@ async fn a_payee_that_asks_for_room_again_and_again_is_soon_left() {
     assert!(world.payee.loot().shown <= 16, "{}", world.payee.loot().shown);
     world.nodes.stop().await;
 }
+
+/// The checks: the lines at loss and at finding, `JournalRow::found`, and that unknown is not clean.
+/// Spec: S-01, S-02.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payee_that_denies_what_it_redeems_is_found_out() {
+    let mut world = World::start(Lie::Denies).await;
+    world.get(&world.nodes.payer).await.unwrap();
+    world.payee.redeem_the_first(world.nodes.escrow.address()).await;
+    let audit = world.nodes.payer.audit().await.unwrap();
+    assert_eq!((audit.beyond.len(), audit.unknown, audit.lost), (1, 0, 0), "{audit:?}");
+    assert!(
+        !audit.is_clean() && audit.faults.is_empty() && audit.adds_up,
+        "{audit:?}"
+    );
+    // A payer without its journal cannot say so, and does not call it clean.
+    world.restart_payer().await;
+    let audit = world.nodes.payer.audit().await.unwrap();
+    assert_eq!((audit.beyond.len(), audit.unknown), (0, 1), "{audit:?}");
+    assert!(!audit.is_clean());
+    world.nodes.stop().await;
+}
+
+/// The checks: the line at opening, and `Spender::drop`.
+/// Spec: S-01, D-04.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_that_was_dropped_finds_out_what_its_payee_denies() {
+    let world = World::start(Lie::DeniesTheDead).await;
+    let store = &world.nodes.payer.inner.store;
+    let open = async {
+        world.payee.asked().await;
+        store.flush().await.unwrap();
+        store.journal().unwrap()
+    };
+    // The purchase is dropped where it is: nothing more is written down of it but that it was lost.
+    let open = tokio::select! {
+        got = world.get(&world.nodes.payer) => panic!("{got:?}"),
+        open = open => open,
+    };
+    let lines: Vec<_> = open.values().map(|row| row.acknowledged).collect();
+    assert_eq!(lines, [None]);
+    world.nodes.payer.inner.link(&world.payee.address).close().await;
+    world.get(&world.nodes.payer).await.unwrap();
+    world.payee.redeem_the_first(world.nodes.escrow.address()).await;
+    let audit = world.nodes.payer.audit().await.unwrap();
+    assert_eq!((audit.beyond.len(), audit.unknown), (1, 0), "{audit:?}");
+    world.nodes.stop().await;
+}

@@ -16,6 +16,7 @@ fn line(book: u8, acknowledged: Option<u32>) -> JournalRow {
         face_value: Amount(1_000),
         threshold: Threshold::ALWAYS,
         acknowledged,
+        in_flight: 0,
     }
 }
 
@@ -41,12 +42,12 @@ pub(crate) fn hold(serial: u64, revision: u32) -> Signed<Hold> {
     Signed::new(Hold { terms, revision, cap }, &key(1))
 }
 
-/// What the payer of two books keeps: holds, one of them in a second revision, and a line when a book is opened and when
-/// it is closed. The last hold comes when the first one has been over for long.
+/// What the payer of three books keeps: holds, one of them in a second revision, and a line when a book is opened, when it
+/// is closed or lost, and when it is found. The last hold comes when the first one has been over for long.
 impl Workflow for PayerStore {
     type State = (BTreeMap<BookId, JournalRow>, Vec<Signed<Hold>>);
 
-    const STEPS: usize = 7;
+    const STEPS: usize = 9;
 
     fn open(place: Box<dyn Place>) -> Result<Self, StoreError> {
         Self::open_in(place, Duration::ZERO, NOW)
@@ -59,7 +60,12 @@ impl Workflow for PayerStore {
             2 => self.note(line(2, None)),
             3 => self.keep(&hold(1, 1), NOW),
             4 => self.note(line(1, Some(7))),
-            5 => self.keep(&hold(2, 0), NOW.plus_ms(15 * DAY_MS)),
+            5 => self.note(JournalRow {
+                in_flight: 4,
+                ..line(3, Some(2))
+            }),
+            6 => self.found(BookId([3; 32]), 5),
+            7 => self.keep(&hold(2, 0), NOW.plus_ms(15 * DAY_MS)),
             _ => self.note(line(2, Some(0))),
         }
         tombola_store::block_on::block_on(self.flush())
@@ -81,4 +87,20 @@ fn a_journal_line_that_was_flushed_outlives_any_power_cut() {
 fn a_journal_keeps_what_it_flushed_whatever_the_disk_refuses() {
     fails::<PayerStore>(Fault::Error);
     fails::<PayerStore>(Fault::Full);
+}
+
+/// A store of version 2 had lines without what was in flight, and none of lost books.
+#[test]
+fn a_line_of_an_older_format_is_read_and_can_be_amended() {
+    let old = |book: u8, acknowledged| OldRow {
+        book: BookId([book; 32]),
+        face_value: Amount(1_000),
+        threshold: Threshold::ALWAYS,
+        acknowledged,
+    };
+    for row in [old(1, None), old(2, Some(3))] {
+        assert_eq!(read_row(&encode(&row)).unwrap(), JournalRow::from(row));
+    }
+    assert_eq!(read_row(&encode(&line(3, Some(1)))).unwrap(), line(3, Some(1)));
+    assert_eq!(read_row(&[1; 20]), Err(StoreError::Corrupted { what: "journal" }));
 }

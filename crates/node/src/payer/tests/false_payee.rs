@@ -1,15 +1,19 @@
 //! A payee that does not play by the rules: it speaks the protocol, and keeps what it was paid for in one way or another.
 
 use crate::clock;
+use crate::escrow_client::EscrowClient;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::book::{TICKET_BYTES, Ticket};
-use tombola_core::codec::{MESSAGE_BYTES_MAX, decode, encode};
+use tombola_core::claim::{Claim, ClaimBatch};
+use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::key::{AccountKey, BookId, QuoteId, SecretKey};
-use tombola_core::message::{BookFrame, ContentHash, OpenBook, PayeeAnswer, PayeeRequest, ResponseHeader};
+use tombola_core::message::{
+    BookFrame, ContentHash, EscrowCommand, OpenBook, PayeeAnswer, PayeeRequest, ResponseHeader,
+};
 use tombola_core::quote::{EpochSecret, Escrows, QuoteTerms, Service};
 use tombola_core::reject::{Code, Reject};
 use tombola_net::{Address, ClientKey, Connection, Endpoint, NetError, RecvHalf, ResetSalt, SendHalf};
@@ -30,6 +34,10 @@ pub(super) enum Lie {
     KeepsTheRest,
     /// Says again and again that it has drawn nothing yet.
     Mumbles,
+    /// Takes the first book's ticket, drops the connection, says that it drew nothing, and serves what is paid again.
+    Denies,
+    /// As [`Self::Denies`], and waits for its payer to go away first.
+    DeniesTheDead,
     /// Says of a hold with room that it has none, whenever it is shown the hold.
     AsksForRoom,
 }
@@ -52,6 +60,9 @@ pub(super) struct Loot {
     /// How often it was shown a hold, and asked for what it owes.
     pub(super) shown: u64,
     pub(super) asked_again: u64,
+    /// How often its first book's units were asked for on the connection that pays.
+    pub(super) asked: u64,
+    first: Option<BookId>,
 }
 
 impl Loot {
@@ -93,6 +104,42 @@ impl FalsePayee {
 
     pub(super) fn loot(&self) -> Loot {
         self.shared.loot.borrow().clone()
+    }
+
+    /// Waits until the units of its first book are asked for, and its first ticket has come.
+    pub(super) async fn asked(&self) {
+        self.shared
+            .loot
+            .subscribe()
+            .wait_for(|loot| loot.asked > 0)
+            .await
+            .unwrap();
+    }
+
+    /// Redeems the book that it says it drew nothing of.
+    pub(super) async fn redeem_the_first(&self, escrow: &Address) {
+        let loot = self.loot();
+        let given = &loot.books[&loot.first.unwrap()];
+        let last = given.last.unwrap();
+        let claim = Claim {
+            book: given.open.book,
+            reveal: EPOCH.reveal(&given.open.quote.terms),
+            through: last.index,
+            preimage: last.preimage,
+        };
+        let batch = ClaimBatch {
+            escrow: escrow.key,
+            payee: self.key.account(),
+            claims: List::new(vec![claim]).unwrap(),
+        };
+        let client = EscrowClient::new(escrow.clone(), &self.key).unwrap();
+        let claim = EscrowCommand::Claim { batch, signature: None };
+        let paid = client.request(claim).await.unwrap();
+        assert!(
+            format!("{paid:?}").contains("Receipt"),
+            "the escrow pays, as it cannot know: {paid:?}"
+        );
+        client.close().await;
     }
 }
 
@@ -166,7 +213,10 @@ impl Shared {
     async fn take(&self, open: OpenBook, mut send: SendHalf, mut recv: RecvHalf) -> Result<(), NetError> {
         let id = open.book.body.id();
         let given = Given { open, last: None };
-        self.loot.send_modify(|loot| drop(loot.books.insert(id, given)));
+        self.loot.send_modify(|loot| {
+            loot.first.get_or_insert(id);
+            loot.books.insert(id, given);
+        });
         acknowledge(&mut send, 0).await?;
         let mut records = Vec::new();
         while let Some(bytes) = recv.read_chunk(TICKET_BYTES).await? {
@@ -181,6 +231,8 @@ impl Shared {
                 Lie::KeepsThePay | Lie::DeliversNothing | Lie::KeepsTheRest => {
                     acknowledge(&mut send, ticket.index).await?;
                 }
+                Lie::Denies | Lie::DeniesTheDead if self.is_first(&id) => {}
+                Lie::Denies | Lie::DeniesTheDead => acknowledge(&mut send, ticket.index).await?,
                 Lie::Mumbles => return mumble(send).await,
                 Lie::AsksForRoom => return self.ask_for_room(send).await,
             }
@@ -218,6 +270,27 @@ impl Shared {
                 connection.closed().await;
                 Ok(())
             }
+            Lie::Denies | Lie::DeniesTheDead if self.is_first(&book) => {
+                send.send_frame(&encode(&PayeeAnswer::Response(header(0)))).await?;
+                if is_again {
+                    return send.finish();
+                }
+                self.tickets(&book, 1).await;
+                self.loot.send_modify(|loot| loot.asked += 1);
+                match self.lie() {
+                    Lie::DeniesTheDead => drop(connection.closed().await),
+                    _ => connection.close(0, "never heard of you"),
+                }
+                Ok(())
+            }
+            Lie::Denies | Lie::DeniesTheDead => {
+                send.send_frame(&encode(&PayeeAnswer::Response(header(0)))).await?;
+                for (unit, ticket) in (from..u64::from(UNITS)).zip(1..) {
+                    self.tickets(&book, ticket).await;
+                    self.send_unit(&mut send, unit).await?;
+                }
+                send.finish()
+            }
             Lie::KeepsTheRest if is_again => {
                 send.send_frame(&encode(&PayeeAnswer::Response(header(2)))).await?;
                 self.loot.send_modify(|loot| loot.asked_again += 1);
@@ -235,6 +308,10 @@ impl Shared {
                 Ok(())
             }
         }
+    }
+
+    fn is_first(&self, book: &BookId) -> bool {
+        self.loot.borrow().first == Some(*book)
     }
 
     /// Waits until a book has brought so many tickets.
