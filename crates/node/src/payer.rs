@@ -190,7 +190,7 @@ impl Payer {
     /// [`PayerError::Escrow`].
     pub async fn statement(&self, after: u64) -> Result<StatementPage, PayerError> {
         match self.inner.escrow.request(EscrowCommand::Statement { after }).await? {
-            EscrowAnswer::Statement(page) => Ok(page),
+            EscrowAnswer::Statement(page) => check_page(after, page),
             _ => Err(PayerError::Unintelligible),
         }
     }
@@ -240,6 +240,50 @@ impl Inner {
     }
 }
 
+/// A statement goes forward: whoever reads it to its end comes to it.
+fn check_page(after: u64, page: StatementPage) -> Result<StatementPage, PayerError> {
+    let mut last = after;
+    for entry in page.entries.as_slice() {
+        let sequence = entry.sequence;
+        if sequence <= last {
+            return Err(PayerError::FalseStatement { after: last, sequence });
+        }
+        last = sequence;
+    }
+    Ok(page)
+}
+
+/// What is wrong with a hold that an escrow shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HoldFault {
+    /// The signature does not verify.
+    #[error("it is not signed by the escrow: {0}")]
+    Signature(Reject),
+    /// It is another payer's, or another escrow's.
+    #[error("it is another account's")]
+    Party,
+    /// It has another payee, another signer or other faces than it was opened with.
+    #[error("it is not what was asked for")]
+    Terms,
+    /// It was opened or topped up with another cap.
+    #[error("its cap is {given:?}, and {asked:?} was asked for")]
+    Cap {
+        /// What this payer asked for.
+        asked: Amount,
+        /// What it was given.
+        given: Amount,
+    },
+    /// It has paid more than it sets aside.
+    #[error("it has paid {paid:?} of {cap:?}")]
+    Paid {
+        /// By the escrow's word.
+        paid: Amount,
+        /// As it is signed.
+        cap: Amount,
+    },
+}
+
 impl From<Shortfall> for PayerError {
     fn from(Shortfall { missing, limit }: Shortfall) -> Self {
         Self::Undelivered { missing, limit }
@@ -277,6 +321,22 @@ pub enum PayerError {
     /// The escrow said no or is away.
     #[error(transparent)]
     Escrow(#[from] EscrowError),
+    /// The escrow shows a hold that does not hold.
+    #[error("the escrow shows hold {hold}, and {fault}")]
+    FalseHold {
+        /// Which.
+        hold: HoldId,
+        /// What is wrong with it.
+        fault: HoldFault,
+    },
+    /// The escrow's statement goes back.
+    #[error("the escrow's statement goes back: after entry {after} comes {sequence}")]
+    FalseStatement {
+        /// The entry before, or the one that was asked after.
+        after: u64,
+        /// What came.
+        sequence: u64,
+    },
     /// A file could not be read or written.
     #[error("{path}: {kind}")]
     File {

@@ -186,6 +186,10 @@ pub(crate) fn payer_failure(error: &PayerError, asset: Asset) -> Failure {
                 .with("has", has)
                 .next("buy elsewhere; what has arrived is kept, and goes on if you raise window_value in config.toml")
         }
+        PayerError::FalseHold { .. } | PayerError::FalseStatement { .. } => {
+            Failure::new("escrow_false", error.to_string())
+                .next("ask its operator, and open no more holds there until it is explained")
+        }
         PayerError::Exists { .. } => Failure::new("exists", error.to_string()),
         PayerError::File { .. } => Failure::new("file", error.to_string()),
         PayerError::ContentMismatch => Failure::new("content_mismatch", error.to_string())

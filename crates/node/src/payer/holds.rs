@@ -1,7 +1,7 @@
 //! Choosing, opening and topping up holds.
 
 use super::paying::HoldInUse;
-use super::{Inner, PayerBalance, PayerError, PayerEvent};
+use super::{HoldFault, Inner, PayerBalance, PayerError, PayerEvent};
 use crate::escrow_client::EscrowError;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -91,6 +91,7 @@ impl Inner {
             let page = self.account_page(holds.last().map_or(0, serial_of)).await?;
             is_more = add_page(&mut holds, page.holds.as_slice(), page.more);
         }
+        holds.iter().try_for_each(|status| self.check_status(status))?;
         Ok(PayerBalance { account, holds })
     }
 
@@ -181,23 +182,44 @@ impl Inner {
 
     /// A hold must say what was asked for, or tickets on it would be worth something else.
     fn check_hold(&self, signed: &Signed<Hold>, asked: &HoldRequest) -> Result<(), PayerError> {
-        let escrow = self.escrow.address().key;
-        signed
-            .verify(&escrow.check().map_err(Reject::from)?)
-            .map_err(Reject::from)?;
+        self.check_shown(signed)?;
+        check_cap(signed, asked.cap)?;
         let terms = &signed.body.terms;
-        let is_as_asked = terms.escrow == escrow
-            && terms.payer == self.account
-            && terms.signer == asked.signer
+        let is_as_asked = terms.signer == asked.signer
             && terms.payee == asked.payee
-            && signed.body.cap == asked.cap
             && terms.face_value_min == asked.face_value_min
             && terms.face_value_max == asked.face_value_max;
         if is_as_asked {
             Ok(())
         } else {
-            Err(PayerError::Unintelligible)
+            Err(false_hold(signed, HoldFault::Terms))
         }
+    }
+
+    /// Whatever the escrow shows: nobody pays from a hold that the payee would refuse, or that is another's.
+    fn check_shown(&self, signed: &Signed<Hold>) -> Result<(), PayerError> {
+        let escrow = self.escrow.address().key;
+        let is_signed = escrow
+            .check()
+            .map_err(Reject::from)
+            .and_then(|key| signed.verify(&key).map_err(Reject::from));
+        is_signed.map_err(|reject| false_hold(signed, HoldFault::Signature(reject)))?;
+        let terms = &signed.body.terms;
+        if terms.escrow == escrow && terms.payer == self.account {
+            Ok(())
+        } else {
+            Err(false_hold(signed, HoldFault::Party))
+        }
+    }
+
+    /// What a hold has paid raises how far it may be topped up, so it must be within the cap.
+    fn check_status(&self, status: &HoldStatus) -> Result<(), PayerError> {
+        self.check_shown(&status.hold)?;
+        let (paid, cap) = (status.paid, status.hold.body.cap);
+        if paid > cap {
+            return Err(false_hold(&status.hold, HoldFault::Paid { paid, cap }));
+        }
+        Ok(())
     }
 
     /// Raises a hold's cap; goes on from the escrow's revision where ours is behind.
@@ -220,10 +242,18 @@ impl Inner {
                 .await?
             {
                 EscrowAnswer::Hold(raised) if raised.body.id() == id => {
+                    self.check_shown(&raised)?;
+                    check_cap(&raised, cap)?;
                     self.keep(&raised, request.issued_at);
                     return Ok(raised);
                 }
-                EscrowAnswer::RevisionStale(newer) if newer.body.id() == id => current = newer,
+                EscrowAnswer::RevisionStale(newer) if newer.body.id() == id => {
+                    self.check_shown(&newer)?;
+                    if newer.body.cap >= cap {
+                        return check_cap(&newer, cap).map(|()| newer);
+                    }
+                    current = newer;
+                }
                 _ => return Err(PayerError::Unintelligible),
             }
         }
@@ -287,10 +317,26 @@ impl Inner {
     /// How a hold stands at the escrow.
     pub(crate) async fn hold_status(&self, hold: HoldId) -> Result<HoldStatus, PayerError> {
         match self.escrow.request(EscrowCommand::HoldStatus { hold }).await? {
-            EscrowAnswer::HoldStatus(status) if status.hold.body.id() == hold => Ok(status),
+            EscrowAnswer::HoldStatus(status) if status.hold.body.id() == hold => {
+                self.check_status(&status).map(|()| status)
+            }
             _ => Err(PayerError::Unintelligible),
         }
     }
+}
+
+fn false_hold(signed: &Signed<Hold>, fault: HoldFault) -> PayerError {
+    let hold = signed.body.id();
+    PayerError::FalseHold { hold, fault }
+}
+
+/// A hold of a larger cap lets the payee take more than its payer has agreed to.
+fn check_cap(signed: &Signed<Hold>, asked: Amount) -> Result<(), PayerError> {
+    let given = signed.body.cap;
+    if given == asked {
+        return Ok(());
+    }
+    Err(false_hold(signed, HoldFault::Cap { asked, given }))
 }
 
 /// The same hold with another end.

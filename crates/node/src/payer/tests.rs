@@ -1,12 +1,14 @@
 //! A payer among peers that do not play by the rules.
 
+mod false_escrow;
 mod false_payee;
 
-use super::{Payer, PayerError, PayerEvent, PayerOptions, Sent};
+use super::{HoldFault, Payer, PayerError, PayerEvent, PayerOptions, Sent};
 use crate::config::PayerConfig;
 use crate::key_file;
 use crate::loopback::{Loopback, LoopbackOptions};
 use crate::payee::FileCatalog;
+use false_escrow::FalseEscrow;
 use false_payee::{FalsePayee, Lie, PRICE};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -239,5 +241,73 @@ async fn a_purchase_that_was_dropped_finds_out_what_its_payee_denies() {
     world.payee.redeem_the_first(world.nodes.escrow.address()).await;
     let audit = world.nodes.payer.audit().await.unwrap();
     assert_eq!((audit.beyond.len(), audit.unknown), (1, 0), "{audit:?}");
+    world.nodes.stop().await;
+}
+
+/// The checks: `check_shown`, `check_status` and `check_cap` wherever a hold comes from, and `check_page`.
+/// Spec: H-02, H-08, R-06, R-16.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_escrow_shows_is_believed_when_it_is_signed_and_as_it_was_asked() {
+    let world = World::start(Lie::DeliversNothing).await;
+    let key = |role: &str| key_file::read(&world.directory.path().join(role).join(key_file::KEY_FILE)).unwrap();
+    let escrow = FalseEscrow::start(key("escrow"), world.nodes.escrow.address(), &key("payer"));
+    let payer = Payer::connect(PayerOptions {
+        key: key("payer"),
+        escrow: escrow.address.clone(),
+        terms: config().terms().unwrap(),
+        store: world.directory.path().join("payer").join("another.redb"),
+    })
+    .unwrap();
+    let order = payer.plan_payments(&world.url(), 10, Some(CEILING)).await.unwrap();
+    let hold = payer.inner.hold_for(&order, &|_| ()).await.unwrap().hold;
+    let id = hold.body.id();
+    let more = Amount(hold.body.cap.0 + 1_000_000);
+    let fault = |error: PayerError| match error {
+        PayerError::FalseHold { hold, fault } => (hold == id, fault),
+        other => panic!("{other:?}"),
+    };
+    let shown = async || {
+        let of_status = fault(payer.inner.hold_status(id).await.unwrap_err());
+        let of_balance = fault(payer.balance().await.unwrap_err());
+        assert_eq!(of_status.1, of_balance.1);
+        of_status.1
+    };
+    assert_eq!(payer.balance().await.unwrap().holds.len(), 1);
+    escrow.tell(false_escrow::Lie::Unsigned);
+    assert!(matches!(shown().await, HoldFault::Signature(_)));
+    escrow.tell(false_escrow::Lie::Paid);
+    assert!(matches!(shown().await, HoldFault::Paid { .. }));
+    escrow.tell(false_escrow::Lie::Stranger);
+    // Another payer's hold has another id.
+    let balance = fault(payer.balance().await.unwrap_err());
+    assert_eq!(balance, (false, HoldFault::Party));
+
+    let (asked, given) = (more, Amount(more.0 + 1));
+    // The second time the escrow has raised it already, and answers with the hold as it is.
+    for lie in [false_escrow::Lie::Cap, false_escrow::Lie::StaleCap] {
+        escrow.tell(lie);
+        let raised = fault(payer.inner.top_up(&hold, more).await.unwrap_err());
+        assert_eq!(raised, (true, HoldFault::Cap { asked, given }), "{lie:?}");
+    }
+    escrow.tell(false_escrow::Lie::None);
+    let raised = payer.inner.top_up(&hold, more).await.unwrap();
+    assert_eq!(raised.body.cap, more);
+    escrow.tell(false_escrow::Lie::Unsigned);
+    for (known, cap) in [(&hold, more), (&raised, Amount(more.0 + 1_000_000))] {
+        let unsigned = fault(payer.inner.top_up(known, cap).await.unwrap_err());
+        assert!(matches!(unsigned, (true, HoldFault::Signature(_))));
+    }
+
+    escrow.tell(false_escrow::Lie::None);
+    payer.audit().await.unwrap();
+    escrow.tell(false_escrow::Lie::FirstPage);
+    let audit = tokio::time::timeout(PATIENCE, payer.audit())
+        .await
+        .expect("it reads on");
+    assert!(
+        matches!(audit, Err(PayerError::FalseStatement { sequence: 1, .. })),
+        "{audit:?}"
+    );
+    payer.shutdown().await;
     world.nodes.stop().await;
 }
