@@ -75,22 +75,7 @@ impl Payer {
         };
         let mut partial = Partial::load(output, &header).map_or_else(|| Partial::create(output, &header), Ok)?;
         partial.lock()?;
-        let link = self.inner.link(&order.address);
-        {
-            let mut window = lock_window(&link);
-            window.allow(self.inner.terms.window_value(order.face_value, order.price));
-            let Sidecar { lost, undelivered, .. } = partial.sidecar;
-            window.remember(u128::from(lost), u128::from(undelivered));
-        }
-        let mut run = Run {
-            payer: self,
-            order,
-            link,
-            hold: None,
-            tickets: 0,
-            given_up: partial.sidecar.owed,
-            progress: Arc::new(Progress::new(self.inner.silence_max)),
-        };
+        let mut run = Run::new(self, order, &partial.sidecar);
         let mut attempt = 0;
         let mut has_replaced = false;
         loop {
@@ -142,7 +127,27 @@ struct Run<'a> {
     progress: Arc<Progress>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// What an earlier process has seen of the payee counts on.
+    fn new(payer: &'a Payer, order: &'a Order, sidecar: &Sidecar) -> Self {
+        let link = payer.inner.link(&order.address);
+        let value_max = payer.inner.terms.window_value(order.face_value, order.price);
+        {
+            let mut window = lock_window(&link);
+            window.allow(value_max);
+            window.remember(u128::from(sidecar.lost), u128::from(sidecar.undelivered));
+        }
+        Self {
+            payer,
+            order,
+            link,
+            hold: None,
+            tickets: 0,
+            given_up: sidecar.owed,
+            progress: Arc::new(Progress::new(payer.inner.silence_max)),
+        }
+    }
+
     async fn attempt(
         &mut self,
         partial: &mut Partial,
@@ -191,13 +196,7 @@ impl Run<'_> {
         };
         let deliveries = self.receive_all(partial, opened, allow, on_event);
         let (paid, received) = tokio::join!(spender.pay(allowed, &on_paying), deliveries);
-        self.tickets += spender.acknowledged();
-        self.hold = Some(spender.hold.clone());
-        partial.sidecar.paid += spender.acknowledged();
-        for ended in &spender.ended {
-            partial.sidecar.note(ended);
-        }
-        self.settle(partial)?;
+        self.take_stock(partial, &spender)?;
         let is_whole = partial.units_done() == partial.units();
         match paid {
             _ if is_whole => Ok(()),
@@ -214,6 +213,17 @@ impl Run<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// How far one connection got.
+    fn take_stock(&mut self, partial: &mut Partial, spender: &Spender) -> Result<(), PayerError> {
+        self.tickets += spender.acknowledged();
+        self.hold = Some(spender.hold.clone());
+        partial.sidecar.paid += spender.acknowledged();
+        for ended in &spender.ended {
+            partial.sidecar.note(ended);
+        }
+        self.settle(partial)
     }
 
     /// Opens another hold in place of one that has ended, with what the ceiling has left.
