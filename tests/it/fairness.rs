@@ -3,7 +3,7 @@
 use crate::pair::{Dice, Options, World};
 use std::collections::VecDeque;
 use tombola_core::amount::{Amount, Asset, DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
-use tombola_core::book::{Anchor, Book, TICKET_BYTES, Ticket};
+use tombola_core::book::{Anchor, Book, Ticket};
 use tombola_core::chain::{Preimage, step};
 use tombola_core::claim::{Head, Receipt};
 use tombola_core::draw::{Draw, Reveal};
@@ -13,15 +13,15 @@ use tombola_core::limits::BOOK_LENGTH_MAX;
 use tombola_core::message::OpenBook;
 use tombola_core::odds::Threshold;
 use tombola_core::payee::{Payee, PayeeBook, PayeeTerms, Taken, WinnerRow};
-use tombola_core::payer::{PayerBook, Window};
+use tombola_core::payer::PayerBook;
 use tombola_core::quote::{EpochSecret, Escrows, Service};
 use tombola_core::reject::{Code, Reject};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const PRICE: Amount = Amount(10);
 /// One unit in so many wins, and how many units a strategy buys, if it can do so with few signatures. An honest payer's
-/// advantage would be seen from 2 %, 6 % and 40 % on.
-const ODDS: [(u64, u64); 3] = [(2, 100_000), (100, 500_000), (10_000, 1_000_000)];
+/// advantage would be seen from 2 %, 6 % and 60 % on.
+const ODDS: [(u64, u64); 3] = [(2, 100_000), (100, 500_000), (10_000, 500_000)];
 /// Books, top-ups and receipts at most: each is one or two signatures, which take as long as hundreds of tickets.
 const SIGNED_MAX: u64 = 1_500;
 
@@ -152,8 +152,9 @@ impl Game {
     fn book_length(&self, strategy: Strategy) -> u32 {
         let length = match strategy {
             Strategy::Reopen => self.odds.div_ceil(33).max(1),
-            Strategy::AbortWhenDue => 4 * self.odds,
-            Strategy::AbortOnLateAck | Strategy::ReconnectAfterRedeem => 8 * self.odds,
+            Strategy::AbortWhenDue | Strategy::AbortOnLateAck | Strategy::ReconnectAfterRedeem => {
+                (2 * self.odds).max(16)
+            }
             Strategy::Honest | Strategy::WithholdAndJump | Strategy::Replay | Strategy::Exhaust => 50_000,
         };
         let left = self.units - self.drawn;
@@ -165,26 +166,33 @@ impl Game {
         let service = Service::new("/units").unwrap();
         let id = QuoteId(self.dice.bytes());
         let quote = self.payee.quote(&service, PRICE, id, NOW).unwrap();
-        let secret = Preimage(self.dice.bytes());
-        let mut payer = PayerBook::new(&self.hold.body, &quote, self.face, length, secret, &self.payer).unwrap();
+        let secret: [u8; 32] = self.dice.bytes();
+        let payer = PayerBook::new(
+            &self.hold.body,
+            &quote,
+            self.face,
+            length,
+            Preimage(secret),
+            &self.payer,
+        )
+        .unwrap();
         let open = OpenBook {
             hold: self.hold,
             quote,
             book: *payer.signed(),
         };
         let payee = self.payee.open_book(open, NOW).unwrap().book;
-        let mut window = Window::new(Amount(u64::MAX));
-        let mut records = Vec::new();
-        while payer.issue(u32::MAX, &mut window, &mut records) > 0 {
-            payer.acknowledge(payer.sent(), &mut window);
+        // All at once and from the end: no window limits this payer.
+        let mut at = Preimage(secret);
+        let mut tickets: Vec<Ticket> = Vec::new();
+        for index in (1..=length).rev() {
+            tickets.push(Ticket { index, preimage: at });
+            at = step(&at, index);
         }
-        let tickets = records
-            .chunks(TICKET_BYTES)
-            .map(|r| Ticket::from_bytes(r.try_into().unwrap()));
         Pair {
             payer,
             payee,
-            tickets: tickets.collect(),
+            tickets: tickets.into_iter().rev().collect(),
             quiet: 0,
         }
     }
