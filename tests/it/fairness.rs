@@ -108,8 +108,9 @@ impl Game {
             credit_units: 0,
             redeem_at_value: Amount(20 * face.0),
             redeem_window_min_ms: DAY_MS,
+            hold_life_max_ms: u64::MAX,
             opens_per_second_max: u32::MAX,
-            store_since: NOW.minus_ms(DAY_MS),
+            asks_before: NOW.minus_ms(DAY_MS),
         };
         let hold = Hold {
             terms: HoldTerms {

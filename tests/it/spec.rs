@@ -86,6 +86,7 @@ fn limits_have_the_values_of_the_table() {
         REDEEM_WINDOW_DEFAULT_MS
         HOLD_LIFE_DEFAULT_MS
         HOLD_LIFE_MAX_MS
+        HOLD_LIFE_ACCEPTED_MS
         EXPIRE_GRACE_MS
         EXPIRE_SERVED_MS
         SERVED_GAP_MS

@@ -134,6 +134,11 @@ const SETTINGS: &[(&str, &str, &[&str])] = &[
         "redeem_window_min_ms = 1",
         &["redeem_window_min_ms", "1", "86400000"],
     ),
+    (
+        "payee",
+        "hold_life_max_ms = 34560000001",
+        &["hold_life_max_ms", "34560000001", "90000000", "34560000000"],
+    ),
     // Needs.
     ("escrow", "[store]\nwriter = 1", &["writer", "url"]),
     ("escrow", "[store]\ntls_root = \"roots.pem\"", &["tls_root", "url"]),

@@ -206,6 +206,9 @@ impl serde::Serialize for Asset {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// The last time there is: later than any that a clock shows.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// This time and `ms` later, at most the end of time.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Self {

@@ -12,7 +12,7 @@ pub const JUMP_DEFAULT: u32 = 4_096;
 pub const OPEN_BOOKS_PER_HOLD_MAX: usize = 64;
 /// Opened quote ids kept at once; when full, opening is refused rather than an id forgotten.
 pub const OPENED_QUOTES_MAX: usize = 1 << 20;
-/// Holds a payee keeps state of at once.
+/// Holds a payee keeps state of at once; of as many that have ended it remembers that they have.
 pub const HOLDS_MAX: usize = 1 << 20;
 /// Books one payer may open at a payee per second: each costs the payee one signature check (25 us).
 pub const OPENS_PER_SECOND_MAX: u32 = 20_000;
@@ -30,6 +30,9 @@ pub const REDEEM_WINDOW_DEFAULT_MS: u64 = 7 * DAY_MS;
 pub const HOLD_LIFE_DEFAULT_MS: u64 = 30 * DAY_MS;
 /// The longest an escrow promises anything: expiry and redeem_by lie within it.
 pub const HOLD_LIFE_MAX_MS: u64 = 400 * DAY_MS;
+/// The longest time from a hold's opening to its redeem_by that a payee accepts by default: twice what payers ask for by
+/// default, and more.
+pub const HOLD_LIFE_ACCEPTED_MS: u64 = 90 * DAY_MS;
 /// An escrow expires a hold this long after `redeem_by`, so that a claim in flight still lands.
 pub const EXPIRE_GRACE_MS: u64 = 5 * MINUTE_MS;
 /// An escrow expires holds only after serving claims without a gap for this long: an outage costs no payee its winners.

@@ -10,9 +10,12 @@
 //! | --- | --- | --- | --- | --- |
 //! | unchecked | `hold_unchecked`, escrow is asked | taken | taken | no |
 //! | open | taken if there is room | taken, waiters go on | paid goes up, debt goes | when settled and idle |
-//! | released or expired | `hold_released`, `hold_expired` | `hold_released` | taken | the same again |
+//! | released or expired | `hold_released`, `hold_expired` | the same | taken | the same again, until it is answered |
+//!
+//! Of one that has ended only its id is kept in memory; one that was forgotten may be presented again, and is unchecked.
 
 mod book;
+mod ended;
 mod exposure;
 mod opening;
 mod quoter;
@@ -26,18 +29,19 @@ pub use exposure::HoldRow;
 pub use opening::{OpenCheck, OpenReady, Opened, PresentCheck, PresentReady};
 pub use redeeming::{Refused, Settled, Task};
 
-use crate::amount::{Amount, Asset, Timestamp};
+use crate::amount::{Amount, Asset, HOUR_MS, Timestamp};
 use crate::hold::{Fee, Hold};
 use crate::key::{AccountKey, BookId, HoldId, QuoteId, Signed};
-use crate::limits::{EXPIRY_MARGIN_MS, QUOTE_LIFE_MS};
+use crate::limits::{EXPIRY_MARGIN_MS, HOLD_CHECK_MS, QUOTE_LIFE_MS};
 use crate::message::HoldState;
 use crate::quote::{EpochSecret, Escrows, Quote, QuoteTerms, Service};
 use crate::reject::{Code, Reject};
+use ended::{EndedHolds, Kept};
 use exposure::HoldAccount;
 use quoter::Quoter;
 use redeeming::Unclaimed;
 use releasing::Asked;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The service that takes tips. Spec: D-05.
 pub const TIP_SERVICE: &str = "tip";
@@ -67,10 +71,14 @@ pub struct PayeeTerms {
     pub redeem_at_value: Amount,
     /// Least time between a hold's expiry and its redeem_by.
     pub redeem_window_min_ms: u64,
+    /// Longest time from a hold's opening to its redeem_by.
+    pub hold_life_max_ms: u64,
     /// Books one payer may open per second.
     pub opens_per_second_max: u32,
-    /// When the payee's store was made or restored, whichever is later.
-    pub store_since: Timestamp,
+    /// A hold that was opened before this, by its escrow's time, and that the payee does not know, may have been forgotten
+    /// by its store: the escrow is asked about it first. What [`Payee::asks_before`] last said; [`Timestamp::MAX`] for a
+    /// store that was made or restored since then.
+    pub asks_before: Timestamp,
 }
 
 /// What all streams of a payee share. See the module.
@@ -80,6 +88,9 @@ pub struct Payee {
     quoter: Quoter,
     now: Timestamp,
     holds: BTreeMap<HoldId, HoldAccount>,
+    ended: EndedHolds,
+    /// As in the terms, and later with each hold that is forgotten.
+    asks_before: Timestamp,
     unclaimed: BTreeMap<BookId, Unclaimed>,
     /// Holds that the escrow must be asked about, in the order of their ids.
     to_check: BTreeMap<HoldId, Asked>,
@@ -90,6 +101,9 @@ pub struct Payee {
     next_housekeeping: Timestamp,
     /// Holds of which something was due when they were last gone through.
     due_holds: VecDeque<HoldId>,
+    /// Holds whose rows are to be deleted.
+    forgettable: VecDeque<HoldId>,
+    next_forgetting: Timestamp,
     granted: Vec<BookId>,
 }
 
@@ -156,10 +170,12 @@ impl Payee {
         now: Timestamp,
     ) -> Result<Self, Reject> {
         let mut payee = Self {
+            asks_before: terms.asks_before,
             terms,
             quoter: Quoter::new(secret, now),
             now,
             holds: BTreeMap::new(),
+            ended: EndedHolds::new(),
             unclaimed: BTreeMap::new(),
             to_check: BTreeMap::new(),
             payers: BTreeMap::new(),
@@ -167,9 +183,17 @@ impl Payee {
             winning_books: BTreeMap::new(),
             next_housekeeping: Timestamp(0),
             due_holds: VecDeque::new(),
+            forgettable: VecDeque::new(),
+            next_forgetting: Timestamp(0),
             granted: Vec::new(),
         };
+        // A backup may have a winner of a hold that was settled and released while it was written.
+        let owing: BTreeSet<HoldId> = winners.iter().map(|row| row.claim.book.body.hold).collect();
         for row in holds {
+            if row.is_release_answered() && !owing.contains(&row.hold.body.id()) {
+                payee.remember(&row.hold.body, Code::HoldReleased, Kept::of(&row));
+                continue;
+            }
             let signer = row.hold.body.terms.signer.check()?;
             let account = HoldAccount::new(row, signer, now);
             if account.is_unchecked() && row.release.is_none() {
@@ -194,6 +218,28 @@ impl Payee {
     #[must_use]
     pub const fn terms(&self) -> &PayeeTerms {
         &self.terms
+    }
+
+    /// Holds that were opened before this and are not known are asked about first. To be written with each row that is
+    /// deleted: then no clock makes a forgotten hold count as new. Spec: B-06.
+    #[must_use]
+    pub const fn asks_before(&self) -> Timestamp {
+        self.asks_before
+    }
+
+    /// Whether the escrow has told its time since the store was made or restored.
+    #[must_use]
+    pub fn is_dated(&self) -> bool {
+        self.asks_before != Timestamp::MAX
+    }
+
+    /// The escrow's time, once the store was made or restored: it opened every hold that an earlier store may have known
+    /// before that, whatever this payee's clock says. Returns [`Self::asks_before`], to be written. Spec: B-06.
+    pub fn date_store(&mut self, escrow_time: Timestamp) -> Timestamp {
+        if !self.is_dated() {
+            self.asks_before = escrow_time.plus_ms(HOLD_CHECK_MS);
+        }
+        self.asks_before
     }
 
     /// Whether a fresh quoting secret is due. Spec: Q-04.
@@ -275,6 +321,10 @@ impl Payee {
         status.hold.verify(&status.hold.body.terms.escrow.check()?)?;
         let pending = self.answered(&id);
         if let (Some(hold), false) = (pending, self.holds.contains_key(&id)) {
+            if let Some(code) = ended_code(status.state) {
+                self.remember(&status.hold.body, code, Kept::Nothing);
+                return Ok(None);
+            }
             let signer = hold.body.terms.signer.check()?;
             let row = HoldRow {
                 hold,
@@ -290,11 +340,14 @@ impl Payee {
         account.raise(&status.hold);
         account.row.paid = account.row.paid.max(status.paid);
         // A hold that the escrow has ended takes no more books, whoever ended it, and after a restart it is asked again.
-        (account.row.checked_at, account.ended) = match status.state {
-            HoldState::Open => (now, None),
-            HoldState::Released => (HoldRow::MUST_ASK, Some(Code::HoldReleased)),
-            HoldState::Expired => (HoldRow::MUST_ASK, Some(Code::HoldExpired)),
+        account.ended = ended_code(status.state);
+        account.row.checked_at = if account.ended.is_some() {
+            HoldRow::MUST_ASK
+        } else {
+            now
         };
+        // Past its time and still open, it is not asked about at every look.
+        account.pause.lengthen(now, HOUR_MS);
         self.granted.extend(account.grant());
         Ok(Some(account.row))
     }
@@ -358,7 +411,7 @@ impl Payee {
     /// Whether it knows any hold.
     #[must_use]
     pub fn has_holds(&self) -> bool {
-        !self.holds.is_empty()
+        !self.holds.is_empty() || self.ended.len() > 0
     }
 
     /// Sums for `status`.
@@ -369,7 +422,7 @@ impl Payee {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let open = || self.holds.values().filter(|account| account.is_open());
         Exposure {
-            holds: count(self.holds.len()),
+            holds: count(self.holds.len().saturating_add(self.ended.len())),
             open_holds: count(open().count()),
             capacity: atoms(crate::amount::sum(open().map(|account| account.row.hold.body.cap))),
             room: atoms(crate::amount::sum(open().map(HoldAccount::room))),
@@ -387,7 +440,7 @@ impl Payee {
         }
     }
 
-    /// The signed hold of an id, in its highest revision.
+    /// The signed hold of an id, in its highest revision; nothing of one that is not known or has ended.
     #[must_use]
     pub fn hold(&self, id: &HoldId) -> Option<&HoldRow> {
         self.holds.get(id).map(|account| &account.row)
@@ -414,6 +467,15 @@ impl Room for Payee {
             account.win(book);
             self.winning_books.insert(*book, *hold);
         }
+    }
+}
+
+/// How a hold has ended by what its escrow says.
+const fn ended_code(state: HoldState) -> Option<Code> {
+    match state {
+        HoldState::Open => None,
+        HoldState::Released => Some(Code::HoldReleased),
+        HoldState::Expired => Some(Code::HoldExpired),
     }
 }
 

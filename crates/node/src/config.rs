@@ -22,8 +22,8 @@ use tombola_core::amount::{Amount, Asset, DAY_MS, HOUR_MS, MINUTE_MS};
 use tombola_core::hold::Fee;
 use tombola_core::key::AccountKey;
 use tombola_core::limits::{
-    BOOK_LENGTH_DEFAULT, BOOK_LENGTH_MAX, HOLD_LIFE_DEFAULT_MS, HOLD_LIFE_MAX_MS, JUMP_DEFAULT, OPENS_PER_SECOND_MAX,
-    REDEEM_WINDOW_DEFAULT_MS, REDEEM_WINDOW_MIN_MS, UNIT_BYTES_MAX,
+    BOOK_LENGTH_DEFAULT, BOOK_LENGTH_MAX, HOLD_LIFE_ACCEPTED_MS, HOLD_LIFE_DEFAULT_MS, HOLD_LIFE_MAX_MS, JUMP_DEFAULT,
+    OPENS_PER_SECOND_MAX, REDEEM_WINDOW_DEFAULT_MS, REDEEM_WINDOW_MIN_MS, UNIT_BYTES_MAX,
 };
 use tombola_net::Address;
 
@@ -153,6 +153,8 @@ config! {
         redeem_at_value: Money = Money::literal("1.00");
         /// Least time from the expiry of a hold to the end of redeeming, in milliseconds.
         redeem_window_min_ms: u64 = REDEEM_WINDOW_MIN_MS;
+        /// Longest time from the opening of a hold to the end of its redeeming, in milliseconds: a hold is remembered as long.
+        hold_life_max_ms: u64 = HOLD_LIFE_ACCEPTED_MS;
         /// Books that one payer may open per second.
         opens_per_second: u32 = OPENS_PER_SECOND_MAX;
         /// Address and TCP port of the metrics for Prometheus, such as 127.0.0.1:9400. Unset: none.
@@ -187,6 +189,8 @@ pub struct PayeeTerms {
     pub redeem_at_value: Amount,
     /// Least time from expiry to the end of redeeming.
     pub redeem_window_min_ms: u64,
+    /// Longest time from the opening of a hold to the end of redeeming.
+    pub hold_life_max_ms: u64,
     /// Books one payer may open per second.
     pub opens_per_second: u32,
 }
@@ -207,6 +211,9 @@ impl PayeeConfig {
         check_range("fee_ppm_max", self.fee_ppm_max.into(), 0, PPM_WHOLE)?;
         let (shortest, longest) = (REDEEM_WINDOW_MIN_MS, HOLD_LIFE_MAX_MS);
         check_range("redeem_window_min_ms", self.redeem_window_min_ms, shortest, longest)?;
+        // No hold would be short enough otherwise.
+        let shortest = self.redeem_window_min_ms.saturating_add(HOUR_MS).min(longest);
+        check_range("hold_life_max_ms", self.hold_life_max_ms, shortest, longest)?;
         let most_opens = OPENS_PER_SECOND_MAX.into();
         check_range("opens_per_second", self.opens_per_second.into(), 1, most_opens)?;
         let face_value_min = self.face_value_min.positive("face_value_min", asset)?;
@@ -238,6 +245,7 @@ impl PayeeConfig {
             },
             redeem_at_value: self.redeem_at_value.amount("redeem_at_value", asset)?,
             redeem_window_min_ms: self.redeem_window_min_ms,
+            hold_life_max_ms: self.hold_life_max_ms,
             opens_per_second: self.opens_per_second,
         })
     }

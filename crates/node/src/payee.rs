@@ -28,6 +28,7 @@
 
 mod backup;
 mod catalog;
+mod closed;
 mod delivery;
 mod errands;
 mod peer;
@@ -301,8 +302,9 @@ fn share(
         credit_units: terms.credit_units,
         redeem_at_value: terms.redeem_at_value,
         redeem_window_min_ms: terms.redeem_window_min_ms,
+        hold_life_max_ms: terms.hold_life_max_ms,
         opens_per_second_max: terms.opens_per_second,
-        store_since: loaded.since,
+        asks_before: loaded.asks_before,
     };
     let secret = EpochSecret::new(clock::random());
     let winners = claimable(&store, &loaded.holds, loaded.winners);

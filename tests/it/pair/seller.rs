@@ -10,6 +10,7 @@ use tombola_core::claim::{Claim, ClaimBatch};
 use tombola_core::codec::{List, decode, encode};
 use tombola_core::hold::Release;
 use tombola_core::key::{AccountKey, BookId, HoldId, QuoteId, SecretKey, Signed};
+use tombola_core::limits::HOLD_CHECK_MS;
 use tombola_core::message::{
     BookFrame, ClaimAnswer, EscrowAnswer, EscrowCommand, EscrowRequest, OpenBook, PayeeAnswer, PayeeRequest,
 };
@@ -85,8 +86,9 @@ impl Seller {
             credit_units: options.credit_units,
             redeem_at_value: options.redeem_at_value,
             redeem_window_min_ms: DAY_MS,
+            hold_life_max_ms: 90 * DAY_MS,
             opens_per_second_max: 1_000,
-            store_since: net.now.minus_ms(options.store_age_ms),
+            asks_before: net.now.minus_ms(options.store_age_ms).plus_ms(HOLD_CHECK_MS),
         };
         let epoch: [u8; 32] = net.dice.bytes();
         let payee = Payee::new(terms.clone(), EpochSecret::new(epoch), vec![], vec![], net.now).unwrap();
@@ -143,7 +145,7 @@ impl Seller {
     pub(crate) fn lose_store(&mut self, net: &mut Net) {
         self.disk.holds.clear();
         self.disk.winners.clear();
-        self.terms.store_since = net.now;
+        self.terms.asks_before = net.now.plus_ms(HOLD_CHECK_MS);
         self.restart(net);
     }
 
@@ -391,7 +393,7 @@ impl Seller {
                     }
                 }
                 Task::Forget(hold) => {
-                    self.payee.forget(&hold);
+                    self.terms.asks_before = self.payee.asks_before();
                     self.write(Write::Forget(hold), net);
                 }
                 Task::Claim(_) | Task::Check(_) | Task::SendRelease(_) => {}
@@ -431,8 +433,10 @@ impl Seller {
                 }
             }
             EscrowAnswer::HoldStatus(status) => {
-                let asked = self.checks.remove(&number).unwrap();
-                if let Some(row) = self.payee.checked(&asked, &status, net.now).unwrap() {
+                // What an earlier process asked is nobody's question any more.
+                if let Some(asked) = self.checks.remove(&number)
+                    && let Some(row) = self.payee.checked(&asked, &status, net.now).unwrap()
+                {
                     self.write(Write::Hold(row), net);
                 }
             }

@@ -10,7 +10,9 @@ use tombola_core::codec::{decode, encode};
 use tombola_core::draw::Commitment;
 use tombola_core::hold::{Fee, Hold};
 use tombola_core::key::{AccountKey, SecretKey, Signed};
-use tombola_core::limits::{BOOK_LENGTH_DEFAULT, EXPIRY_MARGIN_MS, OPENS_PER_SECOND_MAX, REDEEM_WINDOW_MIN_MS};
+use tombola_core::limits::{
+    BOOK_LENGTH_DEFAULT, EXPIRY_MARGIN_MS, HOLD_CHECK_MS, OPENS_PER_SECOND_MAX, REDEEM_WINDOW_MIN_MS,
+};
 use tombola_core::message::{OpenBook, PayeeRequest};
 use tombola_core::odds::Threshold;
 use tombola_core::payee::{Payee, PayeeTerms, Taken};
@@ -85,8 +87,9 @@ fn fresh_payee(vector: &Value) -> (Payee, Timestamp) {
         credit_units: 0,
         redeem_at_value: Amount(u64::MAX),
         redeem_window_min_ms: number(vector, "redeem_window_min_ms"),
+        hold_life_max_ms: u64::MAX,
         opens_per_second_max: OPENS_PER_SECOND_MAX,
-        store_since: Timestamp(number(vector, "store_since")),
+        asks_before: Timestamp(number(vector, "store_since")).plus_ms(HOLD_CHECK_MS),
     };
     let now = Timestamp(number(vector, "now"));
     let secret = EpochSecret::new(array(vector, "epoch_secret"));

@@ -47,7 +47,7 @@ pub(crate) struct HoldAccount {
     pub(crate) idle_since: Timestamp,
     /// The release is durable, so it may be sent.
     pub(crate) is_release_kept: bool,
-    /// Before the release is sent again.
+    /// Before the release is sent again, or the escrow asked again.
     pub(crate) pause: Pause,
     /// How it ended at the escrow, once known: `hold_released` or `hold_expired`.
     pub(crate) ended: Option<Code>,

@@ -11,7 +11,7 @@ use crate::book::check_face;
 use crate::draw::Reveal;
 use crate::hold::{Fee, Hold};
 use crate::key::{AccountKey, HoldId, PublicKey, Signed};
-use crate::limits::{HOLD_CHECK_MS, HOLDS_MAX, OPEN_BOOKS_PER_HOLD_MAX};
+use crate::limits::{HOLDS_MAX, OPEN_BOOKS_PER_HOLD_MAX};
 use crate::message::OpenBook;
 use crate::reject::{Code, Reject};
 
@@ -100,10 +100,10 @@ impl Payee {
     /// The cheap checks of a topped-up hold. Spec: P-06.
     ///
     /// # Errors
-    /// `hold_unknown`, `hold_released`.
+    /// `hold_unknown`, `hold_released`, `hold_expired`.
     pub fn begin_present(&mut self, hold: &Signed<Hold>, now: Timestamp) -> Result<PresentCheck, Reject> {
         self.advance(now);
-        let account = self.live_hold(&hold.body.id())?;
+        let account = self.live_hold(&hold.body)?;
         Ok(PresentCheck {
             hold: *hold,
             is_known: account.row.hold == *hold,
@@ -116,7 +116,7 @@ impl Payee {
     /// `hold_unknown`, `hold_released`: it may have ended since the cheap checks.
     pub fn finish_present(&mut self, ready: PresentReady, now: Timestamp) -> Result<(HoldRow, Amount), Reject> {
         self.advance(now);
-        let account = self.live_hold(&ready.hold.body.id())?;
+        let account = self.live_hold(&ready.hold.body)?;
         account.raise(&ready.hold);
         let granted = account.grant();
         let answer = (account.row, account.room());
@@ -124,8 +124,9 @@ impl Payee {
         Ok(answer)
     }
 
-    fn live_hold(&mut self, id: &HoldId) -> Result<&mut HoldAccount, Reject> {
-        let account = self.holds.get_mut(id).ok_or(Reject::of(Code::HoldUnknown))?;
+    fn live_hold(&mut self, hold: &Hold) -> Result<&mut HoldAccount, Reject> {
+        let absent = self.ended.code(hold).unwrap_or(Code::HoldUnknown);
+        let account = self.holds.get_mut(&hold.id()).ok_or_else(|| Reject::of(absent))?;
         if account.row.release.is_some() {
             return Err(Reject::of(Code::HoldReleased));
         }
@@ -155,6 +156,10 @@ impl Payee {
                 self.terms.redeem_window_min_ms,
                 window,
             ));
+        }
+        let latest = terms.opened_at.plus_ms(self.terms.hold_life_max_ms);
+        if terms.redeem_by > latest {
+            return Err(Reject::compared(Code::TimeOutOfRange, latest.0, terms.redeem_by.0));
         }
         check_fee(&terms.fee, &self.terms.fee_max)
     }
@@ -189,23 +194,22 @@ impl Payee {
         })
     }
 
-    /// The account of a hold that may be used: known and checked, or new and old enough not to need a check. Spec: B-06.
+    /// The account of a hold that may be used: known and checked, or new and surely not forgotten. Spec: B-06.
     fn account_for(&mut self, ready: &OpenReady, now: Timestamp) -> Result<&mut HoldAccount, Reject> {
         let id = ready.hold_id;
-        let store_settled = self.terms.store_since.plus_ms(HOLD_CHECK_MS);
-        let opened_at = ready.open.hold.body.terms.opened_at;
-        let checked_at = self
-            .holds
-            .get(&id)
-            .map_or(Timestamp(0), |account| account.row.checked_at);
-        let is_unchecked = self.holds.get(&id).is_some_and(HoldAccount::is_unchecked);
-        if self.holds.get(&id).is_some_and(|account| account.row.release.is_some()) {
-            return Err(Reject::of(Code::HoldReleased));
-        }
-        if let Some(ended) = self.holds.get(&id).and_then(|account| account.ended) {
-            return Err(Reject::of(ended));
-        }
-        if is_unchecked || (opened_at < store_settled && checked_at < self.terms.store_since) {
+        let hold = &ready.open.hold.body;
+        let must_ask = match self.holds.get(&id) {
+            Some(account) if account.row.release.is_some() => return Err(Reject::of(Code::HoldReleased)),
+            Some(HoldAccount { ended: Some(code), .. }) => return Err(Reject::of(*code)),
+            Some(account) => account.is_unchecked(),
+            None => {
+                if let Some(code) = self.ended.code(hold) {
+                    return Err(Reject::of(code));
+                }
+                hold.terms.opened_at < self.asks_before
+            }
+        };
+        if must_ask {
             self.ask_about(&ready.open.hold, id)?;
             return Err(Reject::of(Code::HoldUnchecked));
         }

@@ -55,7 +55,7 @@ pub enum Task {
     Release(Release),
     /// Send a release again that was written before; the escrow repeats its answer.
     SendRelease(Signed<Release>),
-    /// Delete the row of a hold that has ended.
+    /// Delete the row of a hold that has ended, and write [`Payee::asks_before`] with that.
     Forget(HoldId),
 }
 

@@ -1,12 +1,13 @@
 //! Holds that nobody uses: what the escrow is asked about them, and how they are released and forgotten.
 
 use super::Payee;
+use super::ended::{Forgotten, Kept, gone_at};
 use super::exposure::{HoldAccount, HoldRow};
 use super::redeeming::Task;
-use crate::amount::{HOUR_MS, SECOND_MS, Timestamp};
+use crate::amount::{HOUR_MS, MINUTE_MS, SECOND_MS, Timestamp};
 use crate::hold::{Hold, Release};
 use crate::key::{HoldId, Signed};
-use crate::limits::{EXPIRE_GRACE_MS, EXPIRE_SERVED_MS, HOLD_IDLE_MS, HOLDS_MAX};
+use crate::limits::{HOLD_IDLE_MS, HOLDS_MAX};
 use crate::reject::{Code, Reject};
 
 /// What was refused waits longer each time, so that it neither floods the escrow nor keeps others waiting.
@@ -52,15 +53,26 @@ impl Payee {
         due.take(TASKS_PER_TICK).map(|asked| Task::Check(Box::new(asked.hold)))
     }
 
-    /// The next holds to release, to release again, or to forget. All holds are gone through once a second at most, and
+    /// The next holds to release, to release again, to ask about, or to forget. All holds are gone through once a second at most, and
     /// not before those that were due are done: there may be a million, and nothing about them is urgent.
     pub(super) fn hold_tasks_due(&mut self, now: Timestamp) -> Vec<Task> {
         if self.due_holds.is_empty() && now >= self.next_housekeeping {
             self.next_housekeeping = now.plus_ms(HOUSEKEEPING_MS);
             let due = |(id, account): (&HoldId, &HoldAccount)| task_of_hold(*id, account, now).map(|_| *id);
             self.due_holds.extend(self.holds.iter().filter_map(due));
+            self.move_ended();
+            let second_ago = now.minus_ms(SECOND_MS);
+            self.payers
+                .retain(|_, payer| payer.units_lent > 0 || payer.opens_since > second_ago);
         }
-        let mut tasks = Vec::new();
+        if now >= self.next_forgetting {
+            self.next_forgetting = now.plus_ms(MINUTE_MS);
+            for forgotten in self.ended.take_over(now) {
+                self.note_forgotten(&forgotten);
+            }
+        }
+        let count = self.forgettable.len().min(TASKS_PER_TICK);
+        let mut tasks: Vec<Task> = self.forgettable.drain(..count).map(Task::Forget).collect();
         while tasks.len() < TASKS_PER_TICK {
             let Some(id) = self.due_holds.pop_front() else { break };
             // It may have come into use since.
@@ -69,12 +81,45 @@ impl Payee {
         tasks
     }
 
+    /// Holds that the escrow has ended and that owe nothing need no account.
+    fn move_ended(&mut self) {
+        let has_ended = |account: &HoldAccount| account.ended.filter(|_| account.is_settled());
+        let ended = self.holds.iter().filter_map(|(id, a)| Some((*id, has_ended(a)?)));
+        for (id, code) in ended.collect::<Vec<_>>() {
+            self.end(&id, code);
+        }
+    }
+
+    /// A hold takes and owes nothing more: only that is remembered.
+    fn end(&mut self, id: &HoldId, code: Code) {
+        if let Some(account) = self.holds.remove(id) {
+            self.remember(&account.row.hold.body, code, Kept::of(&account.row));
+        }
+    }
+
+    /// Remembers a hold that has ended, so that it is refused when it is presented.
+    pub(super) fn remember(&mut self, hold: &Hold, code: Code, kept: Kept) {
+        if let Some(forgotten) = self.ended.remember(hold, code, kept) {
+            self.note_forgotten(&forgotten);
+        }
+    }
+
+    /// A hold that is remembered no more might be presented again, if only by a clock that was set: then it must not count
+    /// as new.
+    fn note_forgotten(&mut self, forgotten: &Forgotten) {
+        self.asks_before = self.asks_before.max(forgotten.opened_at.plus_ms(1));
+        if forgotten.has_row {
+            self.forgettable.push_back(forgotten.id);
+        }
+    }
+
     /// A payer shows a hold that must be asked about first.
     ///
     /// # Errors
     /// `busy` where too many are asked about already.
     pub(super) fn ask_about(&mut self, hold: &Signed<Hold>, id: HoldId) -> Result<(), Reject> {
-        if self.to_check.len() >= HOLDS_MAX {
+        let known = self.holds.len().saturating_add(self.to_check.len());
+        if known >= HOLDS_MAX && !self.holds.contains_key(&id) {
             let limit = u64::try_from(HOLDS_MAX).unwrap_or(u64::MAX);
             return Err(Reject::compared(Code::Busy, limit, limit));
         }
@@ -97,9 +142,14 @@ impl Payee {
         self.to_check.remove(hold).map(|asked| asked.hold)
     }
 
-    /// The escrow knows no such hold of this payee: it is not asked again before somebody presents it.
+    /// The escrow knows no such hold of this payee: it is not asked again before somebody presents it. One whose time has
+    /// passed has ended long ago.
     pub fn check_failed(&mut self, hold: &HoldId) {
         self.to_check.remove(hold);
+        let account = self.holds.get(hold);
+        if account.is_some_and(|account| account.is_settled() && self.now > gone_at(&account.row.hold.body)) {
+            self.end(hold, Code::HoldExpired);
+        }
     }
 
     /// The escrow could not say how a hold stands, or what it said does not count: it is asked again after a pause.
@@ -107,6 +157,9 @@ impl Payee {
         let now = self.advance(now);
         if let Some(asked) = self.to_check.get_mut(hold) {
             asked.pause.lengthen(now, ASK_LAST_MS);
+        }
+        if let Some(account) = self.holds.get_mut(hold) {
+            account.pause.lengthen(now, RELEASE_LAST_MS);
         }
     }
 
@@ -171,12 +224,11 @@ impl Payee {
         if account.row.release.is_some() {
             account.row.checked_at = HoldRow::RELEASED;
         }
-        Some(account.row)
-    }
-
-    /// The hold has ended at the escrow, and its row is gone.
-    pub fn forget(&mut self, hold: &HoldId) {
-        self.holds.remove(hold);
+        let row = account.row;
+        if account.is_settled() {
+            self.end(hold, Code::HoldReleased);
+        }
+        Some(row)
     }
 }
 
@@ -191,23 +243,16 @@ const RELEASE_LAST_MS: u64 = HOUR_MS;
 
 const HOUSEKEEPING_MS: u64 = SECOND_MS;
 
-/// A settled hold without use for 10 min is released; a released one is sent once more until its time has passed.
+/// A settled hold without use for 10 min is released, and the release is sent until it is answered. One whose time has
+/// passed is asked about before anything of it is forgotten: this payee's clock may have been set.
 fn task_of_hold(id: HoldId, account: &HoldAccount, now: Timestamp) -> Option<Task> {
-    if !account.is_settled() {
+    if !account.is_settled() || account.ended.is_some() || !account.pause.is_over(now) {
         return None;
     }
-    let gone_at = account
-        .terms()
-        .redeem_by
-        .plus_ms(EXPIRE_GRACE_MS)
-        .plus_ms(EXPIRE_SERVED_MS);
-    if now > gone_at {
-        return Some(Task::Forget(id));
-    }
     match account.row.release {
-        _ if account.ended.is_some() => None,
-        Some(release) if account.is_release_kept && account.pause.is_over(now) => Some(Task::SendRelease(release)),
+        Some(release) if account.is_release_kept => Some(Task::SendRelease(release)),
         Some(_) => None,
+        None if now > gone_at(&account.row.hold.body) => Some(Task::Check(Box::new(account.row.hold))),
         None if !account.is_unchecked() && account.is_idle(now) => Some(Task::Release(Release {
             hold: id,
             paid: account.row.paid,

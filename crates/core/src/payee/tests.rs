@@ -48,8 +48,9 @@ impl World {
             credit_units: 0,
             redeem_at_value: Amount(100 * FACE.0),
             redeem_window_min_ms: DAY_MS,
+            hold_life_max_ms: 90 * DAY_MS,
             opens_per_second_max: 1_000,
-            store_since: NOW.minus_ms(30 * DAY_MS),
+            asks_before: NOW.minus_ms(30 * DAY_MS),
         };
         change(&mut terms);
         let payee = Payee::new(terms, EpochSecret::new([9; 32]), vec![], vec![], NOW).unwrap();
@@ -121,8 +122,14 @@ impl World {
     /// Starts again from its holds as they are, as if their rows had just been written.
     fn restart(&mut self) {
         let rows = self.payee.holds.values().map(|account| account.row).collect();
-        let (terms, secret) = (self.payee.terms.clone(), EpochSecret::new([77; 32]));
-        self.payee = Payee::new(terms, secret, rows, vec![], NOW).unwrap();
+        self.restart_with(rows, vec![]);
+    }
+
+    /// Starts again from these rows.
+    fn restart_with(&mut self, holds: Vec<HoldRow>, winners: Vec<WinnerRow>) {
+        let mut terms = self.payee.terms.clone();
+        terms.asks_before = self.payee.asks_before();
+        self.payee = Payee::new(terms, EpochSecret::new([77; 32]), holds, winners, NOW).unwrap();
     }
 
     fn code(&mut self, open: OpenBook) -> Code {

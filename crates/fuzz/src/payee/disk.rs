@@ -1,6 +1,7 @@
 //! What a payee has made durable, and what it still has in memory only.
 
 use std::collections::BTreeMap;
+use tombola_core::amount::Timestamp;
 use tombola_core::key::{BookId, HoldId};
 use tombola_core::payee::{HoldRow, WinnerRow};
 
@@ -9,6 +10,8 @@ use tombola_core::payee::{HoldRow, WinnerRow};
 pub(super) struct Disk {
     pub(super) holds: BTreeMap<HoldId, HoldRow>,
     pub(super) winners: BTreeMap<BookId, WinnerRow>,
+    /// Written with each row that is deleted.
+    pub(super) asks_before: Timestamp,
     /// Rows that are being written.
     writing: BTreeMap<BookId, WinnerRow>,
 }

@@ -202,8 +202,9 @@ fn start(epochs: u8, disk: &Disk, now: Timestamp) -> Payee {
         credit_units: 0,
         redeem_at_value: Amount(4 * FACE.0),
         redeem_window_min_ms: DAY_MS,
+        hold_life_max_ms: 400 * DAY_MS,
         opens_per_second_max: 1_000,
-        store_since: START.minus_ms(30 * DAY_MS),
+        asks_before: disk.asks_before,
     };
     let (holds, winners) = (disk.holds.values().copied(), disk.winners.values().copied());
     Payee::new(terms, epoch(epochs), holds.collect(), winners.collect(), now).expect("rows that were written are read")

@@ -119,6 +119,11 @@ fn ranges_name_the_setting_and_both_numbers() {
         below.to_string(),
         "face_value_max is 0.0005, below face_value_min, which is 0.001"
     );
+    let (short, longest) = (2 * HOUR_MS, HOLD_LIFE_MAX_MS);
+    assert_eq!(
+        PayeeConfig::parse(&format!("hold_life_max_ms = {short}")).unwrap_err(),
+        out("hold_life_max_ms", short, REDEEM_WINDOW_MIN_MS + HOUR_MS, longest)
+    );
     let short = PayerConfig::parse("redeem_window_ms = 1").unwrap_err();
     assert_eq!(
         short,

@@ -91,7 +91,11 @@ impl Payee {
     /// # Errors
     /// [`PayeeError::NotABackup`], [`PayeeError::StoreExists`], [`PayeeError::File`], [`PayeeError::Store`].
     pub fn restore(backup: &Path, store: &Path, existing: Existing) -> Result<Backup, PayeeError> {
-        let (contents, at) = read_backup(backup)?;
+        let (mut contents, at) = read_backup(backup)?;
+        // Since the backup each hold may have paid, and no clock tells.
+        for row in contents.holds.iter_mut().filter(|row| row.release.is_none()) {
+            row.checked_at = HoldRow::MUST_ASK;
+        }
         let now = clock::now();
         let mut restored = Backup::of(&contents, at);
         if store.exists() && existing == Existing::Keep {

@@ -41,9 +41,9 @@ impl Errands {
             Task::SendRelease(release) => self.send_release(release).await,
             Task::Forget(hold) => {
                 let queued = {
-                    let mut rules = self.shared.rules();
-                    rules.forget(&hold);
-                    self.shared.store.enqueue(vec![Change::Forget(hold)])
+                    let rules = self.shared.rules();
+                    let changes = vec![Change::Forget(hold), Change::AsksBefore(rules.asks_before())];
+                    self.shared.store.enqueue(changes)
                 };
                 // A row that stays is forgotten again after the next start.
                 let _ = self.shared.durable(queued).await;

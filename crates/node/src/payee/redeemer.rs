@@ -47,6 +47,7 @@ pub(crate) async fn run(redeemer: Arc<tokio::sync::Mutex<Redeemer>>, shared: Arc
             redeemer.probe_store().await;
             // What failed was logged, stays due, and is tried again after a pause.
             has_more = redeemer.round().await.unwrap_or(false);
+            redeemer.date_store().await;
             if Instant::now() >= next_prune {
                 shared.prune_books();
                 next_prune = Instant::now() + TICK;
@@ -114,6 +115,25 @@ impl Redeemer {
         // Refusals are no progress: what was refused waits for its own pause.
         let receipts = self.errands.shared.counters.receipts.load(Ordering::Relaxed);
         Ok(!closing.is_empty() || has_others || before != receipts)
+    }
+
+    /// A store that was made or restored learns the escrow's time, once.
+    async fn date_store(&mut self) {
+        let shared = Arc::clone(&self.errands.shared);
+        if shared.rules().is_dated() || Instant::now() < self.next_try {
+            return;
+        }
+        let info = self.errands.escrow.info().await;
+        if let Ok(info) = &info {
+            let queued = {
+                let mut rules = shared.rules();
+                let asks_before = rules.date_store(info.time);
+                shared.store.enqueue(vec![Change::AsksBefore(asks_before)])
+            };
+            // What is not kept is asked again after the next start.
+            let _ = shared.durable(queued).await;
+        }
+        self.note(&info.map(drop));
     }
 
     async fn work(&mut self, claims: Vec<Task>, others: Vec<Task>) -> Result<(), EscrowError> {

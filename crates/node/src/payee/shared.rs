@@ -1,6 +1,7 @@
 //! What all tasks of a payee share: the rules, the open books, the store, and what is for sale.
 
 use super::catalog::{Catalog, Content, Source};
+use super::closed::Finished;
 use super::peer::{BROKEN_HASHES_PER_PAYER_PER_SECOND, hashes_of_jump};
 use super::store::{Change, PayeeStore, Queued};
 use super::stream::off_thread;
@@ -8,7 +9,7 @@ use crate::clock;
 use crate::disk::StoreError;
 use crate::meter::{Meter, Overdrawn};
 use crate::metrics::LuckTally;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,8 +23,6 @@ use tombola_core::reject::{Code, Reject};
 
 /// An append that takes longer is a late one: the payee takes no ticket until a probe write is durable.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Closed books of one hold that are remembered for what they still owe; the oldest are forgotten first.
-const CLOSED_BOOKS_PER_HOLD_MAX: usize = 64;
 /// How long a failed winner waits before it is written again.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
 
@@ -31,6 +30,8 @@ const WRITE_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     rules: Mutex<Payee>,
     books: Mutex<HashMap<BookId, Arc<OpenedBook>>>,
+    /// Of the closed ones, those that owe nothing.
+    pub(super) finished: Mutex<Finished>,
     pub(crate) store: PayeeStore,
     pub(crate) catalog: Arc<dyn Catalog>,
     /// Wakes the redeemer: a book was closed, or a hold is to be checked.
@@ -107,7 +108,7 @@ impl SentUnits {
     }
 }
 
-/// A book that this process opened; kept after it is closed, for as long as its hold lives.
+/// A book that this process opened; kept after it is closed, see [`super::closed`].
 pub(crate) struct OpenedBook {
     pub(crate) machine: Mutex<PayeeBook>,
     /// In the order of opening.
@@ -162,6 +163,7 @@ impl Shared {
         Self {
             rules: Mutex::new(rules),
             books: Mutex::new(HashMap::new()),
+            finished: Mutex::new(Finished::new()),
             store,
             catalog,
             work: Notify::new(),
@@ -218,51 +220,17 @@ impl Shared {
         self.counters.books.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Forgets closed books that can owe nothing: of holds that have ended, or that drew nothing; and the oldest of those
-    /// that a hold has too many of.
-    pub(crate) fn prune_books(&self) {
-        let closed: Vec<_> = {
-            let books = lock(&self.books);
-            let facts = books.iter().filter_map(|(id, book)| {
-                let machine = lock(&book.machine);
-                let is_done = machine.closed().is_some() && book.handed_over.load(Ordering::Acquire);
-                is_done.then(|| (machine.hold(), book.number, *id, machine.through()))
-            });
-            facts.collect()
-        };
-        let mut by_hold: HashMap<HoldId, Vec<(u64, BookId, u32)>> = HashMap::new();
-        for (hold, number, id, through) in closed {
-            by_hold.entry(hold).or_default().push((number, id, through));
-        }
-        let mut forgotten = Vec::new();
-        for (hold, mut books) in by_hold {
-            let is_live = self.rules().hold(&hold).is_some_and(|row| row.release.is_none());
-            books.sort_unstable();
-            let surplus = books.len().saturating_sub(CLOSED_BOOKS_PER_HOLD_MAX);
-            let is_owed = |at: usize, through: u32| is_live && through > 0 && at >= surplus;
-            forgotten.extend(
-                books
-                    .iter()
-                    .enumerate()
-                    .filter(|(at, (_, _, t))| !is_owed(*at, *t))
-                    .map(|(_, b)| b.1),
-            );
-        }
-        let mut books = lock(&self.books);
-        for id in forgotten {
-            books.remove(&id);
-        }
+    /// All books as they are now, for whoever looks at each: nobody waits for that.
+    pub(super) fn all_books(&self) -> Vec<(BookId, Arc<OpenedBook>)> {
+        let books = lock(&self.books);
+        books.iter().map(|(id, book)| (*id, Arc::clone(book))).collect()
     }
 
-    /// Holds whose books have paid for units that were not delivered: these are not released.
-    pub(crate) fn owing(&self) -> HashSet<HoldId> {
-        let books = lock(&self.books);
-        let owing = books.values().filter_map(|book| {
-            let machine = lock(&book.machine);
-            let owes = machine.pool() > 0 && book.service.as_str() != TIP_SERVICE;
-            owes.then(|| machine.hold())
-        });
-        owing.collect()
+    pub(super) fn forget_books(&self, forgotten: &[BookId]) {
+        let mut books = lock(&self.books);
+        for id in forgotten {
+            books.remove(id);
+        }
     }
 
     /// Books with winners that are not handed over for claiming.

@@ -4,14 +4,14 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | u64: `version` of this format (6), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed |
+//! | `meta` | name | u64: `version` of this format (6), `since`, `log`, `applied`, `probe`, `winners` and `net` redeemed, `asks_before` |
 //! | `hold` | hold id, 32 bytes | [`HoldRow`], encoded as in the spec |
 //! | `winner` | book id, 32 bytes | [`WinnerRow`], one a book |
 //! | `refusal` | book id, 32 bytes | the last signed refusal of a claim on it |
 //! | `ended` | book id, 32 bytes | [`WinnerRow`] of a claim that was refused for good: evidence, claimed no more |
 //! | `receipt` | hold id and book id, 64 bytes | [`KeptReceipt`], the book's last; gone with the hold's row |
 
-use crate::disk::{Commits, Disk, Files, Place, Rows, StoreError, add};
+use crate::disk::{Commits, Disk, Files, META, Place, Rows, StoreError, add};
 use redb::{Table, TableDefinition, WriteTransaction};
 use std::ops::Bound;
 use std::path::Path;
@@ -20,17 +20,20 @@ use tombola_core::amount::Timestamp;
 use tombola_core::claim::{Claim, Receipt, Refusal};
 use tombola_core::codec::encode;
 use tombola_core::key::{BookId, HoldId, Signed};
+use tombola_core::limits::HOLD_CHECK_MS;
 use tombola_core::message::Evidence;
 use tombola_core::payee::{HoldRow, Settled, WinnerRow};
 
 /// Version 1 had no log, 2 no receipts, 3 no ended winners, 4 no holds that must be asked about, 5 no releases that were
-/// answered: a program that knows only those would miss what is in it.
+/// answered and no `asks_before`: a program that knows only those would miss what is in it.
 pub(super) const VERSION: u64 = 6;
 const HOLD: Rows = TableDefinition::new("hold");
 const WINNER: Rows = TableDefinition::new("winner");
 const REFUSAL: Rows = TableDefinition::new("refusal");
 const RECEIPT: Rows = TableDefinition::new("receipt");
 const ENDED: Rows = TableDefinition::new("ended");
+/// A store that was made or restored has none before it knows the escrow's time.
+const ASKS_BEFORE: &str = "asks_before";
 
 /// A receipt with its claim: what an escrow that lost both takes back. Spec: R-25.
 #[derive(Debug, Clone, Copy, bincode::Encode, bincode::Decode)]
@@ -68,6 +71,8 @@ pub(crate) enum Change {
     Receipt(Box<KeptReceipt>),
     /// The claim for a book was refused for good, or its hold is gone: its winner is evidence from now on. Spec: B-15.
     End(BookId),
+    /// Holds opened before this that the store does not know are asked about first. Spec: B-06.
+    AsksBefore(Timestamp),
 }
 
 /// Changes on their way to the disk.
@@ -85,8 +90,8 @@ pub(crate) struct Totals {
 /// All that a payee starts from.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// When the store was made or restored.
-    pub(crate) since: Timestamp,
+    /// Holds opened before this that the store does not know are asked about first.
+    pub(crate) asks_before: Timestamp,
     /// All holds.
     pub(crate) holds: Vec<HoldRow>,
     /// All winners without receipt.
@@ -111,11 +116,24 @@ impl PayeeStore {
             Commits::Logged,
             now,
         )?;
-        let (holds, winners) = (disk.read_all(HOLD, "hold")?, disk.read_all(WINNER, "winner")?);
+        let mut holds: Vec<HoldRow> = disk.read_all(HOLD, "hold")?;
+        let since = disk.since();
+        // An older program restored stores without saying of each hold that it must be asked about.
+        let is_stale = |row: &HoldRow| {
+            let opened_at = row.hold.body.terms.opened_at;
+            row.checked_at < since && opened_at < since.plus_ms(HOLD_CHECK_MS) && row.release.is_none()
+        };
+        for row in holds.iter_mut().filter(|row| is_stale(row)) {
+            row.checked_at = HoldRow::MUST_ASK;
+        }
+        let asks_before = match disk.number(ASKS_BEFORE)? {
+            0 => Timestamp::MAX,
+            time => Timestamp(time),
+        };
         let loaded = Loaded {
-            since: disk.since(),
+            asks_before,
             holds,
-            winners,
+            winners: disk.read_all(WINNER, "winner")?,
         };
         Ok((Self(disk), loaded))
     }
@@ -181,7 +199,7 @@ impl PayeeStore {
 }
 
 fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -> Result<(), StoreError> {
-    let (mut probes, mut totals) = (0, Totals::default());
+    let (mut probes, mut totals, mut asks_before) = (0, Totals::default(), None);
     {
         let mut holds = write.open_table(HOLD)?;
         let mut winners = write.open_table(WINNER)?;
@@ -214,8 +232,12 @@ fn apply(write: &WriteTransaction, changes: &mut dyn Iterator<Item = &Change>) -
                 }
                 Change::Refusal(refusal) => put(&mut refusals, &refusal.body.book.0, refusal.as_ref())?,
                 Change::Probe => probes += 1,
+                Change::AsksBefore(time) => asks_before = Some(time.0),
             }
         }
+    }
+    if let Some(time) = asks_before {
+        write.open_table(META)?.insert(ASKS_BEFORE, time)?;
     }
     for (name, value) in [("probe", probes), ("winners", totals.winners), ("net", totals.net)] {
         if value > 0 {

@@ -119,8 +119,9 @@ fn payee_rules(escrow: &SecretKey, payee: &SecretKey) -> Result<Payee, tombola_c
         credit_units: 0,
         redeem_at_value: Amount(u64::MAX),
         redeem_window_min_ms: DAY_MS,
+        hold_life_max_ms: u64::MAX,
         opens_per_second_max: u32::MAX,
-        store_since: Timestamp(0),
+        asks_before: Timestamp(0),
     };
     Payee::new(terms, EpochSecret::new([9; 32]), vec![], vec![], NOW)
 }

@@ -42,8 +42,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         credit_units: 0,
         redeem_at_value: Amount(u64::MAX),
         redeem_window_min_ms: DAY_MS,
+        hold_life_max_ms: u64::MAX,
         opens_per_second_max: u32::MAX,
-        store_since: NOW.minus_ms(30 * DAY_MS),
+        asks_before: NOW.minus_ms(30 * DAY_MS),
     };
     let per_hold = u32::try_from(OPEN_BOOKS_PER_HOLD_MAX)?;
     let mut rules = Payee::new(terms, EpochSecret::new([9; 32]), vec![], vec![], NOW)?;

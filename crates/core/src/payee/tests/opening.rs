@@ -62,7 +62,7 @@ fn a_quote_outlives_its_epoch_but_not_by_two() {
 #[test]
 fn a_hold_must_be_for_me_from_my_escrow_in_time_and_cheap_enough() {
     type Change = fn(&mut HoldTerms);
-    let cases: [(Change, Code); 8] = [
+    let cases: [(Change, Code); 9] = [
         (
             |t| t.payee = SecretKey::from_seed(&[8; 32]).account(),
             Code::HoldNotForMe,
@@ -76,6 +76,10 @@ fn a_hold_must_be_for_me_from_my_escrow_in_time_and_cheap_enough() {
         (
             |t| t.redeem_by = t.expires_at.plus_ms(DAY_MS - 1),
             Code::RedeemWindowShort,
+        ),
+        (
+            |t| t.redeem_by = t.opened_at.plus_ms(90 * DAY_MS + 1),
+            Code::TimeOutOfRange,
         ),
         (|t| t.fee.flat = Amount(11), Code::FeeTooHigh),
         (|t| t.fee.ppm = 20_001, Code::FeeTooHigh),
@@ -163,7 +167,7 @@ fn a_hold_released_while_its_top_up_is_verified_is_not_raised() {
 /// Spec: B-05, B-06.
 #[test]
 fn a_young_store_asks_the_escrow_about_old_holds_first() {
-    let mut w = World::with(|terms| terms.store_since = NOW.minus_ms(MINUTE_MS));
+    let mut w = World::with(|terms| terms.asks_before = NOW);
     let hold = w.hold(1_000_000, |_| ());
     let (_, open) = w.issue(&hold, 10, 5);
     assert_eq!(w.code(open.clone()), Code::HoldUnchecked);
@@ -181,7 +185,7 @@ fn a_young_store_asks_the_escrow_about_old_holds_first() {
 /// Spec: B-05, B-06.
 #[test]
 fn a_hold_that_ended_at_the_escrow_opens_nothing() {
-    let mut w = World::with(|terms| terms.store_since = NOW);
+    let mut w = World::with(|terms| terms.asks_before = NOW);
     let hold = w.hold(1_000_000, |_| ());
     let (_, open) = w.issue(&hold, 10, 5);
     assert_eq!(w.code(open.clone()), Code::HoldUnchecked);
@@ -197,44 +201,46 @@ fn a_hold_that_ended_at_the_escrow_opens_nothing() {
 /// Spec: B-05, B-06. A restored store does not know that its hold was released in the life that it lost.
 #[test]
 fn a_hold_that_ended_at_the_escrow_opens_nothing_after_a_restart_either() {
-    let mut w = World::with(|terms| terms.store_since = NOW);
+    let mut w = World::new();
     let hold = w.hold(1_000_000, |_| ());
-    let (_, open) = w.issue(&hold, 10, 5);
-    assert_eq!(w.code(open), Code::HoldUnchecked);
     let id = hold.body.id();
+    let restored = HoldRow {
+        hold,
+        paid: Amount(0),
+        checked_at: HoldRow::MUST_ASK,
+        release: None,
+    };
+    w.restart_with(vec![restored], vec![]);
     let status = |state| HoldStatus {
         hold,
         paid: Amount(5),
         state,
     };
-    w.payee.checked(&id, &status(HoldState::Released), NOW).unwrap();
-    w.restart();
-    let (_, open) = w.issue(&hold, 10, 5);
-    assert_eq!(w.code(open), Code::HoldUnchecked);
-
-    w.restart();
-    assert_eq!(
-        w.payee.tick(NOW),
-        [Task::Check(Box::new(hold))],
-        "asked about before any payer comes"
-    );
-    let (_, open) = w.issue(&hold, 10, 5);
-    w.payee.checked(&id, &status(HoldState::Released), NOW).unwrap();
-    assert_eq!(w.code(open.clone()), Code::HoldReleased);
-    w.payee.checked(&id, &status(HoldState::Open), NOW).unwrap();
-    assert!(w.payee.open_book(open, NOW).is_ok());
-    w.restart();
+    for _ in 0..2 {
+        assert_eq!(
+            w.payee.tick(NOW),
+            [Task::Check(Box::new(hold))],
+            "asked about before any payer comes"
+        );
+        let (_, open) = w.issue(&hold, 10, 5);
+        assert_eq!(w.code(open.clone()), Code::HoldUnchecked);
+        let row = w.payee.checked(&id, &status(HoldState::Released), NOW).unwrap();
+        assert_eq!(w.code(open), Code::HoldReleased);
+        w.restart_with(vec![row.unwrap()], vec![]);
+    }
+    let row = w.payee.checked(&id, &status(HoldState::Open), NOW).unwrap();
+    w.restart_with(vec![row.unwrap()], vec![]);
     let (_, open) = w.issue(&hold, 10, 5);
     assert!(
         w.payee.open_book(open, NOW).is_ok(),
-        "what was answered outlives a restart as well"
+        "what was answered outlives a restart"
     );
 }
 
 /// Spec: B-06. What is sold on must be signed: an escrow that answers with a cap it did not sign is not believed.
 #[test]
 fn an_answer_about_a_hold_counts_only_if_the_escrow_signed_that_very_hold() {
-    let mut w = World::with(|terms| terms.store_since = NOW.minus_ms(MINUTE_MS));
+    let mut w = World::with(|terms| terms.asks_before = NOW);
     let hold = w.hold(2 * FACE.0, |_| ());
     let other = w.hold(2 * FACE.0, |terms| terms.serial = 2);
     let id = hold.body.id();

@@ -46,7 +46,7 @@ impl Market {
                     }
                 }
                 Task::Forget(hold) => {
-                    self.payee.forget(&hold);
+                    self.disk.asks_before = self.payee.asks_before();
                     self.disk.holds.remove(&hold);
                 }
             }
