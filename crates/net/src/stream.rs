@@ -160,3 +160,39 @@ impl RecvHalf {
         let _ = self.stream.stop(VarInt::from_u32(code));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Address, ClientKey, Endpoint, ResetSalt};
+    use std::net::{Ipv4Addr, SocketAddr};
+    use tombola_core::key::SecretKey;
+
+    /// Spec: N-04, N-11.
+    #[tokio::test]
+    async fn a_frame_that_was_only_announced_takes_little_memory() {
+        const ANNOUNCED: usize = 16 * FRAME_STEP_BYTES;
+        let key = SecretKey::from_seed(&[1; 32]);
+        let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Endpoint::server(bind, &key, ClientKey::NotAsked, &ResetSalt::new([9; 32])).unwrap();
+        let address = Address::new(key.account(), "127.0.0.1", server.local_addr().unwrap().port());
+        let client = Endpoint::client(None).unwrap();
+        let accepting = async { server.accept().await.unwrap().establish().await };
+        let (at_client, at_server) = tokio::join!(client.connect(&address), accepting);
+        let (mut send, _recv) = at_client.as_ref().unwrap().open().await.unwrap();
+        send.write(&u32::try_from(ANNOUNCED).unwrap().to_le_bytes())
+            .await
+            .unwrap();
+        send.write(b"a few bytes").await.unwrap();
+        let (_answer, mut asked) = at_server.as_ref().unwrap().accept().await.unwrap();
+        while asked.frame.have <= FRAME_HEADER_BYTES {
+            tokio::select! {
+                biased;
+                frame = asked.recv_frame(ANNOUNCED) => panic!("not all of it has come: {frame:?}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        let taken = asked.frame.body.capacity();
+        assert!(taken <= 2 * FRAME_STEP_BYTES, "{taken} bytes for a few");
+    }
+}

@@ -114,8 +114,9 @@ async fn the_clients_key_is_seen_where_it_is_required() {
 async fn a_frame_over_the_limit_is_refused_before_its_bytes_come() {
     let (at_client, at_server, ..) = pair(ClientKey::NotAsked, None).await;
     let (mut send, _recv) = at_client.open().await.unwrap();
-    // Only a header: were its length allocated or awaited, the reader would not answer.
+    // Only a header, and the end: whoever waited for the bytes would call the frame cut.
     send.write(&u32::MAX.to_le_bytes()).await.unwrap();
+    send.finish().unwrap();
     let (_answer, mut asked) = at_server.accept().await.unwrap();
     let error = NetError::FrameTooLarge {
         limit: 65_536,
