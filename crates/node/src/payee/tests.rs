@@ -19,10 +19,11 @@ use tombola_core::chain::Preimage;
 use tombola_core::claim::{Claim, Head, Receipt, Refusal};
 use tombola_core::draw::{Commitment, Reveal};
 use tombola_core::hold::{Fee, Hold, HoldTerms, Release};
-use tombola_core::key::{SecretKey, Signed};
-use tombola_core::message::{Evidence, Phase};
+use tombola_core::key::{QuoteId, SecretKey, Signed};
+use tombola_core::message::{Evidence, OpenBook, Phase};
 use tombola_core::odds::Threshold;
 use tombola_core::payee::{Health, HoldRow, WinnerRow};
+use tombola_core::quote::Service;
 use tombola_core::reject::Code;
 use tombola_net::Address;
 
@@ -339,21 +340,65 @@ fn a_backup_that_cannot_be_read_or_is_newer_replaces_nothing() {
     let (directory, path) = store_with(vec![Change::Hold(Box::new(hold()))]);
     let backup = directory.path().join("backup");
     super::backup::write_backup(&start(&path).unwrap().store, &backup).unwrap();
-    let newer = redb::Database::open(&backup).unwrap();
-    let write = newer.begin_write().unwrap();
-    write
-        .open_table(crate::disk::META)
-        .unwrap()
-        .insert("version", 99)
-        .unwrap();
-    write.commit().unwrap();
-    drop(newer);
+    set_number(&backup, "version", 99);
     let error = Payee::restore(&backup, &path, Existing::Replace).unwrap_err();
     assert!(
         matches!(error, PayeeError::Store(StoreError::Version { found: 99, .. })),
         "{error:?}"
     );
     assert_eq!(start(&path).unwrap().rules().exposure().holds, 1);
+}
+
+/// Opens a book on a hold.
+fn open_book(shared: &Shared, hold: &HoldRow) -> Result<(), Code> {
+    let (now, mut rules) = (crate::clock::now(), shared.rules());
+    let face = rules.terms().face_value_min;
+    let service = Service::new("/song").unwrap();
+    let quote = rules.quote(&service, face, QuoteId([1; 16]), now).unwrap();
+    let book = Book {
+        hold: hold.hold.body.id(),
+        commitment: quote.commitment,
+        anchor: Anchor([1; 32]),
+        length: 10,
+        face_value: face,
+        threshold: Threshold::ALWAYS,
+    };
+    let (hold, book) = (hold.hold, Signed::new(book, &key(2)));
+    let opened = rules.open_book(OpenBook { hold, quote, book }, now);
+    opened.map(drop).map_err(|reject| reject.code)
+}
+
+/// The store was restored a moment ago, from a backup of yesterday: of a hold that was opened in between it knows nothing.
+/// Spec: B-06.
+#[test]
+fn a_restored_payee_asks_about_every_hold_that_is_older_than_its_restoring() {
+    let mut hold = hold();
+    hold.hold.body.terms.face_value_max = Amount(1_000_000_000);
+    hold.hold.body.cap = Amount(1_000_000_000);
+    hold.hold = Signed::new(hold.hold.body, &key(1));
+    let (directory, path) = store_with(Vec::new());
+    let backup = directory.path().join("backup");
+    super::backup::write_backup(&start(&path).unwrap().store, &backup).unwrap();
+    let yesterday = crate::clock::now().minus_ms(DAY_MS);
+    set_number(&backup, "backup", yesterday.0);
+    let restored = Payee::restore(&backup, &path, Existing::Replace).unwrap();
+    assert_eq!(restored.at, yesterday);
+    assert_eq!(open_book(&start(&path).unwrap(), &hold), Err(Code::HoldUnchecked));
+    // A store of yesterday that lost nothing sells on it at once.
+    set_number(&path, "since", yesterday.0);
+    assert_eq!(open_book(&start(&path).unwrap(), &hold), Ok(()));
+}
+
+/// Writes a number of a store behind its back.
+fn set_number(path: &Path, name: &str, value: u64) {
+    let database = redb::Database::open(path).unwrap();
+    let write = database.begin_write().unwrap();
+    write
+        .open_table(crate::disk::META)
+        .unwrap()
+        .insert(name, value)
+        .unwrap();
+    write.commit().unwrap();
 }
 
 #[test]

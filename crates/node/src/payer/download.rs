@@ -1,5 +1,8 @@
 //! Downloads: tickets out on one stream, units in on another, into a partial file that any later try goes on from.
 
+#[cfg(test)]
+mod tests;
+
 use super::link::Link;
 use super::order::{Order, OrderKind};
 use super::paying::{Bill, Ended, HoldInUse, Opened, Paid, Spender, lock_window};

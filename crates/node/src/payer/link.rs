@@ -1,5 +1,8 @@
 //! A payer's connection to one payee: requests, and the streams of books.
 
+#[cfg(test)]
+mod tests;
+
 use super::PayerError;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

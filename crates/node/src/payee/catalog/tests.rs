@@ -146,3 +146,37 @@ async fn while_a_file_is_hashed_others_are_sold_however_many_ask_for_it() {
     assert!((HASHING_PER_FILE_MAX - 1..600).contains(&answered), "{answered}");
     quote("/large").await.unwrap().unwrap();
 }
+
+/// Spec: D-06.
+#[test]
+fn only_regular_files_that_are_below_the_root_are_found() {
+    use std::os::unix::fs::symlink;
+    let directory = tempfile::tempdir().unwrap();
+    let (root, secret) = (directory.path().join("files"), directory.path().join("secret"));
+    std::fs::create_dir_all(root.join("songs")).unwrap();
+    std::fs::write(&secret, b"key").unwrap();
+    std::fs::write(root.join("songs/one"), b"one!").unwrap();
+    symlink(root.join("songs/one"), root.join("in")).unwrap();
+    symlink(&secret, root.join("out")).unwrap();
+    symlink(directory.path(), root.join("up")).unwrap();
+    let catalog = FileCatalog::new(&root, Amount(1), 1_024).unwrap();
+    let find = |name: &str| {
+        let found = Service::new(name).map_err(Reject::from);
+        let found = found.and_then(|service| catalog.find(&service));
+        found.map(|content| content.size)
+    };
+    assert_eq!([find("/songs/one"), find("/in")], [Ok(4), Ok(4)]);
+    for name in [
+        "/out",
+        "/up/secret",
+        "/../secret",
+        "/songs/../../secret",
+        "/songs",
+        "/none",
+    ] {
+        assert!(find(name).is_err(), "{name}");
+    }
+    let (listed, _) = catalog.list(Asset::USD, None);
+    let names: Vec<_> = listed.iter().map(|offer| offer.service.as_str()).collect();
+    assert_eq!(names, ["/songs/one"]);
+}

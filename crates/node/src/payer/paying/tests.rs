@@ -78,3 +78,29 @@ async fn a_book_on_a_quote_that_its_payee_no_longer_knows_is_followed_by_one_on_
     drop(spender);
     Loopback { escrow, payee, payer }.stop().await;
 }
+
+/// Spec: S-01.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_book_is_in_the_journal_with_what_its_payee_acknowledged() {
+    let (directory, options) = (tempfile::tempdir().unwrap(), LoopbackOptions::default());
+    let files = directory.path().join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("song"), [1; 20 * 1_024]).unwrap();
+    let nodes = Loopback::start(directory.path(), &options, catalog(&files))
+        .await
+        .unwrap();
+    let song = nodes.payee.address().clone().with_path("song");
+    let order = nodes
+        .payer
+        .plan_payments(&song, TICKETS, Some(Amount(1_000_000_000)))
+        .await
+        .unwrap();
+    let sent = nodes.payer.send(&order, &|_| ()).await.unwrap();
+    assert_eq!(sent.tickets, TICKETS);
+    let store = &nodes.payer.inner.store;
+    store.flush().await.unwrap();
+    let journal = store.journal().unwrap();
+    let acknowledged = journal.values().map(|row| row.acknowledged.map(u64::from));
+    assert_eq!(acknowledged.sum::<Option<u64>>(), Some(TICKETS), "{journal:?}");
+    nodes.stop().await;
+}
