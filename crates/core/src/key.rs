@@ -260,6 +260,30 @@ mod tests {
         assert_eq!(text.parse::<HoldId>(), Err(ParseIdError::Kind { expected: "tomhold" }));
     }
 
+    /// Some verifiers take it, as the equation holds: the nonce is 0 and R the identity.
+    /// Spec: K-04.
+    #[test]
+    fn a_signature_whose_r_is_of_small_order_is_refused() {
+        use curve25519_dalek::scalar::{Scalar, clamp_integer};
+        use ed25519_dalek::Verifier;
+        use sha2::{Digest, Sha512};
+        let (seed, message) = ([7; 32], b"a book");
+        let key = SecretKey::from_seed(&seed).account().check().unwrap();
+        let expanded: [u8; 64] = Sha512::digest(seed).into();
+        let secret = Scalar::from_bytes_mod_order(clamp_integer(*expanded.first_chunk().unwrap()));
+        let mut bytes = [0u8; 64];
+        bytes[0] = 1;
+        let hash = Sha512::new().chain_update(&bytes[..32]).chain_update(key.account().0);
+        let challenge = Scalar::from_bytes_mod_order_wide(&hash.chain_update(message).finalize().into());
+        bytes[32..].copy_from_slice(&(challenge * secret).to_bytes());
+        let crafted = ed25519_dalek::Signature::from_bytes(&bytes);
+        assert!(
+            Verifier::verify(&key.0, message, &crafted).is_ok(),
+            "by the lax rule it verifies"
+        );
+        assert_eq!(key.verify_bytes(message, &Signature(bytes)), Err(BadSignature));
+    }
+
     /// Spec: K-02.
     #[test]
     fn weak_keys_are_refused() {

@@ -156,6 +156,8 @@ fn fewer_winners_for_a_larger_through_are_not_the_same_chain() {
 fn opening_a_hold_keeps_to_every_limit() {
     assert_eq!(code(opening(|r| r.payee = key(2))).0, "self_hold");
     assert_eq!(code(opening(|r| r.signer = key(3))).0, "self_hold");
+    let delegated = opening(|r| (r.payee, r.signer) = (key(2), key(4)));
+    assert_eq!(code(delegated).0, "self_hold", "whoever signs");
     assert_eq!(
         code(opening(|r| r.face_value_min = Amount(9))),
         ("face_out_of_range", 10, 9)
