@@ -3,7 +3,7 @@
 use super::{CEILING, PRICE, SURE, UNIT, connect};
 use std::os::unix::fs::PermissionsExt;
 use tombola_node::payer::PayerError;
-use tombola_tests::process::{Signal, Town, atoms, number, ok, run, text};
+use tombola_tests::process::{Signal, Town, atoms, number, ok, run, text, wait_until};
 
 /// Spec: B-06.
 #[test]
@@ -28,6 +28,9 @@ fn a_restored_payee_claims_its_winners_and_asks_about_its_holds_first() {
     runtime.block_on(payer.get(&plan("first"), &|_| ())).unwrap();
     let (second, third) = (plan("second"), plan("third"));
     assert!(second.hold_reused && third.hold_reused);
+    wait_until("the first winner's receipt", || {
+        number(&town.ask("payee", "status", "payee"), "winners_redeemed") == 1
+    });
     // The escrow is away, so what is won now is in the backup and not redeemed.
     escrow.kill();
     runtime.block_on(payer.get(&second, &|_| ())).unwrap();
