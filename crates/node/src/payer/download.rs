@@ -86,9 +86,11 @@ impl Payer {
             match run.attempt(&mut partial, on_event).await {
                 Ok(()) => break,
                 Err(PayerError::Net(error)) => {
-                    // A payee that brings a unit at a time and keeps what else was paid is not getting on.
-                    let is_getting_on = partial.units_done() > done_before && run.given_up <= given_up_before;
-                    attempt = if is_getting_on { 1 } else { attempt + 1 };
+                    attempt = next_attempt(
+                        attempt,
+                        partial.units_done().saturating_sub(done_before),
+                        run.given_up.saturating_sub(given_up_before),
+                    );
                     if attempt > ATTEMPTS_MAX {
                         return Err(PayerError::Net(error));
                     }
@@ -115,6 +117,16 @@ impl Payer {
             tickets: run.tickets,
             expected: Amount(u64::try_from(expected).unwrap_or(u64::MAX)),
         })
+    }
+}
+
+/// Which further try comes next: the first again if the one before brought units, but not where the payee brings a unit
+/// now and then and keeps what else was paid.
+const fn next_attempt(attempt: u32, brought: u64, given_up: u64) -> u32 {
+    if brought > 0 && given_up == 0 {
+        1
+    } else {
+        attempt.saturating_add(1)
     }
 }
 
@@ -631,5 +643,17 @@ impl Partial {
         // What stays behind is only of use to a download that is not finished.
         let _ = std::fs::remove_file(&self.sidecar_path);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payee_that_keeps_what_was_paid_is_not_tried_for_ever() {
+        assert_eq!(next_attempt(5, 1, 0), 1);
+        assert_eq!(next_attempt(5, 1, 1), 6);
+        assert_eq!(next_attempt(5, 0, 0), 6);
     }
 }
