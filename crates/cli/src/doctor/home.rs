@@ -316,9 +316,14 @@ async fn escrow_store(home: &Home, arg: &HomeArg, findings: &mut Vec<Finding>) -
                 Ok(()) => Finding::ok("witness", "it has seen nothing that the store lacks"),
                 Err(error) => Finding::of_failure("witness", &Failure::witness(error)),
             });
-            findings.push(match &examined.clock {
-                Ok(()) => ledger_clock::of_stopped(examined.totals.time, clock::now()),
-                Err(fault) => Finding::failed("clock", fault.to_string(), "set the clock of this machine"),
+            findings.extend(match &examined.clock {
+                // An empty ledger has no time yet.
+                Ok(()) => (height > 0).then(|| ledger_clock::of_stopped(examined.totals.time, clock::now())),
+                Err(fault) => Some(Finding::failed(
+                    "clock",
+                    fault.to_string(),
+                    "set the clock of this machine",
+                )),
             });
         }
         Err(failure) => findings.push(not_looked_at(&failure)),
