@@ -385,7 +385,7 @@ fn a_restored_payee_asks_about_every_hold_that_is_older_than_its_restoring() {
     assert_eq!(restored.at, yesterday);
     assert_eq!(open_book(&start(&path).unwrap(), &hold), Err(Code::HoldUnchecked));
     // A store of yesterday that lost nothing sells on it at once.
-    set_number(&path, "since", yesterday.0);
+    set_number(&path, "asks_before", yesterday.0);
     assert_eq!(open_book(&start(&path).unwrap(), &hold), Ok(()));
 }
 
