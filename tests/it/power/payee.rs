@@ -132,7 +132,7 @@ fn check_restore(escrow: &Address, image: &Image, what: &str) -> Option<u64> {
 fn a_power_cut_during_a_payees_backup_leaves_a_whole_one_or_none() {
     let Some(strace) = strace() else { return };
     let town = Town::new();
-    let escrow = payee_with_backup(&town);
+    payee_with_backup(&town);
     let (home, backup) = (town.arg("payee"), town.arg("again"));
     let recorder = Recorder::new(&town.path(""));
     let args = ["payee", "run", "--home", &home, "--listen", "127.0.0.1:0"];
@@ -142,10 +142,9 @@ fn a_power_cut_during_a_payees_backup_leaves_a_whole_one_or_none() {
     assert_eq!(node.end().0, 0);
     let recording = recorder.finish(&["payee/last-backup"]);
     let check = |image: &Image, what: &str| {
-        let root = laid_out(image);
-        assert_eq!(holds(&root.path().join("payee/payee.redb"), &escrow), Ok(2), "{what}");
         let is_there = image.contains_key("again");
         if is_there {
+            let root = laid_out(image);
             let (backup, store) = (root.path().join("again"), root.path().join("restored.redb"));
             let restored = Payee::restore(&backup, &store, Existing::Keep);
             assert_eq!(restored.map(|backup| backup.holds), Ok(2), "{what}");
