@@ -193,6 +193,18 @@ fn a_restored_store_settles_by_a_receipt_from_after_its_backup() {
     assert_eq!(w.payee.exposure().unclaimed_books, 0);
 }
 
+/// Spec: B-10. Books of one hold are answered in any order.
+#[test]
+fn a_late_receipt_does_not_lower_what_its_hold_has_paid() {
+    let mut w = World::new();
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let (first, second) = (closed_winner(&mut w, &hold), closed_winner(&mut w, &hold));
+    for (row, paid_after) in [(second, 9 * FACE.0), (first, 5 * FACE.0)] {
+        let settled = w.payee.receive(&receipt(&w, &row, paid_after), NOW).unwrap();
+        assert_eq!(settled.hold.paid, Amount(9 * FACE.0));
+    }
+}
+
 /// Spec: B-10, B-13.
 #[test]
 fn a_restart_claims_what_it_kept_and_still_owes_nothing_twice() {
