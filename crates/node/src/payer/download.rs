@@ -645,15 +645,3 @@ impl Partial {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payee_that_keeps_what_was_paid_is_not_tried_for_ever() {
-        assert_eq!(next_attempt(5, 1, 0), 1);
-        assert_eq!(next_attempt(5, 1, 1), 6);
-        assert_eq!(next_attempt(5, 0, 0), 6);
-    }
-}

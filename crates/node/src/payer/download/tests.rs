@@ -37,3 +37,10 @@ fn what_is_not_what_was_announced_gets_no_name() {
     assert_eq!(partial.finish(&output), Err(PayerError::ContentMismatch));
     assert!(!output.exists());
 }
+
+#[test]
+fn a_payee_that_keeps_what_was_paid_is_not_tried_for_ever() {
+    assert_eq!(next_attempt(5, 1, 0), 1);
+    assert_eq!(next_attempt(5, 1, 1), 6);
+    assert_eq!(next_attempt(5, 0, 0), 6);
+}
