@@ -204,6 +204,7 @@ const ENDS: &[(&str, &str, &str, [bool; 3])] = &[
     ("payee", "fee_ppm_max", "4294967295", [true, true, false]),
     ("payee", "redeem_at_value", "", [true, true, true]),
     ("payee", "redeem_window_min_ms", TOML_MAX, [false, false, false]),
+    ("payee", "hold_life_max_ms", TOML_MAX, [false, false, false]),
     ("payee", "opens_per_second", "4294967295", [false, true, false]),
     ("payer", "decimals", "255", [false, false, false]),
     ("payer", "window_value", "", [false, true, true]),
