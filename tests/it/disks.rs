@@ -359,7 +359,7 @@ const FILES: &[Row] = &[
         "payee.redb",
         Harm::Newer,
         "another_format",
-        "format 99, this program knows 5",
+        "format 99",
         "the version of tombola",
     ),
     (

@@ -20,8 +20,8 @@ use tombola_core::reject::{Code, Reject};
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const PRICE: Amount = Amount(10);
 /// One unit in so many wins, and how many units a strategy buys, if it can do so with few signatures. An honest payer's
-/// advantage would be seen from 2 %, 6 % and 60 % on.
-const ODDS: [(u64, u64); 3] = [(2, 100_000), (100, 500_000), (10_000, 500_000)];
+/// advantage would be seen from 2 %, 6 % and 40 % on.
+const ODDS: [(u64, u64); 3] = [(2, 100_000), (100, 500_000), (10_000, 1_000_000)];
 /// Books, top-ups and receipts at most: each is one or two signatures, which take as long as hundreds of tickets.
 const SIGNED_MAX: u64 = 1_500;
 

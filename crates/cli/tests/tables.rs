@@ -120,7 +120,7 @@ const SETTINGS: &[(&str, &str, &[&str])] = &[
     (
         "payer",
         "hold_life_ms = 34560000000",
-        &["hold_life_ms", "34560000000", "33955200000"],
+        &["hold_life_ms", "34560000000", "7171200000"],
     ),
     (
         "payer",

@@ -103,7 +103,8 @@ const _: () = assert!(ANSWER_KEPT_MS > REQUEST_AGE_MAX_MS + REQUEST_AHEAD_MAX_MS
 const _: () = assert!(QUOTE_LIFE_MS < QUOTE_EPOCH_MS);
 // A clock that is believed expires no hold before its `redeem_by` by the one that ticks.
 const _: () = assert!(CLOCK_JUMP_MAX_MS <= EXPIRE_GRACE_MS);
-const _: () = assert!(HOLD_LIFE_DEFAULT_MS + REDEEM_WINDOW_DEFAULT_MS < HOLD_LIFE_MAX_MS);
+const _: () = assert!(HOLD_LIFE_DEFAULT_MS + REDEEM_WINDOW_DEFAULT_MS <= HOLD_LIFE_ACCEPTED_MS);
+const _: () = assert!(HOLD_LIFE_ACCEPTED_MS <= HOLD_LIFE_MAX_MS);
 const _: () = assert!(BOOK_LENGTH_DEFAULT <= BOOK_LENGTH_MAX);
 // Batches and pages fit one message with room for their envelope.
 const _: () = assert!(CLAIMS_PER_BATCH_MAX * 400 < crate::codec::MESSAGE_BYTES_MAX);

@@ -309,10 +309,11 @@ impl PayerConfig {
         let asset = asset(&self.asset, self.decimals)?;
         check_metrics(self.metrics_listen, self.metrics_beyond_loopback)?;
         check_range("fee_ppm_max", self.fee_ppm_max.into(), 0, PPM_WHOLE)?;
-        let (shortest, longest) = (REDEEM_WINDOW_MIN_MS, HOLD_LIFE_MAX_MS);
+        let (shortest, longest) = (REDEEM_WINDOW_MIN_MS, HOLD_LIFE_ACCEPTED_MS);
         check_range("redeem_window_ms", self.redeem_window_ms, shortest, longest)?;
-        // Both together are what the escrow promises for.
-        let longest = HOLD_LIFE_MAX_MS.saturating_sub(self.redeem_window_ms);
+        // Both together are what the escrow promises for; a longer hold is refused by the payee that it is for, and only time
+        // ends it then.
+        let longest = HOLD_LIFE_ACCEPTED_MS.saturating_sub(self.redeem_window_ms);
         check_range("hold_life_ms", self.hold_life_ms, HOUR_MS.min(longest), longest)?;
         check_range("escrow_patience_ms", self.escrow_patience_ms, 0, ESCROW_PATIENCE_MAX_MS)?;
         let window_value = self.window_value.as_ref();

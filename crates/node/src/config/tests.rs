@@ -127,7 +127,7 @@ fn ranges_name_the_setting_and_both_numbers() {
     let short = PayerConfig::parse("redeem_window_ms = 1").unwrap_err();
     assert_eq!(
         short,
-        out("redeem_window_ms", 1, REDEEM_WINDOW_MIN_MS, HOLD_LIFE_MAX_MS)
+        out("redeem_window_ms", 1, REDEEM_WINDOW_MIN_MS, HOLD_LIFE_ACCEPTED_MS)
     );
 }
 

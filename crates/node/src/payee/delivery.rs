@@ -25,8 +25,11 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 /// may have waiting.
 const PART_BYTES_MAX: u64 = 64 * 1_024;
 const _: () = assert!(2 * PART_BYTES_MAX <= tombola_net::limits::ANSWERS_BYTES_MAX as u64);
-/// A part must have been taken by the transport within this: whoever pauses for as long as a book may be idle asks anew.
-const PART_TIMEOUT: Duration = Duration::from_secs(60);
+/// What is written of a part at a time.
+const STEP_BYTES: usize = 4 * 1_024;
+/// A step must have been taken by the transport within this: whoever pauses for as long as a book may be idle asks anew,
+/// and a slow path shared by several downloads does not.
+pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a request asks for.
 pub(crate) struct Wanted {
@@ -233,23 +236,29 @@ impl Delivery {
             let part = start..end.min(start.saturating_add(PART_BYTES_MAX));
             start = part.end;
             let length = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
-            let room = tokio::time::timeout(PART_TIMEOUT, self.peer.connection.set_aside(length)).await;
-            let _room = room.map_err(|_| NetError::TimedOut)?;
+            // Others of the connection are before it, each of which goes on or is given up.
+            let _room = self.peer.connection.set_aside(length).await;
             let bytes = match self.goods.read(&self.shared, part).await {
                 Ok(bytes) => bytes,
                 Err(reject) => return Ok(Err(reject)),
             };
             sent.add(unit);
-            let mut writing = pin!(self.send.write(&bytes));
-            if let Ok(written) = tokio::time::timeout(HEARTBEAT, writing.as_mut()).await {
-                written?;
-                continue;
+            for step in bytes.chunks(STEP_BYTES) {
+                self.write(step).await?;
             }
-            self.goods.put_away();
-            let written = tokio::time::timeout(PART_TIMEOUT, writing).await;
-            written.unwrap_or(Err(NetError::TimedOut))?;
         }
         Ok(Ok(()))
+    }
+
+    /// Writes one step, with no file open meanwhile if it takes long.
+    async fn write(&mut self, step: &[u8]) -> Result<(), NetError> {
+        let mut writing = pin!(self.send.write(step));
+        if let Ok(written) = tokio::time::timeout(HEARTBEAT, writing.as_mut()).await {
+            return written;
+        }
+        self.goods.put_away();
+        let written = tokio::time::timeout(STEP_TIMEOUT, writing).await;
+        written.unwrap_or(Err(NetError::TimedOut))
     }
 }
 

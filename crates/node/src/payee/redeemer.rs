@@ -109,8 +109,12 @@ impl Redeemer {
         let (claims, others): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| matches!(task, Task::Claim(_)));
         let receipts = || self.errands.shared.counters.receipts.load(Ordering::Relaxed);
         let (before, has_others) = (receipts(), !others.is_empty());
+        let has_asked = has_others || !claims.is_empty();
         let done = self.work(claims, others).await;
-        self.note(&done);
+        // Where nothing was asked nothing was learnt of the escrow, and the pause between tries stays as it is.
+        if has_asked || done.is_err() {
+            self.note(&done);
+        }
         done?;
         // Refusals are no progress: what was refused waits for its own pause.
         let receipts = self.errands.shared.counters.receipts.load(Ordering::Relaxed);

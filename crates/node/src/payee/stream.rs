@@ -1,5 +1,6 @@
 //! The streams of a payee: one for each request, and one for each book.
 
+use super::delivery::STEP_TIMEOUT;
 use super::peer::Peer;
 use super::shared::{Drawn, OpenedBook, Shared, lock};
 use super::store::Change;
@@ -412,7 +413,9 @@ impl BookStream {
     }
 
     async fn send(&mut self, frame: &BookFrame) -> Result<(), NetError> {
-        put(&mut self.send, &encode(frame)).await
+        // It shares its connection with deliveries, so it may wait as long as these.
+        let sent = tokio::time::timeout(STEP_TIMEOUT, self.send.send_frame(&encode(frame))).await;
+        sent.unwrap_or(Err(NetError::TimedOut))
     }
 }
 

@@ -130,6 +130,13 @@ const fn next_attempt(attempt: u32, brought: u64, given_up: u64) -> u32 {
     }
 }
 
+/// Whether a payee has said where a book stands after it closed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LastWord {
+    Said,
+    Unsaid,
+}
+
 /// One download over as many connections as it takes.
 struct Run<'a> {
     payer: &'a Payer,
@@ -322,17 +329,17 @@ impl<'a> Run<'a> {
             .link
             .request(service, partial.units(), Some(book), Some(bearer))
             .await;
-        let through = match end {
-            Ok((header, _)) => header.through,
-            Err(PayerError::PayeeRejected(_)) => header.through,
+        match end {
+            Ok((header, _)) => self.find(partial, &book, header.through, LastWord::Said),
+            // What it said before it closed the book is not its last word, and may be less than it drew.
+            Err(PayerError::PayeeRejected(_)) => self.find(partial, &book, header.through, LastWord::Unsaid),
             Err(error) => return Err(error),
-        };
-        self.find(partial, &book, through);
+        }
         Ok(())
     }
 
     /// The payee has said where a book stands: what it drew without an acknowledgement is paid as well.
-    fn find(&self, partial: &mut Partial, book: &BookId, through: u32) {
+    fn find(&self, partial: &mut Partial, book: &BookId, through: u32, last_word: LastWord) {
         let units = u32::try_from(partial.units()).unwrap_or(u32::MAX);
         let Some(paid) = partial.sidecar.books.iter_mut().find(|paid| paid.book == *book) else {
             return;
@@ -348,7 +355,7 @@ impl<'a> Run<'a> {
         let through = paid.acknowledged;
         partial.sidecar.paid += u64::from(drawn);
         // Where all has come the payee may not have closed the book yet, so what it says is not its last word.
-        if partial.units_done() < partial.units() {
+        if last_word == LastWord::Said && partial.units_done() < partial.units() {
             self.payer.inner.store.found(*book, through);
         }
     }
