@@ -124,7 +124,9 @@ pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
         Command::Audit => {
             let report = once(home, &Request::Audit {}).await?;
             let text = fields(&report);
-            if report.get("clean") == Some(&Value::Bool(true)) {
+            // What nobody can know any more is no fault of anybody: it is told, and the report is not called clean.
+            let is_none = |what| report.get(what) == Some(&json!([]));
+            if is_none("faults") && is_none("beyond") && report.get("adds_up") == Some(&Value::Bool(true)) {
                 output.result(&report, || text);
                 return Ok(());
             }
