@@ -237,17 +237,9 @@ fn delegations(sample: &Sample) -> Vec<Value> {
 }
 
 fn delegated_holds(sample: &Sample) -> Vec<Value> {
-    let terms = &sample.hold.terms;
     let good = HoldRequest {
         signer: sample.signer.account(),
-        payee: terms.payee,
-        face_value_min: terms.face_value_min,
-        face_value_max: terms.face_value_max,
-        book_length_max: terms.book_length_max,
-        expires_at: terms.expires_at,
-        redeem_by: terms.redeem_by,
-        cap: sample.hold.cap,
-        fee_max: terms.fee,
+        ..sample.hold_request()
     };
     let case = |name: &str, code: &str, asked: HoldRequest| {
         json!({

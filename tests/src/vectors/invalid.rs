@@ -259,18 +259,21 @@ fn signed_objects(sample: &Sample) -> Vec<Value> {
     ]
 }
 
+/// The sample hold with a change that H-03 refuses.
+pub(super) fn hold_shape(sample: &Sample, name: &str, code: &str, change: &dyn Fn(&mut Hold)) -> Value {
+    let mut hold = sample.hold;
+    change(&mut hold);
+    json!({
+        "name": name,
+        "clause": "H-03",
+        "operation": "check_hold",
+        "hold": hex::encode(encode(&Signed::new(hold, &sample.escrow))),
+        "code": code,
+    })
+}
+
 fn holds(sample: &Sample) -> Vec<Value> {
-    let case = |name: &str, code: &str, change: &dyn Fn(&mut Hold)| {
-        let mut hold = sample.hold;
-        change(&mut hold);
-        json!({
-            "name": name,
-            "clause": "H-03",
-            "operation": "check_hold",
-            "hold": hex::encode(encode(&Signed::new(hold, &sample.escrow))),
-            "code": code,
-        })
-    };
+    let case = |name: &str, code: &str, change: &dyn Fn(&mut Hold)| hold_shape(sample, name, code, change);
     let payee = sample.payee.account();
     vec![
         case("a hold of the payee for itself", "self_hold", &|h| {

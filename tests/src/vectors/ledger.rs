@@ -211,17 +211,7 @@ fn releases(sample: &Sample) -> Vec<Value> {
 /// The sample hold asked for with a change, by a payer that can just afford it.
 pub(super) fn hold_request(sample: &Sample, name: &str, code: &str, change: &dyn Fn(&mut HoldRequest)) -> Value {
     let terms = &sample.hold.terms;
-    let mut asked = HoldRequest {
-        signer: terms.signer,
-        payee: terms.payee,
-        face_value_min: terms.face_value_min,
-        face_value_max: terms.face_value_max,
-        book_length_max: terms.book_length_max,
-        expires_at: terms.expires_at,
-        redeem_by: terms.redeem_by,
-        cap: sample.hold.cap,
-        fee_max: terms.fee,
-    };
+    let mut asked = sample.hold_request();
     change(&mut asked);
     json!({
         "name": name,

@@ -9,8 +9,8 @@ use tombola_core::claim::Head;
 use tombola_core::hold::Fee;
 use tombola_core::message::{
     AccountState, BookFrame, Charge, ClaimAnswer, ContentHash, EscrowAnswer, EscrowCommand, EscrowInfo, EscrowRequest,
-    HoldRequest, HoldState, HoldStatus, OpenBook, PayeeAnswer, PayeeRequest, Phase, Reference, ResponseHeader,
-    ServiceOffer, StatementEntry, StatementKind, StatementPage, TransferReceipt,
+    HoldState, HoldStatus, OpenBook, PayeeAnswer, PayeeRequest, Phase, Reference, ResponseHeader, ServiceOffer,
+    StatementEntry, StatementKind, StatementPage, TransferReceipt,
 };
 use tombola_core::reject::{Code, Reject};
 
@@ -224,7 +224,7 @@ fn changing_commands(sample: &Sample) -> Vec<(&'static str, EscrowCommand)> {
             "open a hold",
             EscrowCommand::OpenHold {
                 request,
-                hold: hold_request(sample),
+                hold: sample.hold_request(),
             },
         ),
         (
@@ -291,21 +291,6 @@ fn changing_commands(sample: &Sample) -> Vec<(&'static str, EscrowCommand)> {
             },
         ),
     ]
-}
-
-fn hold_request(sample: &Sample) -> HoldRequest {
-    let terms = &sample.hold.terms;
-    HoldRequest {
-        signer: terms.signer,
-        payee: terms.payee,
-        face_value_min: terms.face_value_min,
-        face_value_max: terms.face_value_max,
-        book_length_max: terms.book_length_max,
-        expires_at: terms.expires_at,
-        redeem_by: terms.redeem_by,
-        cap: sample.hold.cap,
-        fee_max: terms.fee,
-    }
 }
 
 fn escrow_answers(sample: &Sample) -> Vec<Value> {

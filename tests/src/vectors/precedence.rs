@@ -1,6 +1,6 @@
 //! What breaks two rules at once gets the code of the earlier one: the order of the rules is a part of the protocol.
 
-use super::invalid::claim_case;
+use super::invalid::{claim_case, hold_shape};
 use super::ledger::{claim_on, hold_request, release_of, top_up_of};
 use super::opening::{Draft, ticket_case};
 use super::run::text;
@@ -10,7 +10,6 @@ use tombola_core::amount::{Amount, DAY_MS, MINUTE_MS};
 use tombola_core::book::{Book, Ticket};
 use tombola_core::chain::Preimage;
 use tombola_core::claim::Claim;
-use tombola_core::codec::encode;
 use tombola_core::draw::{Commitment, Reveal};
 use tombola_core::hold::Hold;
 use tombola_core::key::{AccountKey, Signed};
@@ -31,17 +30,7 @@ pub(crate) fn all(sample: &Sample) -> Vec<Value> {
 
 /// H-03, each rule with the one after it.
 fn shapes(sample: &Sample) -> Vec<Value> {
-    let case = |name: &str, code: &str, change: &dyn Fn(&mut Hold)| {
-        let mut hold = sample.hold;
-        change(&mut hold);
-        json!({
-            "name": name,
-            "clause": "H-03",
-            "operation": "check_hold",
-            "hold": hex::encode(encode(&Signed::new(hold, &sample.escrow))),
-            "code": code,
-        })
-    };
+    let case = |name: &str, code: &str, change: &dyn Fn(&mut Hold)| hold_shape(sample, name, code, change);
     vec![
         case("a hold for itself, faces from 0", "self_hold", &|h| {
             h.terms.payer = h.terms.payee;

@@ -9,7 +9,7 @@ use tombola_core::codec::List;
 use tombola_core::draw::{Draw, Reveal};
 use tombola_core::hold::{Delegation, Fee, Hold, HoldTerms, Release};
 use tombola_core::key::{AccountKey, QuoteId, RequestId, SecretKey, Signed};
-use tombola_core::message::RequestHeader;
+use tombola_core::message::{HoldRequest, RequestHeader};
 use tombola_core::odds::Threshold;
 use tombola_core::quote::{EpochSecret, Quote, QuoteTerms, Service};
 use tombola_core::reject::Code;
@@ -34,6 +34,22 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
+    /// What the hold was asked for with.
+    pub(crate) fn hold_request(&self) -> HoldRequest {
+        let terms = &self.hold.terms;
+        HoldRequest {
+            signer: terms.signer,
+            payee: terms.payee,
+            face_value_min: terms.face_value_min,
+            face_value_max: terms.face_value_max,
+            book_length_max: terms.book_length_max,
+            expires_at: terms.expires_at,
+            redeem_by: terms.redeem_by,
+            cap: self.hold.cap,
+            fee_max: terms.fee,
+        }
+    }
+
     pub(crate) fn new() -> Self {
         let escrow = SecretKey::from_seed(&[1; 32]);
         let payer = SecretKey::from_seed(&[2; 32]);
