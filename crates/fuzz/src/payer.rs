@@ -138,12 +138,13 @@ impl Wallet {
         let Some(number) = self.choose(input) else { return };
         let open = &mut self.books[number];
         if open.is_lost {
-            let before = open.book.acknowledged();
-            let through = before + u32::from(input.byte() % 16);
-            open.book.found(through, &mut self.window);
-            let news = open.book.acknowledged() - before;
-            open.lost = 0;
-            self.count(number, before, news);
+            let mut row = open.book.journal_row();
+            let (before, sent) = (open.book.acknowledged(), open.book.sent());
+            row.found(before + u32::from(input.byte() % 16));
+            let found = row.acknowledged.expect("a line that is closed stays so");
+            assert!((before..=sent).contains(&found), "{found} of {before} to {sent}");
+            let lost = std::mem::take(&mut open.lost);
+            self.window.found(lost, found - before, Amount(open.price));
         } else if open.book.closed().is_none() {
             open.lost = open.book.in_flight();
             open.book.lost(&mut self.window);
@@ -259,7 +260,7 @@ fn quote(price: u64, jump_max: u32) -> Quote {
     Quote { terms, commitment }
 }
 
-/// A plan that works, then a book that is paid, lost, found and closed.
+/// A plan that works, then a book that is paid, closed, or lost and found.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let number = |n: u64| (n << 8).to_le_bytes();
     let small = [

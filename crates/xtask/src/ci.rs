@@ -23,6 +23,9 @@ pub(crate) const DOCTESTS: Stage = ("doctests", doctests);
 /// The release of cargo-deny that is installed where there is none: its checks change between releases.
 const DENY_VERSION: &str = "0.20.2";
 
+/// What a test takes that does not mostly wait, in `.config/nextest.toml`.
+const THREADS_PER_TEST: usize = 3;
+
 /// All stages, cheap before dear.
 pub(crate) const ALL: &[Stage] = &[
     ("fmt", |_| fmt()),
@@ -141,7 +144,10 @@ fn doc() -> Result<(), Failure> {
 
 fn tests(without: &Without) -> Result<(), Failure> {
     let mut command = if is_installed("nextest") {
-        cargo_command(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
+        let threads = THREADS_PER_TEST * std::thread::available_parallelism().map_or(1, usize::from);
+        let mut command = cargo_command(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+        command.arg("--test-threads").arg(threads.to_string());
+        command
     } else {
         println!("cargo-nextest is not installed; using cargo test");
         cargo_command(&[

@@ -11,7 +11,7 @@ use tombola_core::codec::encode;
 use tombola_core::message::{Charge, HoldStatus, SharePaid, StatementEntry, StatementKind, StatementPage};
 use tombola_core::payer::PlanError;
 use tombola_net::Address;
-use tombola_node::payer::{AuditReport, Order, Payer, PayerBalance, PayerError, PayerEvent};
+use tombola_node::payer::{AuditReport, HoldFault, Order, Payer, PayerBalance, PayerError, PayerEvent};
 
 /// How long `status` waits for an escrow that may be away.
 const ESCROW_PATIENCE: Duration = Duration::from_secs(3);
@@ -186,6 +186,11 @@ pub(crate) fn payer_failure(error: &PayerError, asset: Asset) -> Failure {
                 .with("has", has)
                 .next("buy elsewhere; what has arrived is kept, and goes on if you raise window_value in config.toml")
         }
+        PayerError::FalseHold {
+            fault: HoldFault::Cap { .. },
+            ..
+        } => Failure::new("escrow_false", error.to_string())
+            .next("unless another home with this key has raised it, ask its operator, and open no more holds there until it is explained"),
         PayerError::FalseHold { .. } | PayerError::FalseStatement { .. } => {
             Failure::new("escrow_false", error.to_string())
                 .next("ask its operator, and open no more holds there until it is explained")

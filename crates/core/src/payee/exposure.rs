@@ -136,8 +136,11 @@ impl HoldAccount {
         self.terms().payer
     }
 
-    /// What is neither paid, owed nor reserved.
+    /// What is neither paid, owed nor reserved; nothing once the escrow has ended the hold, as it pays no more.
     pub(crate) fn room(&self) -> Amount {
+        if self.ended.is_some() {
+            return Amount::ZERO;
+        }
         let taken = self.liabilities.0.saturating_add(self.reservations.0);
         Amount(
             self.row

@@ -113,7 +113,7 @@ impl Payee {
     /// Takes a topped-up hold that was verified. Spec: P-06.
     ///
     /// # Errors
-    /// `hold_unknown`, `hold_released`: it may have ended since the cheap checks.
+    /// `hold_unknown`, `hold_released`, `hold_expired`: it may have ended since the cheap checks.
     pub fn finish_present(&mut self, ready: PresentReady, now: Timestamp) -> Result<(HoldRow, Amount), Reject> {
         self.advance(now);
         let account = self.live_hold(&ready.hold.body)?;
@@ -130,7 +130,10 @@ impl Payee {
         if account.row.release.is_some() {
             return Err(Reject::of(Code::HoldReleased));
         }
-        Ok(account)
+        match account.ended {
+            Some(code) => Err(Reject::of(code)),
+            None => Ok(account),
+        }
     }
 
     fn check_hold_terms(&self, open: &OpenBook, now: Timestamp) -> Result<(), Reject> {

@@ -126,14 +126,6 @@ impl PayerBook {
         }
     }
 
-    /// The payee says where a lost book stands: that much was drawn, the rest never will be.
-    pub fn found(&mut self, through: u32, window: &mut Window) {
-        let in_flight = self.in_flight();
-        self.acknowledged = self.acknowledged.max(through.min(self.sent));
-        window.found(in_flight, in_flight.saturating_sub(self.in_flight()), self.price);
-        self.sent = self.acknowledged;
-    }
-
     /// Sent and not acknowledged.
     #[must_use]
     pub const fn in_flight(&self) -> u32 {

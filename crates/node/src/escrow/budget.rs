@@ -15,6 +15,8 @@ const HASHES_PER_TICKET: u64 = 2;
 const HASHES_PER_REQUEST: u64 = 1_000;
 /// And each claim of a batch or piece of evidence besides: whatever it proves, it is read for and checked.
 const HASHES_PER_PIECE: u64 = 700;
+/// What stays in the log for good and may have cost its sender nothing: one key adds 400 events a second at most.
+const HASHES_PER_FREE_EVENT: u64 = 20_000;
 /// Reading and signing one object of an answer that has many.
 const HASHES_PER_OBJECT: u64 = 300;
 /// Such an answer at its longest: 100 holds of an account; a statement has fewer charges.
@@ -51,10 +53,11 @@ impl Budgets {
         Ok(())
     }
 
-    /// Leaves a key nothing for a minute.
+    /// Makes a key owe so many seconds' worth.
     #[cfg(test)]
-    pub(super) fn exhaust(&mut self, key: AccountKey) {
-        self.0.charge(key, 60 * HASHES_PER_PAYEE_PER_SECOND, Instant::now());
+    pub(super) fn owe(&mut self, key: AccountKey, seconds: u64) {
+        self.0
+            .charge(key, seconds * HASHES_PER_PAYEE_PER_SECOND, Instant::now());
     }
 
     #[cfg(test)]
@@ -100,28 +103,31 @@ const fn hashes_of(tickets: u64) -> u64 {
     tickets.saturating_mul(HASHES_PER_TICKET)
 }
 
-/// What a command costs besides: keys that were never seen take as long to check as a signature, and pages are read for
-/// and signed piece by piece.
+/// What a command costs besides: keys that were never seen take as long to check as a signature, pages are read for and
+/// signed piece by piece, and an event that moves an atom takes as much room for ever as one that moves a fortune.
 fn hashes_of_command(command: &EscrowCommand) -> u64 {
     match command {
         EscrowCommand::SetSplit { shares, .. } => {
             let shares = u64::try_from(shares.as_slice().len()).unwrap_or(u64::MAX);
-            shares.saturating_mul(HASHES_PER_PIECE)
+            shares
+                .saturating_mul(HASHES_PER_PIECE)
+                .saturating_add(HASHES_PER_FREE_EVENT)
         }
         EscrowCommand::Account { .. } | EscrowCommand::Statement { .. } => HASHES_PER_PAGE,
-        // A subscription takes page by page what a statement costs.
-        EscrowCommand::Subscribe { .. }
-        | EscrowCommand::Info
-        | EscrowCommand::OpenHold { .. }
+        EscrowCommand::OpenHold { .. }
         | EscrowCommand::TopUpHold { .. }
-        | EscrowCommand::HoldStatus { .. }
-        | EscrowCommand::Release(_)
-        | EscrowCommand::Claim { .. }
-        | EscrowCommand::Resubmit { .. }
         | EscrowCommand::Delegate { .. }
         | EscrowCommand::Transfer { .. }
         | EscrowCommand::Withdraw { .. }
-        | EscrowCommand::SetPayout { .. } => 0,
+        | EscrowCommand::SetPayout { .. } => HASHES_PER_FREE_EVENT,
+        // A subscription takes page by page what a statement costs. What a hold pays and that it ends happens as often as
+        // holds were opened and their money was won.
+        EscrowCommand::Subscribe { .. }
+        | EscrowCommand::Info
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Claim { .. }
+        | EscrowCommand::Resubmit { .. } => 0,
     }
 }
 
@@ -250,7 +256,7 @@ mod tests {
             shares: List::new((0..shares).map(share).collect()).unwrap(),
         };
         assert_eq!(charged(EscrowCommand::Info), 1_000);
-        assert_eq!((charged(split(0)), charged(split(32))), (1_000, 23_400));
+        assert_eq!((charged(split(0)), charged(split(32))), (21_000, 43_400));
         assert_eq!(charged(EscrowCommand::Statement { after: 0 }), 31_000);
 
         let (mut budgets, now) = (Budgets::default(), Instant::now());

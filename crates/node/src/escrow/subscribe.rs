@@ -151,7 +151,8 @@ async fn page(shared: &Arc<Shared>, subscriber: Subscriber, after: u64) -> Resul
     while !may_ask() {
         sleep(LOOK_PAUSE).await;
     }
-    let answer = read(shared, subscriber.peer, request).await?;
+    let read = read(shared, subscriber.peer, request).await;
+    let answer = read.unwrap_or_else(EscrowAnswer::Rejected);
     shared.budgets().settle_answer(&subscriber.peer, &answer);
     match answer {
         EscrowAnswer::Statement(page) => Ok(page),

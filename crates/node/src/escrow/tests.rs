@@ -358,7 +358,7 @@ async fn a_request_that_found_no_place_is_a_gap_in_serving_and_one_over_its_own_
     let mut door = Door::new(shared, world.escrow.endpoint.clone());
     let client = world.client(3);
     client.info().await.unwrap();
-    shared.budgets().exhaust(key(3).account());
+    shared.budgets().owe(key(3).account(), 60);
     assert!(client.info().await.is_err());
     assert!(!door.has_turned_anyone_away());
     let all = shared

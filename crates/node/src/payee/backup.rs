@@ -102,7 +102,7 @@ impl Payee {
             let path = store.to_path_buf();
             return Err(PayeeError::StoreExists { path, backup_at: at });
         }
-        let marks = [("since", now.0), ("restored", now.0)];
+        let marks = [("since", now.0)];
         // What is there stays in its place until the new store is whole, and then gives way to it at once: a payee that
         // starts after a crash finds no place that is empty, and makes no store without the winners of the old one.
         write_store(store, &contents, &marks, Existing::Replace, || {

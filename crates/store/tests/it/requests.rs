@@ -4,8 +4,9 @@ use crate::conformance::all_rows;
 use crate::stores::on_each_store;
 use crate::world::{START, World, code, config, key, reference, secret};
 use tombola_core::amount::{Amount, DAY_MS, HOUR_MS, MINUTE_MS, Timestamp};
-use tombola_core::codec::encode;
-use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowRequest, Phase, RequestHeader};
+use tombola_core::codec::{List, encode};
+use tombola_core::key::AccountKey;
+use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowRequest, Phase, RequestHeader, Share};
 use tombola_core::reject::Code;
 use tombola_ledger::query::{self, Standing};
 use tombola_ledger::store::Store;
@@ -16,6 +17,7 @@ on_each_store! {
     a_request_id_is_bound_to_its_body_and_its_connection
     a_refusal_is_judged_anew
     old_and_early_requests_are_refused
+    what_a_request_shows_by_itself_comes_before_its_id_its_time_and_the_phase
     kept_answers_are_forgotten_after_48_hours_a_few_at_a_time
     only_the_account_itself_asks_and_acts
     a_stranger_has_no_account_and_sees_who_the_escrow_is
@@ -111,6 +113,37 @@ fn old_and_early_requests_are_refused<S: Store>(store: S) {
     assert_eq!(code(&world.ask(2, transfer(old, 1))), Code::RequestExpired);
     let early = world_header(START.plus_ms(5 * MINUTE_MS + 1));
     assert_eq!(code(&world.ask(2, transfer(early, 1))), Code::RequestInFuture);
+}
+
+/// Spec, K-02.
+fn what_a_request_shows_by_itself_comes_before_its_id_its_time_and_the_phase<S: Store>(store: S) {
+    let mut world = World::funded(store);
+    let used = world.header();
+    world.ask(2, transfer(used, 70));
+    let old = world_header(START.minus_ms(DAY_MS + 1));
+    let fresh = world.header();
+    let time = world.ledger.totals().time;
+    world.ledger.begin_recovery(time);
+    let no_key = AccountKey([0; 32]);
+    for request in [used, old, fresh] {
+        let mut hold = world.hold_request(5_000);
+        hold.payee = no_key;
+        assert_eq!(
+            code(&world.ask(2, EscrowCommand::OpenHold { request, hold })),
+            Code::BadKey
+        );
+        let nothing = Share {
+            account: key(4),
+            ppm: 0,
+        };
+        let shares = List::new(vec![nothing]).unwrap();
+        assert_eq!(
+            code(&world.ask(2, EscrowCommand::SetSplit { request, shares })),
+            Code::BadTerms
+        );
+    }
+    let codes = [used, old, fresh].map(|request| code(&world.ask(2, transfer(request, 71))));
+    assert_eq!(codes, [Code::RequestIdReused, Code::RequestExpired, Code::Recovering]);
 }
 
 /// Spec: R-02.

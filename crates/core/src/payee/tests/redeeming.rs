@@ -97,6 +97,36 @@ fn a_top_up_leaves_what_was_paid() {
     assert_eq!((row.paid, room), (FACE, Amount(19 * FACE.0)));
 }
 
+/// Spec: B-10, P-06. No honest escrow ends a hold before its time; one that was rolled back may not know it any more.
+#[test]
+fn a_hold_that_ended_under_an_open_book_draws_on_nothing_and_takes_no_top_up() {
+    let mut w = World::new();
+    let hold = w.hold(10 * FACE.0, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 5);
+    assert_eq!(book.take(&tickets[0], &mut w.payee, NOW), Ok(Taken::Drawn));
+    let status = HoldStatus {
+        hold,
+        paid: Amount(0),
+        state: HoldState::Expired,
+    };
+    w.payee.checked(&hold.body.id(), &status, NOW).unwrap();
+    let full = Taken::Exhausted {
+        need: FACE,
+        has: Amount::ZERO,
+    };
+    assert_eq!(book.take(&tickets[1], &mut w.payee, NOW), Ok(full));
+    let more = Signed::new(
+        Hold {
+            revision: 1,
+            cap: Amount(20 * FACE.0),
+            ..hold.body
+        },
+        &w.escrow,
+    );
+    assert_eq!(w.payee.present_hold(&more, NOW).unwrap_err().code, Code::HoldExpired);
+    assert_eq!(book.through(), 1);
+}
+
 /// Spec: B-15.
 #[test]
 fn unclaimed_winners_of_enough_value_close_their_book() {

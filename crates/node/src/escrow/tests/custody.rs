@@ -92,6 +92,24 @@ async fn a_subscriber_is_told_what_was_and_then_what_happens() {
     assert_eq!(subscription.next().await, Ok(None));
 }
 
+/// The check: `subscribe::page` asks the budget. Spec: R-19, N-11.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_an_account_works_off_first_what_its_key_owes() {
+    let world = World::funded().await;
+    let client = world.client(2);
+    let began = std::time::Instant::now();
+    world.escrow.shared.budgets().owe(key(2).account(), 2);
+    let mut subscription = client.subscribe(0).await.unwrap();
+    let page = subscription.next().await.unwrap().unwrap();
+    assert_eq!(page.entries.as_slice().len(), 1);
+    let waited = began.elapsed();
+    assert!(
+        waited >= Duration::from_secs(1),
+        "{waited:?}: one of two seconds' worth may be owed"
+    );
+    world.escrow.shutdown().await;
+}
+
 /// Spec: R-19.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_has_eight_subscriptions_and_a_stranger_has_none() {

@@ -3,7 +3,7 @@ use crate::key_file;
 use crate::loopback::{Loopback, LoopbackOptions};
 use crate::payee::{FileCatalog, Payee, PayeeOptions};
 use crate::payer::progress::{Progress, SILENCE_MAX};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -17,17 +17,21 @@ fn catalog(directory: &Path) -> FileCatalog {
     FileCatalog::new(directory, Amount(1_000_000), 1_024).unwrap()
 }
 
+/// The three nodes, of which the payee sells a song from a directory of `home`, and that directory.
+async fn song_sellers(home: &Path, options: &LoopbackOptions) -> (Loopback, PathBuf) {
+    let files = home.join("files");
+    std::fs::create_dir(&files).unwrap();
+    std::fs::write(files.join("song"), [1; 20 * 1_024]).unwrap();
+    let nodes = Loopback::start(home, options, catalog(&files)).await.unwrap();
+    (nodes, files)
+}
+
 /// Its payee is started again between the quote and the book, and the next connection is there before the book is.
 /// Spec: Q-04, W-02.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_book_on_a_quote_that_its_payee_no_longer_knows_is_followed_by_one_on_a_fresh_quote() {
     let (directory, options) = (tempfile::tempdir().unwrap(), LoopbackOptions::default());
-    let files = directory.path().join("files");
-    std::fs::create_dir(&files).unwrap();
-    std::fs::write(files.join("song"), [1; 20 * 1_024]).unwrap();
-    let nodes = Loopback::start(directory.path(), &options, catalog(&files))
-        .await
-        .unwrap();
+    let (nodes, files) = song_sellers(directory.path(), &options).await;
     let Loopback { escrow, payee, payer } = nodes;
     let address = payee.address().clone();
     let song = address.clone().with_path("song");
@@ -82,13 +86,8 @@ async fn a_book_on_a_quote_that_its_payee_no_longer_knows_is_followed_by_one_on_
 /// Spec: S-01.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_book_is_in_the_journal_with_what_its_payee_acknowledged() {
-    let (directory, options) = (tempfile::tempdir().unwrap(), LoopbackOptions::default());
-    let files = directory.path().join("files");
-    std::fs::create_dir(&files).unwrap();
-    std::fs::write(files.join("song"), [1; 20 * 1_024]).unwrap();
-    let nodes = Loopback::start(directory.path(), &options, catalog(&files))
-        .await
-        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (nodes, _files) = song_sellers(directory.path(), &LoopbackOptions::default()).await;
     let song = nodes.payee.address().clone().with_path("song");
     let order = nodes
         .payer

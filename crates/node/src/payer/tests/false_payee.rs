@@ -30,6 +30,8 @@ pub(super) enum Lie {
     KeepsThePay,
     /// Acknowledges what it is given and delivers nothing, without a word.
     DeliversNothing,
+    /// As [`Self::DeliversNothing`], and has never heard of the book when it is asked again.
+    KeepsAll,
     /// Delivers a unit, drops the connection, and is silent about the rest when it is asked for.
     KeepsTheRest,
     /// Says again and again that it has drawn nothing yet.
@@ -38,6 +40,8 @@ pub(super) enum Lie {
     Denies,
     /// As [`Self::Denies`], and waits for its payer to go away first.
     DeniesTheDead,
+    /// As [`Self::Denies`], and says so before the book is closed only: asked once more, it knows it no longer.
+    DeniesTooEarly,
     /// Says of a hold with room that it has none, whenever it is shown the hold.
     AsksForRoom,
 }
@@ -62,7 +66,7 @@ pub(super) struct Loot {
     pub(super) asked_again: u64,
     /// How often its first book's units were asked for on the connection that pays.
     pub(super) asked: u64,
-    first: Option<BookId>,
+    pub(super) first: Option<BookId>,
 }
 
 impl Loot {
@@ -228,11 +232,11 @@ impl Shared {
             };
             records.drain(..used);
             match self.lie() {
-                Lie::KeepsThePay | Lie::DeliversNothing | Lie::KeepsTheRest => {
+                Lie::KeepsThePay | Lie::DeliversNothing | Lie::KeepsAll | Lie::KeepsTheRest => {
                     acknowledge(&mut send, ticket.index).await?;
                 }
-                Lie::Denies | Lie::DeniesTheDead if self.is_first(&id) => {}
-                Lie::Denies | Lie::DeniesTheDead => acknowledge(&mut send, ticket.index).await?,
+                Lie::Denies | Lie::DeniesTheDead | Lie::DeniesTooEarly if self.is_first(&id) => {}
+                Lie::Denies | Lie::DeniesTheDead | Lie::DeniesTooEarly => acknowledge(&mut send, ticket.index).await?,
                 Lie::Mumbles => return mumble(send).await,
                 Lie::AsksForRoom => return self.ask_for_room(send).await,
             }
@@ -264,15 +268,21 @@ impl Shared {
         from: u64,
     ) -> Result<(), NetError> {
         match self.lie() {
-            Lie::KeepsThePay if is_again => say(&mut send, &PayeeAnswer::Rejected(Reject::of(Code::BookUnknown))).await,
-            Lie::DeliversNothing | Lie::Mumbles | Lie::AsksForRoom => {
+            Lie::KeepsThePay | Lie::KeepsAll if is_again => {
+                say(&mut send, &PayeeAnswer::Rejected(Reject::of(Code::BookUnknown))).await
+            }
+            Lie::DeliversNothing | Lie::KeepsAll | Lie::Mumbles | Lie::AsksForRoom => {
                 send.send_frame(&encode(&PayeeAnswer::Response(header(0)))).await?;
                 connection.closed().await;
                 Ok(())
             }
-            Lie::Denies | Lie::DeniesTheDead if self.is_first(&book) => {
+            Lie::DeniesTooEarly if is_again && self.loot.borrow().asked_again > 0 => {
+                say(&mut send, &PayeeAnswer::Rejected(Reject::of(Code::BookUnknown))).await
+            }
+            Lie::Denies | Lie::DeniesTheDead | Lie::DeniesTooEarly if self.is_first(&book) => {
                 send.send_frame(&encode(&PayeeAnswer::Response(header(0)))).await?;
                 if is_again {
+                    self.loot.send_modify(|loot| loot.asked_again += 1);
                     return send.finish();
                 }
                 self.tickets(&book, 1).await;
@@ -283,7 +293,7 @@ impl Shared {
                 }
                 Ok(())
             }
-            Lie::Denies | Lie::DeniesTheDead => {
+            Lie::Denies | Lie::DeniesTheDead | Lie::DeniesTooEarly => {
                 send.send_frame(&encode(&PayeeAnswer::Response(header(0)))).await?;
                 for (unit, ticket) in (from..u64::from(UNITS)).zip(1..) {
                     self.tickets(&book, ticket).await;
