@@ -17,6 +17,7 @@ pub mod postgres;
 pub mod process;
 pub mod recorded;
 pub mod rot;
+pub mod secrets;
 pub mod spec;
 pub mod sure;
 pub mod vectors;

@@ -7,6 +7,7 @@ mod guard;
 
 use crate::cargo::cargo;
 use crate::dice::Dice;
+use crate::secrets;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -168,11 +169,20 @@ impl Drop for Owned {
     }
 }
 
+/// `ROLE init --home HOME` makes the key of that home.
+fn key_file_made_by(args: &[&str]) -> Option<PathBuf> {
+    let is_init = args.get(1) == Some(&"init");
+    let home = args.iter().position(|arg| *arg == "--home").filter(|_| is_init)?;
+    args.get(home + 1).map(|home| Path::new(home).join("key.pem"))
+}
+
 /// A command that runs.
 #[derive(Debug)]
 pub struct Running {
     process: Owned,
     args: String,
+    /// The key file that it makes, if it is to make one.
+    makes: Option<PathBuf>,
 }
 
 impl Running {
@@ -194,6 +204,7 @@ impl Running {
         Self {
             process: spawn(args, variables),
             args: format!("{args:?}"),
+            makes: key_file_made_by(args),
         }
     }
 
@@ -207,7 +218,11 @@ impl Running {
             let read = out.read_to_string(&mut printed);
             assert!(read.is_ok(), "{}: {read:?}", self.args);
         }
+        print!("{printed}");
         let code = self.process.wait();
+        if let Some(key_file) = self.makes.filter(|_| code == 0) {
+            secrets::note(&key_file);
+        }
         let value = serde_json::from_str(printed.lines().last().unwrap_or("null"));
         let value = value.unwrap_or_else(|error| panic!("{}: {error}: {printed:?}", self.args));
         (code, value)
@@ -270,6 +285,7 @@ impl Node {
             let read = BufReader::new(out).read_line(&mut line);
             assert!(read.is_ok(), "{args:?}: {read:?}");
         }
+        print!("{line}");
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{args:?}: {error}: {line:?}"));
         assert_eq!(ready.get("ready"), Some(&Value::Bool(true)), "{args:?}: {ready}");
         Self { process, ready }

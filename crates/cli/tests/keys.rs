@@ -7,8 +7,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use tombola_core::key::{AccountKey, SecretKey};
+use tombola_core::key::SecretKey;
 use tombola_node::key_file::{self, KeyFile, Passphrase};
+use tombola_tests::secrets::forms;
 
 const PASSPHRASE: &str = "correct horse battery staple";
 const VARIABLES: [&str; 2] = ["TOMBOLA_PASSPHRASE", "TOMBOLA_NEW_PASSPHRASE"];
@@ -365,30 +366,6 @@ impl Drop for Talker {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let groups = bytes.chunks(3).flat_map(|group| {
-        let word = group.iter().fold(0, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        (0..=group.len()).map(move |at| char::from(DIGITS[(word >> (18 - 6 * at) & 63) as usize]))
-    });
-    groups.collect()
-}
-
-/// The forms in which a seed may slip out: hex, base64 at each offset, bech32, as `Debug` prints bytes, raw.
-fn forms(seed: &[u8; 32]) -> Vec<Vec<u8>> {
-    let hex = hex::encode(seed);
-    let listed = format!("{:?}", &seed[..12]);
-    let mut forms = vec![hex.to_uppercase(), hex, listed.trim_matches(['[', ']']).to_owned()];
-    forms.push(AccountKey(*seed).to_string());
-    for skip in 0..3 {
-        let text = base64(&seed[skip..skip + 27]);
-        forms.push(text.replace('+', "-").replace('/', "_"));
-        forms.push(text);
-    }
-    let texts = forms.into_iter().map(String::into_bytes);
-    texts.chain([seed.to_vec()]).collect()
-}
-
 #[test]
 fn no_secret_is_in_anything_that_real_nodes_say_or_write() {
     let directory = directory();
@@ -441,7 +418,8 @@ fn no_secret_is_in_anything_that_real_nodes_say_or_write() {
     let mut secrets = vec![PASSPHRASE.as_bytes().to_vec()];
     for role in ["escrow", "payee", "payer"] {
         let seed = open(&at.join(role).join("key.pem"), PASSPHRASE).seed();
-        secrets.extend(forms(&seed));
+        secrets.extend(forms(&seed).into_iter().map(String::into_bytes));
+        secrets.push(seed.to_vec());
     }
     let mut searched = vec![("output".to_owned(), said.into_bytes())];
     for place in [".", "escrow", "payee", "payer"] {

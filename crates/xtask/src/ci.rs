@@ -1,11 +1,13 @@
 //! The stages of `cargo xtask ci`, each a program or a check of our own.
 
 use crate::{fuzz, planted, tasks};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tombola_tests::secrets;
 
-/// A stage by its name and what it does.
-pub(crate) type Stage = (&'static str, fn(&Without) -> Result<(), Failure>);
+/// A stage: its name, how long it may take on two cores with everything to be built, and what it does.
+pub(crate) type Stage = (&'static str, Duration, fn(&Without) -> Result<(), Failure>);
 
 /// What is left out because this machine lacks it, and said to be so.
 #[derive(Debug, Default, clap::Args)]
@@ -16,9 +18,9 @@ pub(crate) struct Without {
 }
 
 /// Every test of the workspace.
-pub(crate) const TESTS: Stage = ("tests", tests);
+pub(crate) const TESTS: Stage = ("tests", seconds(600), tests);
 /// Every example in the documentation.
-pub(crate) const DOCTESTS: Stage = ("doctests", doctests);
+pub(crate) const DOCTESTS: Stage = ("doctests", seconds(15), doctests);
 
 /// The release of cargo-deny that is installed where there is none: its checks change between releases.
 const DENY_VERSION: &str = "0.20.2";
@@ -28,21 +30,25 @@ const THREADS_PER_TEST: usize = 3;
 
 /// All stages, cheap before dear.
 pub(crate) const ALL: &[Stage] = &[
-    ("fmt", |_| fmt()),
-    ("deny", |_| deny()),
-    ("clippy", |_| clippy()),
-    ("doc", |_| doc()),
-    ("vectors", |_| tasks::check_vectors()),
-    ("codes", |_| tasks::check_codes()),
+    ("fmt", seconds(5), |_| fmt()),
+    ("deny", seconds(5), |_| deny()),
+    ("clippy", seconds(100), |_| clippy()),
+    ("doc", seconds(20), |_| doc()),
+    ("vectors", seconds(5), |_| tasks::check_vectors()),
+    ("codes", seconds(5), |_| tasks::check_codes()),
     TESTS,
     DOCTESTS,
-    ("planted", |_| planted::run(&[])),
-    ("fuzz", |_| fuzz::run(&fuzz::Options::default())),
+    ("planted", seconds(400), |_| planted::run(&[])),
+    ("fuzz", seconds(450), |_| fuzz::run(&fuzz::Options::default())),
 ];
+
+const fn seconds(budget: u64) -> Duration {
+    Duration::from_secs(budget)
+}
 
 /// The stages of these names, or all if none is named.
 pub(crate) fn selected(names: &[String]) -> Vec<Stage> {
-    let is_wanted = |(name, _): &&Stage| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let is_wanted = |(name, ..): &&Stage| names.is_empty() || names.iter().any(|wanted| wanted == name);
     ALL.iter().filter(is_wanted).copied().collect()
 }
 
@@ -78,7 +84,7 @@ pub(crate) fn run(stages: &[Stage], without: &Without) -> Result<(), Failure> {
     let began = Instant::now();
     let mut lines = Vec::new();
     let mut failed = Vec::new();
-    for (name, stage) in stages {
+    for (name, budget, stage) in stages {
         println!("== {name}");
         let stage_began = Instant::now();
         let verdict = match stage(without) {
@@ -89,14 +95,12 @@ pub(crate) fn run(stages: &[Stage], without: &Without) -> Result<(), Failure> {
                 "FAILED"
             }
         };
-        lines.push(line(name, stage_began.elapsed(), verdict));
+        lines.push(line(name, stage_began.elapsed(), *budget, verdict));
     }
     println!("== times");
-    lines.push(line(
-        "total",
-        began.elapsed(),
-        if failed.is_empty() { "ok" } else { "FAILED" },
-    ));
+    let budget = stages.iter().map(|(_, budget, _)| *budget).sum();
+    let verdict = if failed.is_empty() { "ok" } else { "FAILED" };
+    lines.push(line("total", began.elapsed(), budget, verdict));
     for line in lines {
         println!("{line}");
     }
@@ -110,8 +114,11 @@ pub(crate) fn run(stages: &[Stage], without: &Without) -> Result<(), Failure> {
     }
 }
 
-fn line(name: &str, took: Duration, verdict: &str) -> String {
-    format!("{name:<10} {:>8.1} s  {verdict}", took.as_secs_f64())
+/// How long a stage took of what it may take: a slow machine fails no change, but is seen.
+fn line(name: &str, took: Duration, budget: Duration, verdict: &str) -> String {
+    let over = if took > budget { ", over its time" } else { "" };
+    let (took, budget) = (took.as_secs_f64(), budget.as_secs());
+    format!("{name:<10} {took:>8.1} s of {budget:>5} s  {verdict}{over}")
 }
 
 fn fmt() -> Result<(), Failure> {
@@ -143,7 +150,14 @@ fn doc() -> Result<(), Failure> {
 }
 
 fn tests(without: &Without) -> Result<(), Failure> {
-    let mut command = if is_installed("nextest") {
+    let is_nextest = is_installed("nextest");
+    let target = target_directory();
+    let secrets = target.join("secrets");
+    match std::fs::remove_file(&secrets) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::Io(error)),
+        _ => {}
+    }
+    let mut command = if is_nextest {
         let threads = THREADS_PER_TEST * std::thread::available_parallelism().map_or(1, usize::from);
         let mut command = cargo_command(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
         command.arg("--test-threads").arg(threads.to_string());
@@ -163,7 +177,27 @@ fn tests(without: &Without) -> Result<(), Failure> {
     if !without.names.is_empty() {
         command.env(tombola_tests::without::WITHOUT, without.names.join(","));
     }
-    finish(&mut command)
+    finish(command.env(secrets::SECRETS, &secrets))?;
+    if is_nextest {
+        return search_output(&secrets, &target.join("nextest/default/junit.xml"));
+    }
+    println!("NOT RUN: the search of the output for secrets, as cargo test keeps none");
+    Ok(())
+}
+
+/// No key that a process of the tests made is in what any of them said.
+fn search_output(keys: &Path, output: &Path) -> Result<(), Failure> {
+    let output = std::fs::read(output).map_err(Failure::Io)?;
+    let searched = secrets::search(keys, &String::from_utf8_lossy(&output)).map_err(Failure::Io)?;
+    let (keys, seen, bytes) = (searched.keys, searched.seen, output.len());
+    println!("{bytes} bytes of output searched for {keys} secret keys; of {seen} the public part is there");
+    if seen == 0 {
+        return Err(Failure::Check("nothing that the nodes said was searched".into()));
+    }
+    match searched.found.as_slice() {
+        [] => Ok(()),
+        found => Err(Failure::Check(format!("secrets in the output: {}", found.join(", ")))),
+    }
 }
 
 fn doctests(_: &Without) -> Result<(), Failure> {
@@ -177,6 +211,13 @@ fn deny() -> Result<(), Failure> {
     }
     // The advisory database is not reachable everywhere this runs; deny.toml records what is known.
     cargo(&["deny", "--locked", "check", "licenses", "bans", "sources"])
+}
+
+/// Where cargo builds to.
+pub(crate) fn target_directory() -> PathBuf {
+    let (root, given) = (tombola_tests::workspace(), std::env::var_os("CARGO_TARGET_DIR"));
+    // A relative one is relative to where cargo was started, which is here.
+    given.map_or_else(|| root.join("target"), |given| root.join(given))
 }
 
 /// Whether a cargo subcommand is there.

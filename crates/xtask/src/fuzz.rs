@@ -6,7 +6,7 @@ mod campaign;
 pub(crate) use build::Programs;
 pub(crate) use campaign::{Campaign, Done};
 
-use crate::ci::Failure;
+use crate::ci::{Failure, target_directory};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use tombola_fuzz::TARGETS;
@@ -78,10 +78,5 @@ pub(crate) fn fail_if_found(done: &[Done]) -> Result<(), Failure> {
 
 /// Where programs, corpora and what was found are kept: below the target directory, so they outlive a run.
 pub(crate) fn directory() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let workspace = tombola_tests::workspace();
-    // A relative one is relative to where cargo was started, which is here.
-    target
-        .map_or_else(|| workspace.join("target"), |target| workspace.join(target))
-        .join("fuzz")
+    target_directory().join("fuzz")
 }

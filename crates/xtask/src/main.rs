@@ -28,7 +28,7 @@ enum Task {
     /// Runs what a change must pass, and prints how long each stage took.
     Ci {
         /// Only these stages, in the order of all.
-        #[arg(value_parser = clap::builder::PossibleValuesParser::new(ci::ALL.iter().map(|(name, _)| *name)))]
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(ci::ALL.iter().map(|(name, ..)| *name)))]
         stages: Vec<String>,
         #[command(flatten)]
         without: ci::Without,

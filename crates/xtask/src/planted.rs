@@ -1,6 +1,6 @@
 //! Planted bugs: each patch of `tests/planted` removes one guard of the rules, and a test must notice.
 
-use crate::ci::Failure;
+use crate::ci::{Failure, target_directory};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -67,7 +67,7 @@ pub(crate) fn run(names: &[String]) -> Result<(), Failure> {
         .iter()
         .filter(|bug| names.is_empty() || names.contains(&bug.name))
         .collect();
-    let target = target_directory(&root);
+    let target = target_directory();
     let field = Field {
         tree: target.join("planted"),
         target,
@@ -152,11 +152,6 @@ fn read_all(directory: &Path) -> Result<Vec<Planted>, Failure> {
     Ok(all)
 }
 
-fn target_directory(root: &Path) -> PathBuf {
-    let given = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    given.map_or_else(|| root.join("target"), |given| root.join(given))
-}
-
 /// Where bugs are planted.
 struct Field {
     tree: PathBuf,
@@ -169,7 +164,10 @@ impl Field {
         let listed = output(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?;
         let names = String::from_utf8_lossy(&listed.stdout).into_owned();
         let mut wanted = BTreeSet::new();
-        for name in names.split_terminator('\0') {
+        // Cargo adds up the flags of every directory above; the same ones twice are others, and all would be built anew.
+        let has_settings = self.tree.starts_with(root);
+        let is_wanted = |name: &&str| !(has_settings && name.starts_with(".cargo/"));
+        for name in names.split_terminator('\0').filter(is_wanted) {
             let (from, to) = (root.join(name), self.tree.join(name));
             // A file that is deleted and still tracked is not there.
             let Ok(bytes) = std::fs::read(&from) else { continue };
