@@ -38,22 +38,26 @@ pub(super) fn run(kind: StoreKind, accounts: u64) -> Result<Vec<Figure>, String>
     let all = CLAIMS * (u64::try_from(RUNS).unwrap_or(0) + 1);
     eprintln!("  {all} claims of {TICKETS} tickets ...");
     let prepared = claims(&holds, all, 0)?;
-    let start = Instant::now();
-    let escrow = runtime.block_on(home.serve())?;
-    let start_seconds = start.elapsed().as_secs_f64();
+    let (mut starts, mut start_floors) = (Vec::new(), Vec::new());
+    let mut start = || {
+        start_floors.push(home.start_floor()?);
+        let start = Instant::now();
+        let escrow = runtime.block_on(home.serve())?;
+        starts.push(start.elapsed().as_secs_f64());
+        Ok::<_, String>(escrow)
+    };
+    for _ in 1..RUNS {
+        runtime.block_on(start()?.shutdown());
+    }
+    let escrow = start()?;
     let measured = runtime.block_on(measure(&escrow, prepared, &home));
     runtime.block_on(escrow.shutdown());
     let (rates, floors) = measured?;
     let name = format!("claims-{kind}-{accounts}");
     let rate = Figure::new(&name, "claims/s", Better::More, rates, floors).with_note(home.floor_note());
-    let start = Figure::new(
-        &format!("start-{kind}-{accounts}"),
-        "s",
-        Better::Less,
-        vec![start_seconds],
-        vec![5.0],
-    )
-    .with_note("from the first read to serving; floor: what is allowed");
+    let name = format!("start-{kind}-{accounts}");
+    let start = Figure::new(&name, "s", Better::Less, starts, start_floors)
+        .with_note(format!("from the first read to serving; {}", home.start_floor_note()));
     Ok(vec![rate, start])
 }
 

@@ -3,7 +3,10 @@
 use super::claims::{Prepared, verified_a_second};
 use super::escrow_world::escrow_key;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
+use std::time::Instant;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tombola_node::config::EscrowConfig;
@@ -13,6 +16,9 @@ use tombola_store::escrow_store::EscrowStore;
 use tombola_store::postgres_store::PostgresStore;
 use tombola_store::redb_store::RedbStore;
 use tombola_tests::postgres::Server;
+
+/// Read at once.
+const READ_BYTES: usize = 1 << 20;
 
 /// Which store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -107,6 +113,29 @@ impl Home {
             .and_then(|rest| rest.split(' ').next())
             .and_then(|number| number.parse().ok());
         tps.ok_or_else(|| format!("pgbench did not say its rate: {report}"))
+    }
+
+    /// What a start cannot do without: every byte of the file read once, or one answer of the server.
+    pub(super) fn start_floor(&self) -> Result<f64, String> {
+        let start = Instant::now();
+        match &self.server {
+            None => {
+                let mut file = File::open(self.file()).map_err(text)?;
+                let mut chunk = vec![0; READ_BYTES];
+                while file.read(&mut chunk).map_err(text)? > 0 {
+                    std::hint::black_box(&chunk);
+                }
+            }
+            Some((server, _)) => drop(server.program("psql", &["-c", "SELECT 1", "postgres"])),
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    pub(super) fn start_floor_note(&self) -> String {
+        match self.server {
+            None => "floor: the file read once, from memory where it is there".to_owned(),
+            Some(_) => "floor: one answer of the same server to psql".to_owned(),
+        }
     }
 
     pub(super) fn floor_note(&self) -> String {
