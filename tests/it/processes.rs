@@ -9,6 +9,7 @@ mod drill;
 mod escrow;
 mod payee;
 mod payer;
+mod root;
 mod signals;
 mod status;
 

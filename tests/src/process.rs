@@ -8,9 +8,11 @@ mod guard;
 use crate::cargo::cargo;
 use crate::dice::Dice;
 use crate::secrets;
+use crate::without::is_without;
 use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -60,7 +62,10 @@ pub fn program() -> &'static Path {
 pub type Variable<'a> = (&'a str, &'a str);
 
 fn spawn(args: &[&str], variables: &[Variable<'_>]) -> Owned {
-    let mut command = Command::new(program());
+    spawn_by(Command::new(program()), args, variables)
+}
+
+fn spawn_by(mut command: Command, args: &[&str], variables: &[Variable<'_>]) -> Owned {
     command.arg("--json").args(args);
     // In a group of its own, an interrupt from the terminal is for the harness, which ends what it has started.
     command
@@ -279,7 +284,37 @@ impl Node {
     /// If it does not say that it is ready.
     #[must_use]
     pub fn start_with(args: &[&str], variables: &[Variable<'_>]) -> Self {
-        let mut process = spawn(args, variables);
+        Self::await_ready(spawn(args, variables), args)
+    }
+
+    /// As [`Self::start`], of another user, who gets the home and is let into the town; none with `--without root`.
+    ///
+    /// # Panics
+    /// If it does not say that it is ready, or these tests are not root's.
+    #[must_use]
+    pub fn start_as(uid: u32, town: &Town, home: &str, args: &[&str]) -> Option<Self> {
+        if is_without("root") {
+            return None;
+        }
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "only root starts a node of another user: run the tests as root, or leave this out with `cargo xtask ci --without root`"
+        );
+        town.give(home, uid);
+        // Where the program is may be closed to that user.
+        let copy = town.path("tombola");
+        if !copy.exists() {
+            let copied = std::fs::copy(program(), &copy);
+            assert!(copied.is_ok(), "{copied:?}");
+        }
+        let mut command = Command::new(copy);
+        command.uid(uid).gid(uid);
+        let home = town.arg(home);
+        let args = [args, &["--home", &home]].concat();
+        Some(Self::await_ready(spawn_by(command, &args, &[]), &args))
+    }
+
+    fn await_ready(mut process: Owned, args: &[&str]) -> Self {
         let mut line = String::new();
         if let Some(out) = process.0.stdout.take() {
             let read = BufReader::new(out).read_line(&mut line);
@@ -376,6 +411,22 @@ impl Town {
     #[must_use]
     pub fn arg(&self, name: &str) -> String {
         self.path(name).display().to_string()
+    }
+
+    /// Gives a home to a user, who may come by here.
+    fn give(&self, home: &str, uid: u32) {
+        let home = self.path(home);
+        let open = std::fs::Permissions::from_mode(0o711);
+        let given = std::fs::set_permissions(self.directory.path(), open)
+            .and_then(|()| std::fs::read_dir(&home))
+            .and_then(|files| {
+                let mut paths = vec![home];
+                for file in files {
+                    paths.push(file?.path());
+                }
+                paths.iter().try_for_each(|path| chown(path, Some(uid), Some(uid)))
+            });
+        assert!(given.is_ok(), "{given:?}");
     }
 
     /// Makes the escrow and starts it on a free port.

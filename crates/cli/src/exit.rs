@@ -1,6 +1,7 @@
 //! Exit codes and failures: what happened, both numbers, what to do next.
 
 use crate::output::date;
+use rustix::process::geteuid;
 use serde_json::{Map, Value, json};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -102,6 +103,8 @@ pub(crate) const WITNESS_MISSING: &str = "witness_missing";
 pub(crate) const TWO_HISTORIES: &str = "two_histories";
 const DISK_FULL: &str = "disk_full";
 
+/// The field of an error with the user whose key file it is about.
+pub(crate) const OWNER: &str = "owner";
 /// The field of an error that says what to do next.
 const NEXT: &str = "next";
 
@@ -437,9 +440,29 @@ impl From<KeyFileError> for Failure {
                 "chmod 600 {}; whoever could read it meanwhile may have the key",
                 path.display()
             )),
+            KeyFileError::NotMine { ref path, uid } => Self::new("key_file", error.to_string())
+                .with(OWNER, uid)
+                .next(not_mine_advice(path, uid)),
             _ => Self::new("key_file", error.to_string()),
         }
     }
+}
+
+/// What helps where a key belongs to another user. What root took over, the other's node could not read any more.
+fn not_mine_advice(path: &Path, uid: u32) -> String {
+    let own = geteuid();
+    if own.is_root() {
+        let home = path.parent().unwrap_or(path).display();
+        return format!(
+            "run the node of user {uid}, which root may ask; to work without it, stop it and chown -R 0 {home}: systemd \
+             gives the home back to its unit at the next start"
+        );
+    }
+    format!(
+        "run this as user {uid}; if the key is to be yours: chown {} {}, as root",
+        own.as_raw(),
+        path.display()
+    )
 }
 
 impl From<ConfigError> for Failure {

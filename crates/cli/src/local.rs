@@ -1,12 +1,14 @@
 //! What the roles share on this machine: homes, init, the socket of a running node, and running one until it is told to end.
 
 use crate::exit::{Failure, LOCKED};
-use crate::key::{Opened, PassphraseArg, key_line};
+use crate::key::{self, Opened, PassphraseArg, key_line};
 use crate::output::Output;
+use rustix::process::geteuid;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::future::Future;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use tombola_net::Address;
 use tombola_node::admin::{self, AdminError, AdminServer, Progress, RequestError};
 use tombola_node::config::{CONFIG_FILE, ConfigFile};
 use tombola_node::home::{Existing, Home, HomeError, HomeLock, write_file};
-use tombola_node::key_file::{self, Cost, KEY_FILE, KeyFileError, Protection};
+use tombola_node::key_file::{self, Cost, KEY_FILE, KeyFile, KeyFileError, Protection};
 
 /// When the last backup was made, and where.
 pub(crate) const LAST_BACKUP_FILE: &str = "last-backup";
@@ -92,6 +94,32 @@ impl HomeArg {
     pub(crate) fn key(&self, home: &Home) -> Result<SecretKey, Failure> {
         Ok(self.passphrase.open(&home.file(KEY_FILE))?.key)
     }
+
+    /// The key of a home's account for what leaves the home as it is, so that root may use it for whoever owns it.
+    pub(crate) fn account_key(&self, home: &Home) -> Result<SecretKey, Failure> {
+        self.key_in(read_key_file(home).map_err(key::failure)?.0)
+    }
+
+    /// The key in a file that was read.
+    pub(crate) fn key_in(&self, file: KeyFile) -> Result<SecretKey, Failure> {
+        Ok(self.passphrase.open_file(file)?.key)
+    }
+}
+
+/// The key file of a home. To root it may belong to another user, who is told, if the home is that user's as well:
+/// a service has its own.
+pub(crate) fn read_key_file(home: &Home) -> Result<(KeyFile, Option<u32>), KeyFileError> {
+    let path = home.file(KEY_FILE);
+    match KeyFile::read(&path) {
+        Err(KeyFileError::NotMine { uid, .. }) if geteuid().is_root() && owner_of(home.path()) == Some(uid) => {
+            Ok((KeyFile::read_of(&path, uid)?, Some(uid)))
+        }
+        read => Ok((read?, None)),
+    }
+}
+
+fn owner_of(path: &Path) -> Option<u32> {
+    path.metadata().ok().map(|metadata| metadata.uid())
 }
 
 /// A word as a shell takes it.

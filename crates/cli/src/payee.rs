@@ -206,7 +206,7 @@ fn owner(home: &HomeArg) -> Result<Owner, Failure> {
     let terms = config.terms()?;
     let escrow = config.escrow;
     let escrow = escrow.ok_or_else(|| no_escrow("set escrow in config.toml"))?;
-    Owner::new(home.key(&opened)?, None, escrow, terms.asset)
+    Owner::new(home.account_key(&opened)?, None, escrow, terms.asset)
 }
 
 fn catalog(config: &PayeeConfig) -> Result<FileCatalog, Failure> {

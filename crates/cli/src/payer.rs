@@ -237,7 +237,7 @@ fn owner(home: &HomeArg) -> Result<Owner, Failure> {
     let config = read::<PayerConfig>(&opened)?;
     let terms = config.terms()?;
     let escrow = config.escrow.ok_or_else(no_escrow)?;
-    Owner::new(home.key(&opened)?, terms.account, escrow, terms.asset)
+    Owner::new(home.account_key(&opened)?, terms.account, escrow, terms.asset)
 }
 
 /// How the payer of a home stands, whether it runs or not.

@@ -111,6 +111,11 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
 /// user, [`KeyFileError::NotAFile`], [`KeyFileError::Bad`] if it is too large for a key, or [`KeyFileError::Io`].
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let failed = |error: io::Error| KeyFileError::io(path, &error);
+    read_private_of(path, rustix::process::geteuid().as_raw())
+}
+
+/// As [`read_private`], of a file that must belong to this user.
+fn read_private_of(path: &Path, owner: u32) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let mut options = OpenOptions::new();
     // A pipe that nobody writes to is refused below, not waited for.
     let wait_for_nothing = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -127,7 +132,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
         return Err(KeyFileError::Exposed { path, mode });
     }
     let uid = metadata.uid();
-    if uid != rustix::process::geteuid().as_raw() {
+    if uid != owner {
         let path = path.to_owned();
         return Err(KeyFileError::NotMine { path, uid });
     }
@@ -164,6 +169,14 @@ impl KeyFile {
     }
 
     /// Takes the bytes of a key file; `path` is for errors.
+    /// As [`Self::read`], of a key that belongs to this user, which root may look at without taking it over.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; [`KeyFileError::NotMine`] if it belongs to a third one.
+    pub fn read_of(path: &Path, owner: u32) -> Result<Self, KeyFileError> {
+        Self::parse(path, &read_private_of(path, owner)?)
+    }
+
     ///
     /// # Errors
     /// [`KeyFileError::Bad`] with what is wrong.
@@ -277,7 +290,7 @@ pub enum KeyFileError {
         path: PathBuf,
     },
     /// The file belongs to another user.
-    #[error("{} belongs to user {uid}; run: chown {} {}", path.display(), rustix::process::geteuid().as_raw(), path.display())]
+    #[error("{} belongs to user {uid}, and this process to user {}", path.display(), rustix::process::geteuid().as_raw())]
     NotMine {
         /// The file.
         path: PathBuf,

@@ -13,7 +13,7 @@ pub(crate) type Stage = (&'static str, Duration, fn(&Without) -> Result<(), Fail
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Without {
     /// Leaves out the tests that need this, and says so.
-    #[arg(long = "without", value_name = "WHAT", value_parser = ["postgres", "interop", "faketime", "mounts", "strace", "netns", "ipv6"])]
+    #[arg(long = "without", value_name = "WHAT", value_parser = ["postgres", "interop", "faketime", "mounts", "strace", "netns", "ipv6", "root"])]
     names: Vec<String>,
 }
 

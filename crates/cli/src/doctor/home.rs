@@ -2,8 +2,8 @@
 
 use super::peer::{self, Expected};
 use super::{Finding, Role, clock as ledger_clock, port};
-use crate::exit::Failure;
-use crate::local::{HomeArg, LAST_BACKUP_FILE, read};
+use crate::exit::{Failure, OWNER};
+use crate::local::{HomeArg, LAST_BACKUP_FILE, read, read_key_file};
 use crate::output::text;
 use crate::{escrow, payee, payer};
 use rustix::fs::statvfs;
@@ -18,7 +18,7 @@ use tombola_core::amount::{DAY_MS, Timestamp};
 use tombola_node::clock;
 use tombola_node::config::{CONFIG_FILE, ConfigFile, EscrowConfig, PayeeConfig, PayerConfig};
 use tombola_node::home::Home;
-use tombola_node::key_file::{KEY_FILE, KeyFile};
+use tombola_node::key_file::KEY_FILE;
 
 /// Bits that let others than the owner do anything.
 const OPEN_TO_OTHERS: u32 = 0o077;
@@ -52,7 +52,7 @@ pub(super) async fn look(arg: &HomeArg, role: Role) -> Vec<Finding> {
     };
     let mut findings = vec![Finding::ok("home", home.path().display().to_string())];
     findings.extend(modes(&home, role));
-    findings.extend(key(&home, arg));
+    findings.push(key(&home, arg));
     findings.push(disk_space(&home));
     findings.push(fsync(home.path()));
     match settings(&home, role) {
@@ -142,29 +142,39 @@ fn modes(home: &Home, role: Role) -> Option<Finding> {
     })
 }
 
-fn key(home: &Home, arg: &HomeArg) -> Vec<Finding> {
+fn key(home: &Home, arg: &HomeArg) -> Finding {
     let path = home.file(KEY_FILE);
-    let file = match KeyFile::read(&path) {
-        Ok(file) => file,
-        Err(error) => return vec![Finding::of_failure("key", &error.into())],
+    let (file, owner) = match read_key_file(home) {
+        Ok(read) => read,
+        Err(error) => return Finding::of_failure("key", &error.into()),
     };
+    let whose = owner.map(|uid| format!(", of user {uid} as the home is"));
+    let whose = whose.unwrap_or_default();
     let is_encrypted = file.is_encrypted();
-    match arg.key(home) {
-        Ok(key) if is_encrypted => vec![Finding::ok("key", format!("{}, encrypted", key.account()))],
-        Ok(key) => vec![Finding::warning(
+    match arg.key_in(file) {
+        Ok(key) if is_encrypted => Finding::ok("key", format!("{}, encrypted{whose}", key.account())),
+        Ok(key) => Finding::warning(
             "key",
             format!(
-                "{} is not encrypted: who reads the disk or a backup of it has the account",
+                "{} is not encrypted{whose}: who reads the disk or a backup of it has the account",
                 key.account()
             ),
-            format!("tombola key change-passphrase {}", path.display()),
-        )],
-        Err(failure) if failure.error.code == PASSPHRASE_NEEDED => vec![Finding::warning(
-            "key",
-            "encrypted, and not tried: there is no passphrase",
-            "give --passphrase-file FILE, as the node gets it",
-        )],
-        Err(failure) => vec![Finding::of_failure("key", &failure)],
+            format!(
+                "{}tombola key change-passphrase {}",
+                if owner.is_some() { "as that user: " } else { "" },
+                path.display()
+            ),
+        ),
+        Err(failure) if failure.error.code == PASSPHRASE_NEEDED => match owner {
+            // The node of another user has its passphrase from elsewhere.
+            Some(_) => Finding::ok("key", format!("encrypted{whose}, and not tried")),
+            None => Finding::warning(
+                "key",
+                "encrypted, and not tried: there is no passphrase",
+                "give --passphrase-file FILE, as the node gets it",
+            ),
+        },
+        Err(failure) => Finding::of_failure("key", &failure),
     }
 }
 
@@ -261,13 +271,21 @@ async fn store(home: &Home, arg: &HomeArg, role: Role, findings: &mut Vec<Findin
     is_running
 }
 
-/// A store that needs the key's passphrase to be opened is not broken.
+/// A store that needs the key's passphrase, or its owner, to be opened is not broken.
 fn not_looked_at(failure: &Failure) -> Finding {
     if failure.error.code == PASSPHRASE_NEEDED {
         return Finding::warning(
             "store",
             "not looked at: there is no passphrase",
             "give --passphrase-file FILE",
+        );
+    }
+    if failure.error.detail.contains_key(OWNER) {
+        let next = failure.next_step().unwrap_or_default();
+        return Finding::warning(
+            "store",
+            "not looked at: no node runs, and the key is another user's",
+            next,
         );
     }
     Finding::of_failure("store", failure)

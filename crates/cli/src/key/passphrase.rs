@@ -35,7 +35,8 @@ impl PassphraseArg {
         self.open_file(KeyFile::read(path).map_err(failure)?)
     }
 
-    pub(super) fn open_file(&self, file: KeyFile) -> Result<Opened, Failure> {
+    /// Opens one that was read.
+    pub(crate) fn open_file(&self, file: KeyFile) -> Result<Opened, Failure> {
         let passphrase = match file.is_encrypted() {
             true => Some(self.of_file(&file)?),
             false => None,

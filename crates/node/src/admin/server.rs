@@ -22,6 +22,8 @@ const CLIENTS_MAX: usize = 64;
 const PROGRESS_LINES_MAX: usize = 16;
 /// A client that reads nothing for this long is taken for gone, so that it cannot hold up a command.
 const CLIENT_STALL_MAX: Duration = Duration::from_secs(10);
+/// The system's own user, who reads every home anyway and operates nodes that systemd gave a user of their own.
+const ROOT: u32 = 0;
 /// After a failed accept (no file descriptors, most likely) the next is tried this much later.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -30,7 +32,8 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub struct AdminServer {
     listener: UnixListener,
     path: PathBuf,
-    pub(super) uid: u32,
+    /// Who is served: the node's own user, and root.
+    pub(super) users: [u32; 2],
 }
 
 impl AdminServer {
@@ -45,7 +48,7 @@ impl AdminServer {
             .map(|listener| Self {
                 listener,
                 path: path.clone(),
-                uid: rustix::process::geteuid().as_raw(),
+                users: [rustix::process::geteuid().as_raw(), ROOT],
             })
             .map_err(|error| BindError {
                 path,
@@ -80,9 +83,9 @@ impl AdminServer {
                     continue;
                 }
             };
-            let (handler, closed, uid) = (Arc::clone(&handler), closed.clone(), self.uid);
+            let (handler, closed, users) = (Arc::clone(&handler), closed.clone(), self.users);
             clients.spawn(async move {
-                if let Err(error) = serve_client(stream, uid, handler, closed).await {
+                if let Err(error) = serve_client(stream, users, handler, closed).await {
                     tracing::debug!(%error, "an admin client went away");
                 }
                 drop(place);
@@ -159,7 +162,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 async fn serve_client<H, F>(
     stream: UnixStream,
-    uid: u32,
+    users: [u32; 2],
     handler: Arc<H>,
     mut closed: watch::Receiver<()>,
 ) -> io::Result<()>
@@ -169,10 +172,17 @@ where
 {
     let peer = stream.peer_cred()?.uid();
     let mut stream = BufReader::new(stream);
-    if peer != uid {
+    if !users.contains(&peer) {
         // Read first: closing with unread bytes would reset the connection before the answer is seen.
         let _ = timeout(CLIENT_STALL_MAX, read_line(&mut stream)).await;
-        let error = AdminError::new("unauthorized", format!("this node serves user {uid} only, not {peer}"));
+        let [own, _] = users;
+        let error = AdminError::new(
+            "unauthorized",
+            format!("this node serves user {own} and root, not user {peer}"),
+        )
+        .with("need", own)
+        .with("has", peer)
+        .with("next", "run the command as that user, or as root");
         return answer(&mut stream, &Answer::Error { error }).await;
     }
     loop {

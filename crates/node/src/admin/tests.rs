@@ -165,7 +165,10 @@ async fn another_user_is_refused_whatever_the_file_modes_say() {
     let home = Home::create(directory.path().join("home")).unwrap();
     let lock = home.lock().unwrap();
     let mut server = AdminServer::bind(&lock).unwrap();
-    server.uid = server.uid.wrapping_add(1);
+    // Root, too, would be let in by the second: the tests may be root's.
+    server.users = server
+        .users
+        .map(|_| rustix::process::geteuid().as_raw().wrapping_add(1));
     let (stop, stopped) = oneshot::channel::<()>();
     let handler = |value, _| async move { Ok(value) };
     let serving = tokio::spawn(server.serve(handler, async {
@@ -175,6 +178,26 @@ async fn another_user_is_refused_whatever_the_file_modes_say() {
         Err(RequestError::Failed(error)) => assert_eq!(error.code, "unauthorized"),
         other => panic!("{other:?}"),
     }
+    stop.send(()).unwrap();
+    serving.await.unwrap();
+}
+
+/// The tests' own user stands for root, so that this holds whoever runs them.
+#[tokio::test]
+async fn root_is_let_in_at_a_node_of_another_user() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::create(directory.path().join("home")).unwrap();
+    let lock = home.lock().unwrap();
+    let mut server = AdminServer::bind(&lock).unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    assert_eq!(server.users, [own, 0]);
+    server.users = [own.wrapping_add(1), own];
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(carry_out, async {
+        let _ = stopped.await;
+    }));
+    let echo = json!({ "command": "echo", "text": "hi" });
+    assert_eq!(request(&home, &echo, |_| panic!()).await, Ok(json!("hi")));
     stop.send(()).unwrap();
     serving.await.unwrap();
 }
