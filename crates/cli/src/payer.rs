@@ -242,7 +242,7 @@ fn owner(home: &HomeArg) -> Result<Owner, Failure> {
 
 /// How the payer of a home stands, whether it runs or not.
 pub(crate) async fn standing(arg: &HomeArg) -> Result<Value, Failure> {
-    once(arg, &Request::Asset {}).await
+    once(arg, &Request::Status {}).await
 }
 
 async fn once(home: &HomeArg, request: &Request) -> Result<Value, Failure> {

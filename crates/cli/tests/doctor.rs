@@ -8,7 +8,7 @@ use program::json;
 use serde_json::Value;
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -222,6 +222,38 @@ fn an_escrow_that_is_away_is_another_or_takes_too_much_is_told() {
         height,
         "doctor adds no event"
     );
+}
+
+/// Its own port is no other program's.
+#[test]
+fn a_payer_that_runs_is_not_taken_for_stopped() {
+    let town = Town::new(&[]);
+    let home = town.arg("payer");
+    assert_eq!(
+        json(&["payer", "init", "--home", &home, "--escrow", &town.address]).0,
+        0
+    );
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    town.set("payer", "# metrics_listen =", &format!("metrics_listen = \"{free}\""));
+    assert_eq!(town.check("payer", "metrics").1, "ok", "nothing listens there yet");
+    assert!(town.check("payer", "store").2.contains("opens"));
+
+    let mut payer = Command::new(PROGRAM);
+    payer
+        .args(["--json", "payer", "run", "--home", &home])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut payer = payer.spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(payer.stdout.take().unwrap())
+        .read_line(&mut ready)
+        .unwrap();
+    let (store, found) = (town.check("payer", "store"), town.doctor("payer"));
+    payer.kill().unwrap();
+    payer.wait().unwrap();
+    assert!(store.2.contains("the node runs"), "{}", store.2);
+    assert_eq!((found.0, &found.1["failed"]), (0, &0.into()), "{}", found.1);
+    assert!(!found.1.to_string().contains("\"metrics\""), "{}", found.1);
 }
 
 #[test]
