@@ -11,6 +11,7 @@ mod tests;
 
 pub use core_dump::forbid_core_dumps;
 pub use envelope::{Cost, KeyFileProblem, Protection};
+pub(crate) use passphrase::open_secret;
 pub use passphrase::{BadPassphrase, PASSPHRASE_BYTES_MAX, Passphrase, PassphraseFileError};
 
 use crate::home::{Existing, write_file};
@@ -110,12 +111,12 @@ pub fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
 /// [`KeyFileError::Exposed`] if others than the owner may open it, [`KeyFileError::NotMine`] if it belongs to another
 /// user, [`KeyFileError::NotAFile`], [`KeyFileError::Bad`] if it is too large for a key, or [`KeyFileError::Io`].
 pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    let failed = |error: io::Error| KeyFileError::io(path, &error);
     read_private_of(path, rustix::process::geteuid().as_raw())
 }
 
 /// As [`read_private`], of a file that must belong to this user.
 fn read_private_of(path: &Path, owner: u32) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    let failed = |error: io::Error| KeyFileError::io(path, &error);
     let mut options = OpenOptions::new();
     // A pipe that nobody writes to is refused below, not waited for.
     let wait_for_nothing = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
@@ -168,7 +169,6 @@ impl KeyFile {
         Self::parse(path, &read_private(path)?)
     }
 
-    /// Takes the bytes of a key file; `path` is for errors.
     /// As [`Self::read`], of a key that belongs to this user, which root may look at without taking it over.
     ///
     /// # Errors
@@ -177,6 +177,7 @@ impl KeyFile {
         Self::parse(path, &read_private_of(path, owner)?)
     }
 
+    /// Takes the bytes of a key file; `path` is for errors.
     ///
     /// # Errors
     /// [`KeyFileError::Bad`] with what is wrong.

@@ -1,5 +1,6 @@
 //! What can be wrong with a configuration.
 
+use crate::key_file::PassphraseFileError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -82,6 +83,14 @@ pub enum ConfigError {
         given: SocketAddr,
         /// The setting that allows it.
         needs: &'static str,
+    },
+    /// The file of a secret is not for this process alone, or cannot be read.
+    #[error("{key}: {error}")]
+    Secret {
+        /// The setting that names it.
+        key: &'static str,
+        /// The file, and why.
+        error: PassphraseFileError,
     },
     /// The text is not TOML, has an unknown key, or a value of another type.
     #[error("line {line}{}: {detail}", key.as_ref().map(|key| format!(", {key}")).unwrap_or_default())]

@@ -3,11 +3,16 @@
 use super::ConfigError;
 use super::error::check_range;
 use crate::escrow::{DatabasePlace, StorePlace};
+use crate::key_file::{PassphraseFileError, open_secret};
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tombola_ledger::row::WRITERS_MAX;
 use zeroize::Zeroizing;
+
+/// What is read of a file with a password: its first line, and far more than any password has.
+const PASSWORD_FILE_BYTES_MAX: usize = 4_096;
 
 /// Where an escrow's ledger is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -40,7 +45,8 @@ impl StoreConfig {
         ),
         (
             "password_file",
-            " File whose first line is the password. Unset: the one in the url, or that of PGPASSWORD.",
+            " File of mode 600 whose first line is the password. Unset: the one in the url, or that of PGPASSWORD, of the \
+             file that PGPASSFILE names, or of ~/.pgpass.",
         ),
     ];
 
@@ -66,10 +72,11 @@ impl StoreConfig {
     }
 
     /// The place: the database, or this file. A password that the address lacks comes from `password_file`, or else
-    /// from the environment's.
+    /// from the environment's; the store looks for one that is still missing in the file that `PGPASSFILE` names, or in
+    /// `~/.pgpass`.
     ///
     /// # Errors
-    /// [`ConfigError::Io`] if the password cannot be read.
+    /// [`ConfigError::Secret`] if the password cannot be read, or others could read or have chosen it.
     pub fn place(&self, file: PathBuf, environment: Option<&str>) -> Result<StorePlace, ConfigError> {
         let Some(url) = &self.url else {
             return Ok(StorePlace::File(file));
@@ -91,11 +98,21 @@ impl StoreConfig {
 }
 
 fn read_password(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Io {
-        path: path.to_owned(),
-        kind: error.kind(),
+    let secret = |error| ConfigError::Secret {
+        key: "store.password_file",
+        error,
+    };
+    let file = open_secret(path).map_err(secret)?;
+    // Reserved at once, so that growing leaves no copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(PASSWORD_FILE_BYTES_MAX));
+    let limit = u64::try_from(PASSWORD_FILE_BYTES_MAX).unwrap_or(u64::MAX);
+    let read = file.take(limit).read_to_string(&mut text);
+    read.map_err(|error| {
+        secret(PassphraseFileError::Io {
+            path: path.to_owned(),
+            kind: error.kind(),
+        })
     })?;
-    let text = Zeroizing::new(text);
     Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()))
 }
 
@@ -188,6 +205,7 @@ pub struct ParseDatabaseUrlError;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::{Existing, write_file};
 
     fn url(text: &str) -> DatabaseUrl {
         text.parse().unwrap()
@@ -210,7 +228,7 @@ mod tests {
     fn a_password_comes_from_the_url_or_its_file_or_the_environment() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("password");
-        std::fs::write(&file, "p&w \n").unwrap();
+        write_file(&file, b"p&w \n", 0o600, Existing::Keep).unwrap();
         let place = |text: &str, password_file: Option<&Path>, environment| {
             let config = StoreConfig {
                 url: Some(url(text)),
@@ -235,6 +253,46 @@ mod tests {
             place("postgres://u:x@h/d", Some(&file), Some("e")),
             "postgres://u:x@h/d"
         );
+    }
+
+    #[test]
+    fn a_password_that_others_can_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        let config = StoreConfig {
+            url: Some(url("postgres://u@h/d")),
+            password_file: Some(path.clone()),
+            ..StoreConfig::default()
+        };
+        let refused = || config.place("unused".into(), None).unwrap_err();
+        let secret = |error| ConfigError::Secret {
+            key: "store.password_file",
+            error,
+        };
+        let (missing, kind) = (path.clone(), std::io::ErrorKind::NotFound);
+        assert_eq!(refused(), secret(PassphraseFileError::Io { path: missing, kind }));
+        for mode in [0o644, 0o640, 0o602] {
+            write_file(&path, b"p\n", mode, Existing::Replace).unwrap();
+            let error = refused();
+            let path = path.clone();
+            assert_eq!(error, secret(PassphraseFileError::Exposed { path, mode }));
+            for word in [
+                format!("mode {mode:o}"),
+                "chmod 600".to_owned(),
+                "password_file".to_owned(),
+            ] {
+                assert!(error.to_string().contains(&word), "{error}");
+            }
+        }
+        write_file(&path, b"p\n", 0o600, Existing::Replace).unwrap();
+        assert!(config.place("unused".into(), None).is_ok());
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            let uid = 65_534;
+            assert_eq!(refused(), secret(PassphraseFileError::NotMine { path, uid }));
+        } else {
+            println!("NOT RUN: a file of another user, which only root can make");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A passphrase: bytes that leave memory when dropped and are never printed.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,30 @@ fn is_credential(path: &Path, credentials: Option<&Path>, (uid, mode): (u32, u32
     is_there && uid == 0 && mode == CREDENTIAL_MODE
 }
 
+/// Opens a file with a secret that somebody gave to this process: its own user's or root's, and open to nobody else.
+///
+/// # Errors
+/// [`PassphraseFileError::Exposed`], [`PassphraseFileError::NotMine`], [`PassphraseFileError::Io`].
+pub(crate) fn open_secret(path: &Path) -> Result<File, PassphraseFileError> {
+    let failed = |error: io::Error| PassphraseFileError::io(path, &error);
+    let file = OpenOptions::new().read(true).open(path).map_err(failed)?;
+    // Asked of the opened file: the path could lead elsewhere a moment later.
+    let metadata = file.metadata().map_err(failed)?;
+    let mode = metadata.mode() & 0o777;
+    let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+    if mode & OPEN_TO_OTHERS != 0 && !is_credential(path, credentials.as_deref(), (metadata.uid(), mode)) {
+        let path = path.to_owned();
+        return Err(PassphraseFileError::Exposed { path, mode });
+    }
+    // The system's own user may hand secrets to services.
+    let uid = metadata.uid();
+    if uid != 0 && uid != rustix::process::geteuid().as_raw() {
+        let path = path.to_owned();
+        return Err(PassphraseFileError::NotMine { path, uid });
+    }
+    Ok(file)
+}
+
 /// What opens an encrypted key file. Not empty, and at most [`PASSPHRASE_BYTES_MAX`] bytes of any kind.
 pub struct Passphrase(Zeroizing<Vec<u8>>);
 
@@ -46,30 +70,13 @@ impl Passphrase {
     /// # Errors
     /// [`PassphraseFileError`], where others may open the file as well.
     pub fn read(path: &Path) -> Result<Self, PassphraseFileError> {
-        let failed = |error: io::Error| PassphraseFileError::Io {
-            path: path.to_owned(),
-            kind: error.kind(),
-        };
-        let file = OpenOptions::new().read(true).open(path).map_err(failed)?;
-        // Asked of the opened file: the path could lead elsewhere a moment later.
-        let metadata = file.metadata().map_err(failed)?;
-        let mode = metadata.mode() & 0o777;
-        let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
-        if mode & OPEN_TO_OTHERS != 0 && !is_credential(path, credentials.as_deref(), (metadata.uid(), mode)) {
-            let path = path.to_owned();
-            return Err(PassphraseFileError::Exposed { path, mode });
-        }
-        // The system's own user may hand secrets to services.
-        let uid = metadata.uid();
-        if uid != 0 && uid != rustix::process::geteuid().as_raw() {
-            let path = path.to_owned();
-            return Err(PassphraseFileError::NotMine { path, uid });
-        }
+        let file = open_secret(path)?;
         // Reserved at once, so that growing leaves no copy behind; one more byte shows what is too long.
         let limit = PASSPHRASE_BYTES_MAX + NEWLINE_BYTES_MAX + 1;
         let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
         let take = u64::try_from(limit).unwrap_or(u64::MAX);
-        file.take(take).read_to_end(&mut bytes).map_err(failed)?;
+        let read = file.take(take).read_to_end(&mut bytes);
+        read.map_err(|error| PassphraseFileError::io(path, &error))?;
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
             if bytes.last() == Some(&b'\r') {
@@ -115,7 +122,7 @@ pub enum BadPassphrase {
     },
 }
 
-/// Why a file gives no passphrase.
+/// Why a file gives no passphrase, or another secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassphraseFileError {
@@ -144,13 +151,22 @@ pub enum PassphraseFileError {
         kind: io::ErrorKind,
     },
     /// The file belongs to another user, who chose what is in it.
-    #[error("{} belongs to user {uid}", path.display())]
+    #[error("{} belongs to user {uid}, and this process to user {}", path.display(), rustix::process::geteuid().as_raw())]
     NotMine {
         /// The file.
         path: PathBuf,
         /// Its owner.
         uid: u32,
     },
+}
+
+impl PassphraseFileError {
+    fn io(path: &Path, error: &io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            kind: error.kind(),
+        }
+    }
 }
 
 #[cfg(test)]
