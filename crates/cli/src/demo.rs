@@ -48,7 +48,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, output: Output) -> Result<(), Failure> {
     let terms = Terms::new(&args)?;
     let directory = tempfile::tempdir()?;
-    let service = Service::new("/demo").map_err(|error| Failure::new("failed", error.to_string()))?;
+    let service = Service::new("/demo").map_err(failed)?;
     let catalog = MemoryCatalog::default().with(service, Content::from_bytes(terms.price, 1, Vec::new()));
     let nodes = Loopback::start(directory.path(), &terms.options(&args), catalog)
         .await
@@ -151,7 +151,8 @@ impl Demo {
             self.output.result(&summary.json(), || summary.text());
             return Ok(());
         }
-        let failure = Failure::new(CHECK_FAILED, format!("something does not add up: {}", wrong.join("; ")));
+        let failure = Failure::new(CHECK_FAILED, format!("something does not add up: {}", wrong.join("; ")))
+            .next("this is an error of the program: report it with what --json prints (SECURITY.md says how)");
         Err(self.output.found(summary.json(), || summary.text(), failure))
     }
 
@@ -230,10 +231,10 @@ impl Demo {
                 return Ok(());
             }
         }
-        Err(Failure::new(
-            "failed",
-            "winners are still unclaimed after half a minute",
-        ))
+        Err(
+            Failure::new("failed", "winners are still unclaimed after half a minute")
+                .next("repeat it when this machine has less to do; --log-filter debug shows what the escrow answers"),
+        )
     }
 
     async fn many_payments(&self) -> Result<Measured, Failure> {
@@ -302,4 +303,5 @@ fn progress_bar(length: u64) -> ProgressBar {
 
 fn failed(error: impl std::error::Error) -> Failure {
     Failure::new("failed", error.to_string())
+        .next("repeat it; it needs 127.0.0.1 and room in the directory for temporary files")
 }

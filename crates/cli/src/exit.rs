@@ -1,23 +1,21 @@
 //! Exit codes and failures: what happened, both numbers, what to do next.
 
+mod home;
+
 use crate::output::date;
-use rustix::process::geteuid;
 use serde_json::{Map, Value, json};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use tombola_core::amount::{Amount, Asset, SECOND_MS};
-use tombola_core::limits::SERVED_GAP_MS;
+use tombola_core::limits::{REFERENCE_BYTES_MAX, SERVED_GAP_MS};
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::ledger::LedgerFault;
 use tombola_ledger::store::{DiskFault, StoreFault};
 use tombola_node::admin::{AdminError, RequestError};
-use tombola_node::config::ConfigError;
 use tombola_node::disk::StoreError;
 use tombola_node::escrow::{BackupError, EscrowNodeError, WitnessError};
 use tombola_node::escrow_client::EscrowError;
-use tombola_node::home::HomeError;
-use tombola_node::key_file::KeyFileError;
 use tombola_node::payee::PayeeError;
 
 /// What `--help` says about exit codes; each is one [`Exit`].
@@ -116,12 +114,29 @@ pub(crate) struct Failure {
     found: Option<Value>,
 }
 
-impl Failure {
-    pub(crate) fn new(code: &str, message: impl Into<String>) -> Self {
-        AdminError::new(code, message).into()
+/// A failure that does not say yet what to do: nobody is left with one.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Untold(AdminError);
+
+impl Untold {
+    pub(crate) fn with(self, key: &str, value: impl Into<Value>) -> Self {
+        Self(self.0.with(key, value))
     }
 
     /// With what to do next.
+    pub(crate) fn next(self, next: impl Into<String>) -> Failure {
+        Failure::from(self.0).next(next)
+    }
+}
+
+impl Failure {
+    #[expect(clippy::new_ret_no_self, reason = "it is one only when it says what to do")]
+    pub(crate) fn new(code: &str, message: impl Into<String>) -> Untold {
+        Untold(AdminError::new(code, message))
+    }
+
+    /// With something else to do next.
     pub(crate) fn next(self, next: impl Into<String>) -> Self {
         self.with(NEXT, next.into())
     }
@@ -200,7 +215,11 @@ impl Failure {
             EscrowNodeError::Net(_) => Self::new("network", error.to_string())
                 .next("choose another address with --listen; port 0 takes any free one"),
             EscrowNodeError::Ledger(fault) => Self::ledger(*fault),
-            _ => Self::new("failed", error.to_string()),
+            EscrowNodeError::ResetSalt(_) => Self::new("failed", error.to_string()).next(RESET_SALT_ADVICE),
+            EscrowNodeError::Name(_) => Self::new("failed", error.to_string()).next(format!(
+                "correct name in config.toml: {REFERENCE_BYTES_MAX} bytes at most"
+            )),
+            _ => Self::new("failed", error.to_string()).next(AGAIN),
         }
     }
 
@@ -243,11 +262,18 @@ impl Failure {
                 .with("store", *store)
                 .with("backup", *backup)
                 .next("keep the store; if it is broken, restore with --over-newer: it is kept beside the backup"),
-            BackupError::Database => Self::new("not_a_file", error.to_string()),
+            BackupError::Database => Self::new("not_a_file", error.to_string())
+                .next("back it up with pg_basebackup or pg_dump, and restore it with their tools"),
+            BackupError::AnotherEscrow { .. } => {
+                Self::new("backup", error.to_string()).next("give a backup of this escrow, or --home of that one")
+            }
+            BackupError::Empty { .. } => {
+                Self::new("backup", error.to_string()).next("give a file that `tombola escrow backup` wrote")
+            }
             BackupError::Io { kind: disk, .. } | BackupError::Store(StoreFault::Io(disk)) => {
                 Self::new("backup", error.to_string()).next(disk_advice(disk.kind()))
             }
-            _ => Self::new("backup", error.to_string()),
+            _ => Self::new("backup", error.to_string()).next(AGAIN),
         }
     }
 
@@ -323,7 +349,8 @@ impl Failure {
             PayeeError::Store(error) => Self::store(error),
             PayeeError::Rules(reject) => Self::rejected("the payee", reject, asset),
             PayeeError::File { kind, .. } => Self::new("file", error.to_string()).next(disk_advice(*kind)),
-            _ => Self::new("failed", error.to_string()),
+            PayeeError::ResetSalt(_) => Self::new("failed", error.to_string()).next(RESET_SALT_ADVICE),
+            _ => Self::new("failed", error.to_string()).next(AGAIN),
         }
     }
 
@@ -364,18 +391,23 @@ impl Failure {
     }
 }
 
+/// What helps where nothing better is known.
+pub(crate) const AGAIN: &str = "repeat it; if it fails again, --log-filter debug shows more";
+/// What helps where the random bytes of a home cannot be had.
+const RESET_SALT_ADVICE: &str = "let this user read and write reset.salt in the home, or remove it: a new one is made";
+
 const fn disk_code(disk: &DiskFault) -> &'static str {
     if disk.is_full() { DISK_FULL } else { "store_failed" }
 }
 
 /// What helps where a disk refuses.
-const fn disk_advice(kind: ErrorKind) -> &'static str {
+pub(crate) const fn disk_advice(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "make room on that disk, then start again; what was answered before is durable"
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "let this user write there: check owner and mode, and whether the disk is mounted read-only"
+            "let this user read and write there: check owner and mode, and whether the disk is mounted read-only"
         }
         ErrorKind::NotFound => "look where that file is, or see whether its name is right",
         _ => "look at the disk and at the system's log, then start again; what was answered before is durable",
@@ -415,65 +447,5 @@ impl From<RequestError> for Failure {
             other => Self::new("node_lost", other.to_string())
                 .next("the command may have been carried out or not: look before you repeat it"),
         }
-    }
-}
-
-impl From<HomeError> for Failure {
-    fn from(error: HomeError) -> Self {
-        match &error {
-            HomeError::Locked { pid, .. } => Self::new(LOCKED, error.to_string())
-                .with("pid", *pid)
-                .next("give it a moment to end, or stop it with kill"),
-            HomeError::Missing { .. } => Self::new("no_home", error.to_string()).next("run init first, or give --home"),
-            HomeError::Io { kind, .. } => Self::new("home", error.to_string()).next(disk_advice(*kind)),
-            _ => Self::new("home", error.to_string()),
-        }
-    }
-}
-
-impl From<KeyFileError> for Failure {
-    fn from(error: KeyFileError) -> Self {
-        match error {
-            KeyFileError::Exists { .. } => Self::new("exists", error.to_string())
-                .next("it may be worth money: choose another --home, or move it away yourself"),
-            KeyFileError::Exposed { ref path, .. } => Self::new("key_file", error.to_string()).next(format!(
-                "chmod 600 {}; whoever could read it meanwhile may have the key",
-                path.display()
-            )),
-            KeyFileError::NotMine { ref path, uid } => Self::new("key_file", error.to_string())
-                .with(OWNER, uid)
-                .next(not_mine_advice(path, uid)),
-            _ => Self::new("key_file", error.to_string()),
-        }
-    }
-}
-
-/// What helps where a key belongs to another user. What root took over, the other's node could not read any more.
-fn not_mine_advice(path: &Path, uid: u32) -> String {
-    let own = geteuid();
-    if own.is_root() {
-        let home = path.parent().unwrap_or(path).display();
-        return format!(
-            "run the node of user {uid}, which root may ask; to work without it, stop it and chown -R 0 {home}: systemd \
-             gives the home back to its unit at the next start"
-        );
-    }
-    format!(
-        "run this as user {uid}; if the key is to be yours: chown {} {}, as root",
-        own.as_raw(),
-        path.display()
-    )
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        Self::new("config", error.to_string())
-            .next("correct config.toml or the option; init writes one with every default")
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::new("io", error.to_string())
     }
 }

@@ -2,7 +2,7 @@
 
 mod object;
 
-use crate::exit::Failure;
+use crate::exit::{Failure, disk_advice};
 use crate::key;
 use crate::local::quoted;
 use crate::output::{Output, fields};
@@ -74,7 +74,8 @@ pub(crate) fn read_input(what: &str) -> Result<Vec<u8>, Failure> {
             return Ok(bytes);
         }
         if !Path::new(what).is_file() {
-            return Err(Failure::new("no_input", format!("{what} is neither a file nor hex")));
+            let message = format!("{what} is neither a file nor hex");
+            return Err(Failure::new("no_input", message).next("give the name of a file, or its bytes as hex"));
         }
     }
     read_file(what)
@@ -88,12 +89,17 @@ fn read_text(what: &str) -> Result<Option<String>, Failure> {
     Ok(String::from_utf8(read_file(what)?).ok())
 }
 
+/// A file that was named and cannot be read.
+pub(crate) fn unreadable(path: &str, error: &std::io::Error) -> Failure {
+    Failure::new("io", format!("{path}: {error}")).next(disk_advice(error.kind()))
+}
+
 fn read_file(path: &str) -> Result<Vec<u8>, Failure> {
-    let failed = |error| Failure::new("io", format!("{path}: {error}"));
+    let failed = |error: std::io::Error| unreadable(path, &error);
     let size = std::fs::metadata(path).map_err(failed)?.len();
     if size > INPUT_BYTES_MAX {
         let message = format!("{path} has {size} bytes, no object has more than {MESSAGE_BYTES_MAX}");
-        return Err(Failure::new("too_large", message));
+        return Err(Failure::new("too_large", message).next("give one object, in a file of its own"));
     }
     std::fs::read(path).map_err(failed)
 }

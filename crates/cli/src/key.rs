@@ -205,7 +205,7 @@ fn imported(own: &PassphraseArg, from: &Path) -> Result<Opened, Failure> {
     let bytes = match is_standard_input {
         true => key_file::read_small(std::io::stdin().lock())?.ok_or_else(|| {
             let message = format!("{STANDARD_INPUT}: {}", KeyFileProblem::Foreign);
-            Failure::new("key_file", message)
+            Failure::new("key_file", message).next(KeyFileProblem::Foreign.advice())
         })?,
         false => key_file::read_private(from).map_err(failure)?,
     };
@@ -236,13 +236,14 @@ fn no_passphrase() -> Failure {
 
 /// Why a key cannot be used, under a stable name.
 pub(crate) fn failure(error: KeyFileError) -> Failure {
-    let told = |code| Failure::new(code, error.to_string());
     match &error {
-        KeyFileError::Bad { problem, .. } => match problem {
-            KeyFileProblem::WrongPassphrase => told("passphrase_wrong"),
-            _ => told("key_file"),
-        },
-        KeyFileError::Exists { .. } => told("exists").next("it may be worth money: choose another name"),
+        KeyFileError::Bad {
+            problem: problem @ KeyFileProblem::WrongPassphrase,
+            ..
+        } => Failure::new("passphrase_wrong", error.to_string()).next(problem.advice()),
+        KeyFileError::Exists { .. } => {
+            Failure::new("exists", error.to_string()).next("it may be worth money: choose another name")
+        }
         _ => error.into(),
     }
 }

@@ -187,17 +187,19 @@ fn a_configuration_that_cannot_be_read_is_named() {
     assert!(message.contains("config.toml") && !next.is_empty());
 }
 
-/// A key file, its mode, and what the message must have.
-const KEYS: &[(&[u8], u32, &str)] = &[
-    (b"", 0o600, "key.pem"),
+/// A key file, its mode, and what must be said of it and of what to do.
+const KEYS: &[(&[u8], u32, &str, &str)] = &[
+    (b"", 0o600, "empty", "your copy"),
     (
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         0o600,
-        "key.pem",
+        "PKCS#8",
+        "key import",
     ),
-    (b"\xff\xfe", 0o600, "key.pem"),
-    (&[b'a'; 5_000], 0o600, "key.pem"),
-    (b"-----BEGIN PRIVATE KEY-----\n", 0o644, "644"),
+    (b"-----BEGIN PRIVATE KEY-----\nAAAA\n", 0o600, "cut off", "your copy"),
+    (b"\xff\xfe", 0o600, "PKCS#8", "key import"),
+    (&[b'a'; 5_000], 0o600, "PKCS#8", "key import"),
+    (b"-----BEGIN PRIVATE KEY-----\n", 0o644, "mode 644", "chmod 600"),
 ];
 
 #[test]
@@ -205,7 +207,7 @@ fn every_bad_key_file_is_named_and_why() {
     let directory = tempfile::tempdir().unwrap();
     let home = home(directory.path(), "payer");
     let path = home.join("key.pem");
-    for (bytes, mode, word) in KEYS {
+    for (bytes, mode, word, advice) in KEYS {
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).unwrap();
         let (exit, value) = json(&["key", "show", path.to_str().unwrap()]);
@@ -215,7 +217,9 @@ fn every_bad_key_file_is_named_and_why() {
             (1, Some("key_file")),
             "{value}"
         );
-        assert!(message.contains(word), "{message}");
+        assert!(message.contains(word) && message.contains("key.pem"), "{value}");
+        let next = value["error"]["next"].as_str().unwrap_or_default();
+        assert!(next.contains(advice), "{value}");
     }
 }
 
@@ -230,6 +234,7 @@ fn a_key_that_is_no_file_is_named() {
         "{value}"
     );
     assert!(message.contains("not a file"), "{message}");
+    assert!(value["error"]["next"].as_str().unwrap().contains("key.pem"), "{value}");
 }
 
 /// The table says no more than there is: each file has the test, and each exit code a row.

@@ -285,7 +285,7 @@ pub enum KeyFileError {
     #[error("the system has no random bytes to give")]
     NoRandomness,
     /// It is a directory, a pipe or a device.
-    #[error("{} is not a file: give the key file itself, such as HOME/{KEY_FILE}", path.display())]
+    #[error("{} is not a file", path.display())]
     NotAFile {
         /// What it is not.
         path: PathBuf,

@@ -370,7 +370,7 @@ pub enum PayerError {
     #[error("the other side gave an answer that does not fit; is it a newer version?")]
     Unintelligible,
     /// Another purchase is writing the same file.
-    #[error("{path} is being downloaded by another purchase; wait for it, or choose another name")]
+    #[error("{path} is being downloaded by another purchase")]
     InUse {
         /// The partial file.
         path: PathBuf,
@@ -393,7 +393,7 @@ pub enum PayerError {
         limit: u128,
     },
     /// The file is already complete.
-    #[error("{path} exists; remove it or choose another name")]
+    #[error("{path} exists and is not overwritten")]
     Exists {
         /// The output file.
         path: PathBuf,

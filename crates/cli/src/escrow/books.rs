@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tombola_core::amount::{Amount, Asset};
 use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::key::AccountKey;
+use tombola_core::limits::REFERENCE_BYTES_MAX;
 use tombola_core::message::Reference;
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::audit::{AuditReport, Progress as AuditProgress};
@@ -276,7 +277,10 @@ fn parse_amount(amount: &str, asset: Asset) -> Result<Amount, Failure> {
 }
 
 fn parse_reference(reference: &str) -> Result<Reference, Failure> {
-    Reference::new(reference).map_err(|error| Failure::new("reference", format!("reference: {error}")))
+    Reference::new(reference).map_err(|error| {
+        Failure::new("reference", format!("reference: {error}"))
+            .next(format!("shorten it to {REFERENCE_BYTES_MAX} bytes of UTF-8"))
+    })
 }
 
 fn pending_json(page: &[PendingWithdrawal], asset: Asset) -> Value {

@@ -3,6 +3,7 @@
 use super::books::{Request, Word};
 use super::{csv, operate};
 use crate::exit::{CHECK_FAILED, Failure};
+use crate::inspect::unreadable;
 use crate::local::{HomeArg, parse_account};
 use crate::output::{Output, fields, number, text};
 use clap::Subcommand;
@@ -133,8 +134,7 @@ impl Said {
 
 /// Books line by line. A wrong line is told with its number and keeps none of the others from being booked.
 async fn import(home: &HomeArg, file: &Path, output: Output) -> Result<(), Failure> {
-    let given = std::fs::read_to_string(file)
-        .map_err(|error| Failure::new("file", format!("{}: {}", file.display(), error.kind())))?;
+    let given = std::fs::read_to_string(file).map_err(|error| unreadable(&file.display().to_string(), &error))?;
     let (mut results, mut failed, mut last) = (Vec::new(), 0u64, None);
     for (line, number) in given.lines().zip(1u64..) {
         let is_heading = number == 1 && line.starts_with("number");

@@ -1,6 +1,6 @@
 //! What a payer node is asked, over its socket or in this process, and its answers as JSON.
 
-use crate::exit::{CEILING, Failure, PAYEE_AWAY};
+use crate::exit::{AGAIN, CEILING, Failure, PAYEE_AWAY, disk_advice};
 use crate::output::{date, money, sum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -130,33 +130,63 @@ fn parse(what: &str, text: &str, asset: Asset) -> Result<Amount, Failure> {
 
 /// What happened, the numbers as decimals, and what to do.
 pub(crate) fn payer_failure(error: &PayerError, asset: Asset) -> Failure {
-    let show = |amount: Amount| money(amount, asset);
+    let failure = |code| Failure::new(code, error.to_string());
     match error {
         PayerError::Ceiling {
             need,
             has,
             received,
             size,
-        } => {
-            let (need, has) = (show(*need), show(*has));
-            let message = format!(
-                "the spending ceiling is reached: the next winner needs {need}, the hold has {has} left; \
-                 {received} of {size} have arrived and are kept"
-            );
-            Failure::new(CEILING, message)
-                .with("need", need)
-                .with("has", has)
-                .with("received", *received)
-                .with("size", *size)
-        }
+        } => ceiling_reached((*need, *has), (*received, *size), asset),
         PayerError::Escrow(error) => Failure::escrow(error, asset),
-        PayerError::Net(_) => {
-            Failure::new(PAYEE_AWAY, error.to_string()).next("what has arrived is kept: repeat the command later")
-        }
+        PayerError::Net(_) => failure(PAYEE_AWAY).next("what has arrived is kept: repeat the command later"),
         PayerError::PayeeRejected(reject) => Failure::rejected("the payee", reject, asset),
         PayerError::Refused(reject) => Failure::rejected("this payer", reject, asset),
-        PayerError::Plan(PlanError::CeilingTooLow { need, ceiling }) => {
-            let (need, has) = (show(*need), show(*ceiling));
+        PayerError::Plan(error) => no_plan(*error, asset),
+        PayerError::Store(error) => Failure::store(error),
+        PayerError::Undelivered { missing, limit } => undelivered(*missing, *limit, asset),
+        PayerError::FalseHold {
+            fault: HoldFault::Cap { .. },
+            ..
+        } => failure("escrow_false")
+            .next("unless another home with this key has raised it, ask its operator, and open no more holds there until it is explained"),
+        PayerError::FalseHold { .. } | PayerError::FalseStatement { .. } => failure("escrow_false")
+            .next("ask its operator, and open no more holds there until it is explained"),
+        PayerError::Exists { .. } => failure("exists").next("remove it, or choose another name with -o"),
+        PayerError::InUse { .. } => failure("failed").next("wait for that purchase, or choose another name with -o"),
+        PayerError::File { kind, .. } => failure("file").next(disk_advice(*kind)),
+        PayerError::ContentMismatch => failure("content_mismatch")
+            .next("the payee changed or broke the file: remove the partial file to begin anew"),
+        PayerError::NoCommonEscrow { .. } => failure("no_common_escrow")
+            .next("use a payee that takes this escrow, or a payer home at one of the payee's escrows"),
+        PayerError::Undrawn { .. } => {
+            failure("failed").next("buy elsewhere; tombola payer audit shows what this payee redeems")
+        }
+        PayerError::Unintelligible => failure("failed").next("update the older of the two programs"),
+        _ => failure("failed").next(AGAIN),
+    }
+}
+
+/// First what the next winner needs and what the hold has left, then how many bytes of how many have arrived.
+fn ceiling_reached((need, has): (Amount, Amount), (received, size): (u64, u64), asset: Asset) -> Failure {
+    let (need, has) = (money(need, asset), money(has, asset));
+    let message = format!(
+        "the spending ceiling is reached: the next winner needs {need}, the hold has {has} left; \
+         {received} of {size} have arrived and are kept"
+    );
+    Failure::new(CEILING, message)
+        .with("need", need)
+        .with("has", has)
+        .with("received", received)
+        .with("size", size)
+        .next("repeat the command, with a higher --spend-max where luck was bad: it goes on where it stopped")
+}
+
+/// Why nothing can be paid under these limits.
+fn no_plan(error: PlanError, asset: Asset) -> Failure {
+    match error {
+        PlanError::CeilingTooLow { need, ceiling } => {
+            let (need, has) = (money(need, asset), money(ceiling, asset));
             Failure::new(
                 "ceiling_too_low",
                 format!("the ceiling is too low: a hold needs {need}, the ceiling is {has}"),
@@ -165,44 +195,34 @@ pub(crate) fn payer_failure(error: &PayerError, asset: Asset) -> Failure {
             .with("has", has)
             .next(format!("give --spend-max {need} or more"))
         }
-        PayerError::Plan(PlanError::NoCommonFace { need, limit }) => {
-            let (need, has) = (show(*need), show(*limit));
+        PlanError::NoCommonFace { need, limit } => {
+            let (need, has) = (money(need, asset), money(limit, asset));
             let message = format!("no face value suits both sides: at least {need}, at most {has}");
+            let next = format!(
+                "no setting here helps: the payee has to take larger face values (face_value_max, {need} or more), or buy elsewhere"
+            );
             Failure::new("no_common_face", message)
                 .with("need", need)
                 .with("has", has)
+                .next(next)
         }
-        PayerError::Plan(_) => Failure::new("nothing_to_pay", error.to_string()),
-        PayerError::Store(error) => Failure::store(error),
-        PayerError::Undelivered { missing, limit } => {
-            let show = |value: u128| show(Amount(u64::try_from(value).unwrap_or(u64::MAX)));
-            let (need, has) = (show(*missing), show(*limit));
-            let message = format!(
-                "the payee has taken tickets worth {need} without delivering or acknowledging them; \
-                 a payee is trusted with {has} at most"
-            );
-            Failure::new("undelivered", message)
-                .with("need", need)
-                .with("has", has)
-                .next("buy elsewhere; what has arrived is kept, and goes on if you raise window_value in config.toml")
-        }
-        PayerError::FalseHold {
-            fault: HoldFault::Cap { .. },
-            ..
-        } => Failure::new("escrow_false", error.to_string())
-            .next("unless another home with this key has raised it, ask its operator, and open no more holds there until it is explained"),
-        PayerError::FalseHold { .. } | PayerError::FalseStatement { .. } => {
-            Failure::new("escrow_false", error.to_string())
-                .next("ask its operator, and open no more holds there until it is explained")
-        }
-        PayerError::Exists { .. } => Failure::new("exists", error.to_string()),
-        PayerError::File { .. } => Failure::new("file", error.to_string()),
-        PayerError::ContentMismatch => Failure::new("content_mismatch", error.to_string())
-            .next("the payee changed or broke the file: remove the partial file to begin anew"),
-        PayerError::NoCommonEscrow { .. } => Failure::new("no_common_escrow", error.to_string())
-            .next("use a payee that takes this escrow, or a payer home at one of the payee's escrows"),
-        _ => Failure::new("failed", error.to_string()),
+        _ => Failure::new("nothing_to_pay", error.to_string())
+            .next("ask for something that has a price and a length, or send more than nothing"),
     }
+}
+
+/// A payee that took tickets and gave nothing for them; both in atomic units.
+fn undelivered(missing: u128, limit: u128, asset: Asset) -> Failure {
+    let atoms = |value: u128| money(Amount(u64::try_from(value).unwrap_or(u64::MAX)), asset);
+    let (need, has) = (atoms(missing), atoms(limit));
+    let message = format!(
+        "the payee has taken tickets worth {need} without delivering or acknowledging them; \
+         a payee is trusted with {has} at most"
+    );
+    Failure::new("undelivered", message)
+        .with("need", need)
+        .with("has", has)
+        .next("buy elsewhere; what has arrived is kept, and goes on if you raise window_value in config.toml")
 }
 
 /// A plan, the amounts in the asset of the offer.

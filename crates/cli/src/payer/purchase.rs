@@ -136,7 +136,8 @@ const LEFT_TO_NODE: &str = "left_to_node";
 /// What a signal does to a purchase.
 fn interrupted(node: &Node, home: &HomeArg) -> Failure {
     match node {
-        Node::Alone(_) => Failure::new(INTERRUPTED, "stopped; what has arrived is kept"),
+        Node::Alone(_) => Failure::new(INTERRUPTED, "stopped; what has arrived is kept")
+            .next(format!("tombola payer statement{} shows what was paid", home.shown())),
         Node::Running(_) => Failure::new(
             LEFT_TO_NODE,
             "not watched any longer: the payer node goes on with it, and the file appears when all of it is there",
@@ -183,6 +184,7 @@ async fn pay(node: &Node, home: &HomeArg, request: Request, size: u64) -> Result
         () = stop.wait() => Err(match (node, is_waiting.load(Ordering::Relaxed)) {
             (Node::Alone(_), true) => {
                 Failure::new(ESCROW_AWAY, "stopped while the escrow is away; what has arrived is kept")
+                    .next("repeat the command when the escrow is back")
             }
             _ => interrupted(node, home),
         }),
@@ -225,7 +227,8 @@ fn confirm(plan: &Value, limits: &Limits, output: Output) -> Result<(), Failure>
     std::io::stdin().read_line(&mut line)?;
     match line.trim() {
         "y" | "Y" | "yes" => Ok(()),
-        _ => Err(Failure::new(NOT_CONFIRMED, "not confirmed: nothing was paid")),
+        _ => Err(Failure::new(NOT_CONFIRMED, "not confirmed: nothing was paid")
+            .next("repeat it and answer y, or give --yes")),
     }
 }
 

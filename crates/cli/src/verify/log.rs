@@ -2,7 +2,7 @@
 
 use super::{Checks, object};
 use crate::exit::{CHECK_FAILED, Failure, TWO_HISTORIES};
-use crate::inspect::read_input;
+use crate::inspect::{read_input, unreadable};
 use crate::output::Output;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -241,7 +241,7 @@ fn walk_heads(path: &str, mut see: impl FnMut(u64, Head, Option<&Event>)) -> Res
     let bad = |error: ExtractError| {
         Failure::new("malformed", format!("{path}: {error}")).next("tombola escrow log writes an extract")
     };
-    let file = File::open(Path::new(path)).map_err(|error| Failure::new("io", format!("{path}: {error}")))?;
+    let file = File::open(Path::new(path)).map_err(|error| unreadable(path, &error))?;
     let mut file = BufReader::new(file);
     let mut bytes = [0; START_BYTES];
     file.read_exact(&mut bytes).map_err(|_| bad(ExtractError::Foreign))?;

@@ -75,7 +75,7 @@ pub enum BackupError {
         backup: u64,
     },
     /// The ledger is in a database.
-    #[error("the ledger is in a database: back it up with pg_basebackup or pg_dump, and restore it with their tools")]
+    #[error("the ledger is in a database, and not in a file")]
     Database,
     /// The system refused.
     #[error("{}: {kind}", path.display())]

@@ -284,19 +284,19 @@ fn parameters(cost: Cost, salts: &Salts) -> pkcs8::Result<Parameters> {
 #[non_exhaustive]
 pub enum KeyFileProblem {
     /// It is damaged, or the key in it is not that of the account that it names.
-    #[error("it is damaged or was altered: its parts do not belong together; restore it from your copy")]
+    #[error("it is damaged or was altered: its parts do not belong together")]
     Altered,
     /// A private key of another kind.
     #[error("it is a private key, but not an Ed25519 key: only those are accounts")]
     AnotherAlgorithm,
     /// Nothing is in it.
-    #[error("it is empty; restore it from your copy")]
+    #[error("it is empty")]
     Empty,
     /// Something else, or another format of keys.
-    #[error("it is not an Ed25519 key in PKCS#8 PEM; `tombola key import` takes a PKCS#8 PEM or a seed of 32 bytes")]
+    #[error("it is not an Ed25519 key in PKCS#8 PEM")]
     Foreign,
     /// Another version of this program wrote it.
-    #[error("it has format {found}, and this version reads up to {known}; use the version that wrote it")]
+    #[error("it has format {found}, and this version reads up to {known}")]
     Newer {
         /// Its format.
         found: u32,
@@ -304,10 +304,7 @@ pub enum KeyFileProblem {
         known: u32,
     },
     /// Opening it would take too much memory.
-    #[error(
-        "opening it takes {need_mib} MiB, and at most {limit_mib} MiB are given; \
-         encrypt it anew: openssl pkcs8 -topk8 -v2 aes-256-cbc -scrypt"
-    )]
+    #[error("opening it takes {need_mib} MiB, and at most {limit_mib} MiB are given")]
     TooMuchMemory {
         /// What its parameters ask for.
         need_mib: u64,
@@ -315,21 +312,40 @@ pub enum KeyFileProblem {
         limit_mib: u64,
     },
     /// Opening it would take very long.
-    #[error("opening it takes too many rounds; encrypt it anew: openssl pkcs8 -topk8 -v2 aes-256-cbc -scrypt")]
+    #[error("opening it takes too many rounds")]
     TooMuchWork,
     /// Its end is missing.
-    #[error("it is cut off; restore it from your copy")]
+    #[error("it is cut off")]
     Truncated,
     /// It is encrypted in a way that is unknown here, or too weak.
-    #[error(
-        "it is encrypted by other means than PBES2 with AES and scrypt or PBKDF2 with SHA-2; \
-         encrypt it anew: openssl pkcs8 -topk8 -v2 aes-256-cbc -scrypt"
-    )]
+    #[error("it is encrypted by other means than PBES2 with AES and scrypt or PBKDF2 with SHA-2")]
     UnknownEncryption,
     /// The key could not be put into this form.
     #[error("the key cannot be written in this form")]
     Unwritable,
     /// The passphrase does not open it.
-    #[error("the passphrase does not open it; if you are sure of the passphrase, restore the file from your copy")]
+    #[error("the passphrase does not open it")]
     WrongPassphrase,
+}
+
+impl KeyFileProblem {
+    /// What to do about it.
+    #[must_use]
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Altered | Self::Empty | Self::Truncated => "restore the file from your copy",
+            Self::AnotherAlgorithm => "tombola key new FILE makes a key of the right kind",
+            Self::Foreign => {
+                "tombola key import makes a key file from a PKCS#8 PEM, or from a seed of 32 bytes or its hex"
+            }
+            Self::Newer { .. } => "use the version that wrote it",
+            Self::TooMuchMemory { .. } | Self::TooMuchWork | Self::UnknownEncryption => {
+                "encrypt it anew: openssl pkcs8 -topk8 -v2 aes-256-cbc -scrypt -in FILE -out NEW"
+            }
+            Self::Unwritable => "keep the file that is there: nothing was written",
+            Self::WrongPassphrase => {
+                "repeat it with the right one; if you are sure of the passphrase, restore the file from your copy"
+            }
+        }
+    }
 }
