@@ -1,5 +1,6 @@
 //! Clocks that somebody sets, two hours forward and two hours back, below nodes that run.
 
+use super::status::is_twice;
 use super::{PRICE, SURE, UNIT, WINDOW};
 use serde_json::Value;
 use tombola_tests::faketime::Clock;
@@ -66,6 +67,11 @@ fn clock_found(town: &Town) -> (i32, String, String) {
 fn believes(town: &Town, name: &str, is_right: bool) {
     let node = || town.ask("escrow", "status", "escrow")["node"].clone();
     wait_until(name, || node()["clock_jump"].is_null() == is_right);
+    if !is_right {
+        let jump = &node()["clock_jump"];
+        is_twice(jump, "wall");
+        is_twice(jump, "expected");
+    }
 }
 
 /// Spec: C-02, C-07, W-11, W-12, H-09. After a step of 60 days and a restart a hold is past its `redeem_by`, and still

@@ -1,6 +1,7 @@
 //! What `status` shows of the risk that either side takes.
 
 use super::{SURE, UNIT};
+use serde_json::Value;
 use tombola_tests::process::{Node, Signal, Town, atoms, number, ok, text};
 
 /// Spec: B-16, D-03.
@@ -40,6 +41,16 @@ fn status_shows_the_payees_credit_and_the_payers_windows() {
         "--spend-max",
         "0.5",
     ]);
+    let status = town.ask("escrow", "status", "escrow");
+    for (place, key) in [
+        (&status, "next_expiry"),
+        (&status, "last_event"),
+        (&status["node"], "ledger_time"),
+        (&status["node"]["writers"][0], "alive_at"),
+        (&status["node"]["writers"][0], "served_since"),
+    ] {
+        is_twice(place, key);
+    }
     // The windows are the running node's own, so nobody else needs to be there.
     assert_eq!((payee.end(Signal::TERM), escrow.end(Signal::TERM)), (0, 0));
     let status = town.ask("payer", "status", "payer");
@@ -56,4 +67,15 @@ fn status_shows_the_payees_credit_and_the_payers_windows() {
         "{status}"
     );
     assert_eq!(payer.end(Signal::TERM), 0);
+}
+
+/// A date is for people, and programs have the same time in ms.
+pub(super) fn is_twice(place: &Value, key: &str) {
+    let (date, ms) = (text(place, key), number(place, &format!("{key}_ms")));
+    let clock = date.split_once(' ').unwrap().1;
+    let seconds = clock
+        .split(':')
+        .fold(0, |sum, part| 60 * sum + part.parse::<u64>().unwrap());
+    assert_eq!(ms / 1_000 % 86_400, seconds, "{key} in {place}");
+    assert!(ms > 1_600_000_000_000, "{key} in {place}");
 }

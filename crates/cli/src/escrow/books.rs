@@ -252,9 +252,15 @@ impl Books<'_> {
                     "serving": status.is_serving,
                     "phase": status.phase,
                     "ledger_time": date(status.time),
+                    "ledger_time_ms": status.time,
                     "clock_behind_ms": status.clock_behind_ms,
                     "clock_jump": status.clock_jump.map(|jump| {
-                        json!({ "wall": date(jump.wall), "expected": date(jump.expected) })
+                        json!({
+                            "wall": date(jump.wall),
+                            "wall_ms": jump.wall,
+                            "expected": date(jump.expected),
+                            "expected_ms": jump.expected,
+                        })
                     }),
                     "connections": status.connections,
                     "requests": status.requests,
@@ -339,7 +345,9 @@ fn writers_json(writers: &[WriterSummary]) -> Value {
             "incarnation": found.incarnation,
             "removed": found.is_removed,
             "alive_at": date(found.alive_at),
+            "alive_at_ms": found.alive_at,
             "served_since": date(found.served_since),
+            "served_since_ms": found.served_since,
             "height": found.height,
         })
     };
@@ -383,9 +391,11 @@ fn totals_json(totals: &EscrowTotals, asset: Asset, node: Value) -> Value {
         "holds": totals.holds,
         "open_holds": totals.open_holds,
         "next_expiry": totals.next_expiry.map(date),
+        "next_expiry_ms": totals.next_expiry,
         "claims": totals.claims,
         "winners": totals.winners,
         "height": totals.height,
         "last_event": date(totals.time),
+        "last_event_ms": totals.time,
     })
 }

@@ -109,13 +109,25 @@ impl EscrowStatus {
     /// The numbers for the metrics port. Names are a contract.
     #[must_use]
     pub fn samples(&self) -> Vec<Sample> {
+        let mut samples = Sample::of_program("escrow", "escrow_uptime", self.uptime_ms).to_vec();
+        samples.extend(self.counters());
+        samples.extend(self.gauges());
+        samples.extend(self.money());
+        samples.extend(self.totals.next_expiry.map(|at| {
+            let help = "When the next open hold can expire";
+            Sample::seconds("escrow_next_expiry_timestamp", help, at.0)
+        }));
+        samples.push(Sample::by_reason(
+            "escrow_connections_turned_away",
+            "Attempts to connect that were not let in",
+            self.connections_turned_away.clone(),
+        ));
+        samples
+    }
+
+    fn counters(&self) -> impl Iterator<Item = Sample> {
         let totals = &self.totals;
-        // A sum past 18 quintillion atomic units is shown as that.
-        let atoms = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
-        let is = |phase| u64::from(self.phase == phase);
-        let removed = self.writers.iter().filter(|writer| writer.is_removed).count();
-        let writers = self.writers.len().saturating_sub(removed);
-        let counters = [
+        let counts = [
             ("escrow_requests", "Requests answered", self.requests),
             (
                 "escrow_claims_answered",
@@ -133,7 +145,15 @@ impl EscrowStatus {
             ("escrow_claims", "Claims that paid something, ever", totals.claims),
             ("escrow_winners", "Winners paid, ever", totals.winners),
         ];
-        let gauges = [
+        counts
+            .into_iter()
+            .map(|(name, help, count)| Sample::counter(name, help, count))
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = Sample> {
+        let is_recovering = self.phase == Phase::Recovering;
+        let writers = self.writers.iter().filter(|writer| !writer.is_removed).count();
+        let counts = [
             (
                 "escrow_serving",
                 "1 unless the store failed",
@@ -142,26 +162,39 @@ impl EscrowStatus {
             (
                 "escrow_recovering",
                 "1 while parties bring back what was lost",
-                is(Phase::Recovering),
+                u64::from(is_recovering),
             ),
             (
                 "escrow_clock_jumped",
                 "1 while the wall clock cannot be believed and nothing expires",
                 u64::from(self.clock_jump.is_some()),
             ),
-            ("escrow_conserved", "1 if the sums add up", u64::from(totals.conserved)),
+            (
+                "escrow_conserved",
+                "1 if the sums add up",
+                u64::from(self.totals.conserved),
+            ),
             (
                 "escrow_writers",
                 "Processes that share the ledger",
                 u64::try_from(writers).unwrap_or(u64::MAX),
             ),
-            ("escrow_open_holds", "Holds that are open", totals.open_holds),
+            ("escrow_open_holds", "Holds that are open", self.totals.open_holds),
             (
                 "escrow_connections",
                 "Connections that stand or are being made",
                 self.connections,
             ),
         ];
+        counts
+            .into_iter()
+            .map(|(name, help, count)| Sample::gauge(name, help, count))
+    }
+
+    fn money(&self) -> impl Iterator<Item = Sample> {
+        let totals = &self.totals;
+        // A sum past 18 quintillion atomic units is shown as that.
+        let atoms = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
         let moved = [
             ("escrow_deposits", "Money taken in, ever", totals.deposits),
             ("escrow_withdrawn", "Money paid out, ever", totals.withdrawn),
@@ -172,16 +205,8 @@ impl EscrowStatus {
             ("escrow_fees", "Fees not collected", totals.fees),
             ("escrow_pending", "Payouts not settled", totals.pending),
         ];
-        let mut samples = Sample::of_program("escrow", "escrow_uptime", self.uptime_ms).to_vec();
-        samples.extend(counters.map(|(name, help, count)| Sample::counter(name, help, count)));
-        samples.extend(gauges.map(|(name, help, count)| Sample::gauge(name, help, count)));
-        samples.extend(moved.map(|(name, help, sum)| Sample::counter(name, help, atoms(sum)).of(Unit::Atoms)));
-        samples.extend(kept.map(|(name, help, sum)| Sample::gauge(name, help, atoms(sum)).of(Unit::Atoms)));
-        samples.push(Sample::by_reason(
-            "escrow_connections_turned_away",
-            "Attempts to connect that were not let in",
-            self.connections_turned_away.clone(),
-        ));
-        samples
+        let moved = moved.map(|(name, help, sum)| Sample::counter(name, help, atoms(sum)).of(Unit::Atoms));
+        let kept = kept.map(|(name, help, sum)| Sample::gauge(name, help, atoms(sum)).of(Unit::Atoms));
+        moved.into_iter().chain(kept)
     }
 }

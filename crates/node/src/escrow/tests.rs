@@ -269,6 +269,12 @@ async fn money_moves_between_accounts_and_a_release_returns_the_rest() {
     assert_eq!((totals.holds, totals.open_holds), (1, 1));
     let expiry = hold.body.terms.redeem_by.plus_ms(EXPIRE_GRACE_MS);
     assert_eq!(totals.next_expiry, Some(expiry));
+    let shown = crate::metrics::text(world.escrow.status().await.unwrap().samples());
+    let line = format!(
+        "tombola_escrow_next_expiry_timestamp_seconds {}",
+        expiry.0 as f64 / 1_000.0
+    );
+    assert!(shown.contains(&line), "{shown}");
     let released = payee.request(release(Amount(2 * FACE.0))).await.unwrap();
     assert!(matches!(released, EscrowAnswer::Released { returned: FACE, .. }));
     let status = payer.request(EscrowCommand::HoldStatus { hold: hold.body.id() }).await;
