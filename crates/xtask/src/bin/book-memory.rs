@@ -8,7 +8,7 @@ use tombola_core::claim::Claim;
 use tombola_core::codec::encode;
 use tombola_core::draw::Reveal;
 use tombola_core::hold::{Fee, Hold, HoldTerms};
-use tombola_core::key::{QuoteId, SecretKey, Signed};
+use tombola_core::key::{AccountKey, QuoteId, SecretKey, Signed};
 use tombola_core::limits::OPEN_BOOKS_PER_HOLD_MAX;
 use tombola_core::message::OpenBook;
 use tombola_core::payee::{Payee, PayeeBook, PayeeTerms};
@@ -25,68 +25,22 @@ const FACE: Amount = Amount(1_000_000);
 const PRICE: Amount = Amount(1_000);
 const LENGTH: u32 = 4_096;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Failed = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failed> {
     let profiler = dhat::Profiler::builder().testing().build();
     let escrow = SecretKey::from_seed(&[1; 32]);
     let payer = SecretKey::from_seed(&[2; 32]);
     let payee = SecretKey::from_seed(&[3; 32]).account();
-    let terms = PayeeTerms {
-        payee,
-        asset: Asset::USD,
-        escrows: Escrows::new(vec![escrow.account()])?,
-        fee_max: Fee::default(),
-        face_value_min: FACE,
-        face_value_max: FACE,
-        book_length_max: LENGTH,
-        jump_max: LENGTH,
-        credit_units: 0,
-        redeem_at_value: Amount(u64::MAX),
-        redeem_window_min_ms: DAY_MS,
-        hold_life_max_ms: u64::MAX,
-        opens_per_second_max: u32::MAX,
-        asks_before: NOW.minus_ms(30 * DAY_MS),
-    };
+    let mut rules = Payee::new(terms(&escrow, payee)?, EpochSecret::new([9; 32]), vec![], vec![], NOW)?;
     let per_hold = u32::try_from(OPEN_BOOKS_PER_HOLD_MAX)?;
-    let mut rules = Payee::new(terms, EpochSecret::new([9; 32]), vec![], vec![], NOW)?;
-    let mut holds = Vec::new();
-    for serial in 0..BOOKS.div_ceil(per_hold) {
-        let terms = HoldTerms {
-            escrow: escrow.account(),
-            asset: Asset::USD,
-            payer: payer.account(),
-            signer: payer.account(),
-            payee,
-            serial: u64::from(serial),
-            fee: Fee::default(),
-            face_value_min: FACE,
-            face_value_max: FACE,
-            book_length_max: LENGTH,
-            opened_at: NOW.minus_ms(HOUR_MS),
-            expires_at: NOW.plus_ms(DAY_MS),
-            redeem_by: NOW.plus_ms(8 * DAY_MS),
-        };
-        let (revision, cap) = (0, Amount(1_000 * FACE.0));
-        holds.push(Signed::new(Hold { terms, revision, cap }, &escrow));
-    }
+    let holds: Vec<Signed<Hold>> = (0..BOOKS.div_ceil(per_hold))
+        .map(|serial| Signed::new(hold(u64::from(serial), (&escrow, &payer, payee)), &escrow))
+        .collect();
     let mut opens: Vec<(OpenBook, Ticket)> = Vec::new();
     for number in 0..BOOKS {
         let hold = holds[usize::try_from(number / per_hold)?];
-        let mut id = [0; 16];
-        id[..4].copy_from_slice(&number.to_le_bytes());
-        let quote = rules.quote(&Service::new("/page")?, PRICE, QuoteId(id), NOW)?;
-        let mut secret = [5; 32];
-        secret[..4].copy_from_slice(&number.to_le_bytes());
-        let mut book = PayerBook::new(&hold.body, &quote, FACE, LENGTH, Preimage(secret), &payer)?;
-        let book_signed = *book.signed();
-        let ticket = book.bearer().ok_or("a book has a first ticket")?;
-        opens.push((
-            OpenBook {
-                hold,
-                quote,
-                book: book_signed,
-            },
-            ticket,
-        ));
+        opens.push(open_book(&mut rules, hold, number, &payer)?);
     }
     let mut books: Vec<PayeeBook> = Vec::with_capacity(opens.len());
     // What the messages take is not the payee's; the places of the books in their vector are.
@@ -116,4 +70,61 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{report}");
     drop((books, opens, holds, rules, profiler));
     Ok(())
+}
+
+fn terms(escrow: &SecretKey, payee: AccountKey) -> Result<PayeeTerms, Failed> {
+    Ok(PayeeTerms {
+        payee,
+        asset: Asset::USD,
+        escrows: Escrows::new(vec![escrow.account()])?,
+        fee_max: Fee::default(),
+        face_value_min: FACE,
+        face_value_max: FACE,
+        book_length_max: LENGTH,
+        jump_max: LENGTH,
+        credit_units: 0,
+        redeem_at_value: Amount(u64::MAX),
+        redeem_window_min_ms: DAY_MS,
+        hold_life_max_ms: u64::MAX,
+        opens_per_second_max: u32::MAX,
+        asks_before: NOW.minus_ms(30 * DAY_MS),
+    })
+}
+
+fn hold(serial: u64, (escrow, payer, payee): (&SecretKey, &SecretKey, AccountKey)) -> Hold {
+    let terms = HoldTerms {
+        escrow: escrow.account(),
+        asset: Asset::USD,
+        payer: payer.account(),
+        signer: payer.account(),
+        payee,
+        serial,
+        fee: Fee::default(),
+        face_value_min: FACE,
+        face_value_max: FACE,
+        book_length_max: LENGTH,
+        opened_at: NOW.minus_ms(HOUR_MS),
+        expires_at: NOW.plus_ms(DAY_MS),
+        redeem_by: NOW.plus_ms(8 * DAY_MS),
+    };
+    let (revision, cap) = (0, Amount(1_000 * FACE.0));
+    Hold { terms, revision, cap }
+}
+
+/// What opens a book, and its first ticket.
+fn open_book(
+    rules: &mut Payee,
+    hold: Signed<Hold>,
+    number: u32,
+    payer: &SecretKey,
+) -> Result<(OpenBook, Ticket), Failed> {
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&number.to_le_bytes());
+    let quote = rules.quote(&Service::new("/page")?, PRICE, QuoteId(id), NOW)?;
+    let mut secret = [5; 32];
+    secret[..4].copy_from_slice(&number.to_le_bytes());
+    let mut paying = PayerBook::new(&hold.body, &quote, FACE, LENGTH, Preimage(secret), payer)?;
+    let book = *paying.signed();
+    let ticket = paying.bearer().ok_or("a book has a first ticket")?;
+    Ok((OpenBook { hold, quote, book }, ticket))
 }
