@@ -216,6 +216,12 @@ impl Code {
             Self::Busy | Self::Unavailable | Self::HoldUnchecked | Self::NotSelling | Self::Draining | Self::Recovering
         )
     }
+
+    /// Whether a claim refused by it is never paid, as its hold has ended. Spec: B-15.
+    #[must_use]
+    pub const fn ends_hold(self) -> bool {
+        matches!(self, Self::HoldUnknown | Self::HoldReleased | Self::HoldExpired)
+    }
 }
 
 impl fmt::Display for Code {

@@ -185,27 +185,22 @@ impl Payee {
         let now = self.advance(now);
         let (unclaimed, account) = refused_claim(&mut self.unclaimed, &mut self.holds, refusal)?;
         let body = &refusal.body;
-        match body.code {
-            Code::HoldUnknown | Code::HoldReleased | Code::HoldExpired => {
-                account.settle(&body.book, Amount::ZERO, now);
-                account.ended = Some(body.code);
-                account.row.checked_at = HoldRow::MUST_ASK;
-                let row = account.row;
-                self.unclaimed.remove(&body.book);
-                Ok(Refused::Ended(Box::new(row)))
-            }
-            Code::ClaimOverCap => {
-                unclaimed.postpone(now);
-                account.row.checked_at = HoldRow::MUST_ASK;
-                let row = account.row;
-                self.must_check(&row);
-                Ok(Refused::Unchecked(Box::new(row)))
-            }
-            _ => {
-                unclaimed.postpone(now);
-                Ok(Refused::Postponed)
-            }
+        if body.code.ends_hold() {
+            account.settle(&body.book, Amount::ZERO, now);
+            account.ended = Some(body.code);
+            account.row.checked_at = HoldRow::MUST_ASK;
+            let row = account.row;
+            self.unclaimed.remove(&body.book);
+            return Ok(Refused::Ended(Box::new(row)));
         }
+        unclaimed.postpone(now);
+        if body.code != Code::ClaimOverCap {
+            return Ok(Refused::Postponed);
+        }
+        account.row.checked_at = HoldRow::MUST_ASK;
+        let row = account.row;
+        self.must_check(&row);
+        Ok(Refused::Unchecked(Box::new(row)))
     }
 
     /// A refusal by an escrow that recovers, or of which nobody knows whether it does: evidence all the same, but no last

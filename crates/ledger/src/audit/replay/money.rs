@@ -68,7 +68,24 @@ impl Replay<'_> {
             (Effect::Delegated, Cause::Request { request, .. }) => self.delegated(request),
             (Effect::Collected, Cause::Collect { .. }) => self.collected(event),
             (Effect::WriterRemoved { .. }, Cause::RemoveWriter { .. }) => self.writer_removed(event),
-            _ => None,
+            // Money from another cause, and what is not about money.
+            (
+                Effect::Withdrawn { .. }
+                | Effect::Settled { .. }
+                | Effect::PayoutSet
+                | Effect::SplitSet
+                | Effect::Delegated
+                | Effect::Collected
+                | Effect::WriterRemoved { .. }
+                | Effect::Deposited
+                | Effect::Opened { .. }
+                | Effect::Raised { .. }
+                | Effect::Ended { .. }
+                | Effect::Captured(_)
+                | Effect::Transferred
+                | Effect::Folded { .. },
+                _,
+            ) => None,
         }
     }
 
