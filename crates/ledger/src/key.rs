@@ -196,13 +196,6 @@ impl Key {
         Self::new(Table::Collections, &[&tagged_hash(REFERENCE_TAG, reference)])
     }
 
-    /// The signer that a key of one ends with.
-    #[must_use]
-    pub fn last_account(&self) -> AccountKey {
-        let tail = self.as_bytes().last_chunk::<32>();
-        AccountKey(tail.copied().unwrap_or_default())
-    }
-
     /// The next key of the same length; none after the last one.
     #[must_use]
     pub fn successor(&self) -> Option<Self> {
@@ -237,16 +230,6 @@ impl Key {
         HoldKey {
             payer: payer.map_or(0, |bytes| u64::from_be_bytes(*bytes)),
             serial: self.last_number(),
-        }
-    }
-
-    /// The hold that a key of a book begins with.
-    #[must_use]
-    pub fn first_hold(&self) -> HoldKey {
-        let serial = self.as_bytes().get(8..16).and_then(|bytes| bytes.first_chunk::<8>());
-        HoldKey {
-            payer: self.first_number(),
-            serial: serial.map_or(0, |bytes| u64::from_be_bytes(*bytes)),
         }
     }
 
@@ -312,7 +295,6 @@ mod tests {
         assert_eq!(event(255).successor(), Some(event(256)));
         assert_eq!(Key::account(u64::MAX).successor(), None);
         assert_eq!(Key::statement(7, 9).last_number(), 9);
-        assert_eq!(Key::book(hold(7, 8), &BookId([1; 32])).first_hold(), hold(7, 8));
         assert_eq!(Key::due(Timestamp(1), hold(7, 8)).last_hold(), hold(7, 8));
         let place = LogPlace { writer: 3, height: 9 };
         assert_eq!(Key::credit(5, place).last_place(), place);
