@@ -10,6 +10,7 @@ use crate::output::Output;
 use clap::Subcommand;
 use passphrase::{CostArg, NewPassphraseArg};
 use serde_json::json;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use tombola_core::key::{AccountKey, SecretKey};
 use tombola_node::key_file::{self, KeyFile, KeyFileError, KeyFileProblem, Protection};
@@ -189,10 +190,41 @@ fn show(own: &PassphraseArg, path: &Path, output: Output) -> Result<(), Failure>
 
 fn print(key: &SecretKey, protection: Protection<'_>, output: Output) -> Result<(), Failure> {
     let text = key_file::encode(key, protection).map_err(failure)?;
-    let is_encrypted = matches!(protection, Protection::Passphrase(..));
-    let result = json!({ "account": key.account(), "encrypted": is_encrypted, "key": *text });
-    output.result(&result, || text.trim_end().to_owned());
-    Ok(())
+    let shown = match output {
+        Output::People => {
+            let mut lines = Zeroizing::new(Vec::with_capacity(text.len() + 1));
+            lines.extend_from_slice(text.trim_end().as_bytes());
+            lines.push(b'\n');
+            lines
+        }
+        Output::Programs => {
+            let exported = Exported {
+                account: key.account(),
+                encrypted: matches!(protection, Protection::Passphrase(..)),
+                key: &text,
+            };
+            // Reserved at once, so that growing leaves no copy behind: each of the few line ends takes one byte more.
+            let mut json = Zeroizing::new(Vec::with_capacity(2 * text.len() + EXPORTED_BYTES));
+            serde_json::to_writer(&mut *json, &exported).map_err(std::io::Error::from)?;
+            json.push(b'\n');
+            json
+        }
+    };
+    // Whole lines at once pass through the buffer of standard output and are not kept there.
+    let mut out = std::io::stdout().lock();
+    out.write_all(&shown)?;
+    Ok(out.flush()?)
+}
+
+/// What an exported key has around it as JSON, at most.
+const EXPORTED_BYTES: usize = 256;
+
+/// A key on standard output, for programs.
+#[derive(serde::Serialize)]
+struct Exported<'a> {
+    account: AccountKey,
+    encrypted: bool,
+    key: &'a str,
 }
 
 fn imported(own: &PassphraseArg, from: &Path) -> Result<Opened, Failure> {
