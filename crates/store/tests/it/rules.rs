@@ -105,6 +105,10 @@ fn a_claim_over_the_cap_is_refused_whole_and_paid_after_a_top_up<S: Store>(store
     assert_eq!(world.top_up(id, 0, 9_000), EscrowAnswer::RevisionStale(raised));
     assert_eq!(code(&world.top_up(id, 1, 2_999)), Code::CapOutOfRange);
     assert_eq!(code(&world.top_up(id, 1, 2_000_000)), Code::InsufficientFunds);
+    // Nor does a refusal cost a book that was paid before its further winners.
+    assert_eq!(world.claim(book.claim(4)), Err(Code::ClaimOverCap));
+    assert!(matches!(world.top_up(id, 1, 4_000), EscrowAnswer::Hold(_)));
+    assert_eq!(world.claim(book.claim(4)).unwrap().body.gross.0, 4_000);
 }
 
 /// Spec: R-12.

@@ -189,11 +189,14 @@ fn a_payee_that_cannot_redeem_in_time_stops_selling() {
     book.take(&tickets[0], &mut w.payee, NOW).unwrap();
     let closing = book.close(Reject::of(Code::StreamLost));
     w.payee.closed(&closing, NOW);
+    let (other_tickets, mut other) = w.open(&hold, FACE.0, 3);
     let deadline = hold.body.claim_deadline();
     w.payee.tick(deadline.minus_ms(1));
     assert_eq!(w.payee.health(), Health::Selling);
     w.payee.tick(deadline);
     assert_eq!(w.payee.health(), Health::Overdue);
+    let sold = other.take(&other_tickets[0], &mut w.payee, NOW);
+    assert_eq!(sold.unwrap_err().code, Code::NotSelling);
     w.payee
         .receive(&receipt(&w, &closing.winners.unwrap(), FACE.0), deadline)
         .unwrap();
@@ -324,6 +327,18 @@ fn after_a_refusal_by_the_hold_a_restart_asks_the_escrow_before_it_opens_a_book(
         assert_eq!(w.code(open), Code::HoldUnchecked);
         assert_eq!(w.payee.tick(NOW), [Task::Check(Box::new(hold))]);
     }
+}
+
+/// Spec: B-06, B-15.
+#[test]
+fn after_a_refusal_for_the_cap_the_escrow_is_asked_how_the_hold_stands() {
+    let mut w = World::new();
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let row = closed_winner(&mut w, &hold);
+    w.payee.refused(&refusal(&w, &row, Code::ClaimOverCap), NOW).unwrap();
+    assert_eq!(w.payee.tick(NOW), [Task::Check(Box::new(hold))], "whoever comes");
+    let (_, open) = w.issue(&hold, 10, 5);
+    assert_eq!(w.code(open), Code::HoldUnchecked);
 }
 
 fn receipt(w: &World, row: &WinnerRow, paid_after: u64) -> Signed<Receipt> {

@@ -214,6 +214,20 @@ fn a_unit_is_served_for_each_ticket_and_no_more() {
     assert_eq!((book.settle_credit(), book.pool()), (1, 0));
 }
 
+/// Spec: B-13. A claim shows the reveal, so whoever has seen one knows which of the next tickets win.
+#[test]
+fn a_book_whose_claim_is_out_takes_no_ticket() {
+    let mut w = World::new();
+    let hold = w.hold(1_000_000, |_| ());
+    let (tickets, mut book) = w.open(&hold, FACE.0, 5);
+    book.take(&tickets[0], &mut w.payee, NOW).unwrap();
+    assert_eq!(w.payee.tick(NOW), [], "nothing is claimed of an open book");
+    let closing = book.close(Reject::of(Code::BookFinished));
+    assert!(closing.winners.is_some());
+    let refused = book.take(&tickets[1], &mut w.payee, NOW).unwrap_err();
+    assert_eq!((refused.code, book.through()), (Code::BookFinished, 1));
+}
+
 /// Spec: D-04.
 #[test]
 fn only_the_payer_can_name_a_closed_book() {
