@@ -12,6 +12,8 @@
 //! | open | taken if there is room | taken, waiters go on | paid goes up, debt goes | when settled and idle |
 //! | released or expired | `hold_released`, `hold_expired` | the same | taken | the same again, until it is answered |
 //!
+//! Books that are open when the escrow says that their hold has ended are closed: nobody would pay their winners.
+//!
 //! Of one that has ended only its id is kept in memory; one that was forgotten may be presented again, and is unchecked.
 
 mod book;
@@ -98,6 +100,8 @@ pub struct Payee {
     health: Health,
     /// Open books that have winners, for redeeming at a value.
     winning_books: BTreeMap<BookId, HoldId>,
+    /// Open books whose hold has ended at the escrow, and how.
+    unpaid_books: BTreeMap<BookId, Code>,
     next_housekeeping: Timestamp,
     /// Holds of which something was due when they were last gone through.
     due_holds: VecDeque<HoldId>,
@@ -181,6 +185,7 @@ impl Payee {
             payers: BTreeMap::new(),
             health: Health::Selling,
             winning_books: BTreeMap::new(),
+            unpaid_books: BTreeMap::new(),
             next_housekeeping: Timestamp(0),
             due_holds: VecDeque::new(),
             forgettable: VecDeque::new(),
@@ -346,6 +351,10 @@ impl Payee {
         } else {
             now
         };
+        if let Some(code) = account.ended {
+            self.unpaid_books
+                .extend(account.open_book_ids().map(|book| (book, code)));
+        }
         // Past its time and still open, it is not asked about at every look.
         account.pause.lengthen(now, HOUR_MS);
         self.granted.extend(account.grant());
@@ -356,6 +365,7 @@ impl Payee {
     pub fn closed(&mut self, closing: &Closing, now: Timestamp) {
         let now = self.advance(now);
         self.winning_books.remove(&closing.book);
+        self.unpaid_books.remove(&closing.book);
         let Some(account) = self.holds.get_mut(&closing.hold) else {
             return;
         };

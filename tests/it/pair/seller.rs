@@ -372,7 +372,7 @@ impl Seller {
         let may_ask = net.now >= self.quiet_until;
         for task in self.payee.tick(net.now) {
             match task {
-                Task::Close(id) => self.close(&id, Reject::of(Code::BookRedeemed), net),
+                Task::Close(id, code) => self.close(&id, Reject::of(code), net),
                 Task::Claim(claims) if may_ask => self.claim(claims, net),
                 Task::Check(hold) if may_ask => {
                     let number = net.number();

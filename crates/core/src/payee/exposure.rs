@@ -169,6 +169,10 @@ impl HoldAccount {
         self.books.values().filter(|book| book.is_open).count()
     }
 
+    pub(crate) fn open_book_ids(&self) -> impl Iterator<Item = BookId> {
+        self.books.0.iter().filter(|(_, book)| book.is_open).map(|(id, _)| *id)
+    }
+
     /// Whether neither side has ended it, as far as is known here.
     pub(crate) const fn is_open(&self) -> bool {
         self.row.release.is_none() && self.ended.is_none()

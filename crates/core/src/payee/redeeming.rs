@@ -45,8 +45,8 @@ impl Unclaimed {
 /// What a driver is to do next; see [`Payee::tick`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Close a book, so that its winners can be claimed.
-    Close(BookId),
+    /// Close a book with this code: its winners are to be claimed, or its hold has ended and pays no more of them.
+    Close(BookId, Code),
     /// Send these claims to the escrow of the first; all are of closed books.
     Claim(Vec<Claim>),
     /// Ask the escrow about a hold.
@@ -89,9 +89,11 @@ impl Payee {
     pub fn tick(&mut self, now: Timestamp) -> Vec<Task> {
         let now = self.advance(now);
         self.judge_health(now);
-        let mut tasks = Vec::new();
+        let unpaid = self.unpaid_books.iter();
+        let mut tasks: Vec<Task> = unpaid.map(|(book, code)| Task::Close(*book, *code)).collect();
         if self.is_redeeming_due(now) {
-            tasks.extend(self.winning_books.keys().copied().map(Task::Close));
+            let redeemed = |book: &BookId| Task::Close(*book, Code::BookRedeemed);
+            tasks.extend(self.winning_books.keys().map(redeemed));
         }
         let mut due: Vec<&Unclaimed> = self
             .unclaimed
@@ -190,6 +192,8 @@ impl Payee {
             account.ended = Some(body.code);
             account.row.checked_at = HoldRow::MUST_ASK;
             let row = account.row;
+            self.unpaid_books
+                .extend(account.open_book_ids().map(|book| (book, body.code)));
             self.unclaimed.remove(&body.book);
             return Ok(Refused::Ended(Box::new(row)));
         }

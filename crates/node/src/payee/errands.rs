@@ -31,8 +31,8 @@ impl Errands {
     /// [`EscrowError::Away`] if the escrow cannot be reached, and any error for claims: what was due stays due.
     pub(super) async fn carry_out(&self, task: Task) -> Result<(), EscrowError> {
         match task {
-            Task::Close(book) => {
-                self.close(&book);
+            Task::Close(book, code) => {
+                self.close(&book, code);
                 Ok(())
             }
             Task::Claim(claims) => self.claim(claims).await,
@@ -52,9 +52,9 @@ impl Errands {
         }
     }
 
-    pub(super) fn close(&self, book: &BookId) {
+    pub(super) fn close(&self, book: &BookId, code: Code) {
         if let Some(book) = self.shared.book(book) {
-            self.shared.close(&book, Reject::of(Code::BookRedeemed));
+            self.shared.close(&book, Reject::of(code));
         }
     }
 

@@ -97,10 +97,10 @@ impl Redeemer {
     /// [`EscrowError::Away`] if the escrow cannot be reached, another one for claims: what was due stays due.
     pub(crate) async fn round(&mut self) -> Result<bool, EscrowError> {
         let tasks = self.errands.shared.rules().tick(clock::now());
-        let (closing, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| matches!(task, Task::Close(_)));
+        let (closing, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| matches!(task, Task::Close(..)));
         for task in &closing {
-            if let Task::Close(book) = task {
-                self.errands.close(book);
+            if let Task::Close(book, code) = task {
+                self.errands.close(book, *code);
             }
         }
         if Instant::now() < self.next_try {

@@ -127,6 +127,43 @@ fn a_hold_that_ended_under_an_open_book_draws_on_nothing_and_takes_no_top_up() {
     assert_eq!(book.through(), 1);
 }
 
+/// Spec: B-13. A book that has its reservation would go on to its next winner, which is many units away, and nobody pays it.
+#[test]
+fn a_hold_that_ended_closes_its_open_books_with_how_it_ended() {
+    let mut w = World::new();
+    let hold = w.hold(100 * FACE.0, |_| ());
+    let other = w.hold(100 * FACE.0, |terms| terms.serial = 2);
+    let unpaid = closed_winner(&mut w, &hold);
+    let (tickets, mut book) = w.open(&hold, 1, 100);
+    let (_, kept) = w.open(&other, 1, 100);
+    assert_eq!(book.take(&tickets[0], &mut w.payee, NOW), Ok(Taken::Drawn));
+    assert_eq!((book.winners(), w.payee.exposure().reservations), (0, FACE));
+    let status = HoldStatus {
+        hold,
+        paid: Amount(0),
+        state: HoldState::Released,
+    };
+    w.payee.checked(&hold.body.id(), &status, NOW).unwrap();
+    let closings = |w: &mut World| {
+        let tasks = w.payee.tick(NOW);
+        tasks
+            .into_iter()
+            .filter(|task| matches!(task, Task::Close(..)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(closings(&mut w), [Task::Close(book.id(), Code::HoldReleased)]);
+    w.payee.closed(&book.close(Reject::of(Code::HoldReleased)), NOW);
+    assert_eq!((closings(&mut w), w.payee.exposure().reservations), (vec![], Amount(0)));
+
+    let final_word = closed_winner(&mut w, &other);
+    w.payee.refused(&refusal(&w, &unpaid, Code::HoldReleased), NOW).unwrap();
+    assert_eq!(closings(&mut w), []);
+    w.payee
+        .refused(&refusal(&w, &final_word, Code::HoldExpired), NOW)
+        .unwrap();
+    assert_eq!(closings(&mut w), [Task::Close(kept.id(), Code::HoldExpired)]);
+}
+
 /// Spec: B-15.
 #[test]
 fn unclaimed_winners_of_enough_value_close_their_book() {
@@ -136,7 +173,7 @@ fn unclaimed_winners_of_enough_value_close_their_book() {
     book.take(&tickets[0], &mut w.payee, NOW).unwrap();
     assert_eq!(w.payee.tick(NOW), []);
     book.take(&tickets[1], &mut w.payee, NOW).unwrap();
-    assert_eq!(w.payee.tick(NOW), [Task::Close(book.id())]);
+    assert_eq!(w.payee.tick(NOW), [Task::Close(book.id(), Code::BookRedeemed)]);
 }
 
 /// Spec: B-10.

@@ -16,7 +16,7 @@ impl Market {
         for task in self.payee.tick(self.now) {
             let luck = input.byte();
             match task {
-                Task::Close(id) => self.close_with(id, Reject::of(Code::BookRedeemed)),
+                Task::Close(id, code) => self.close_with(id, Reject::of(code)),
                 Task::Claim(claims) => claims.iter().for_each(|claim| self.claim(claim, luck)),
                 Task::Check(hold) => self.answer_check(&hold.body.id(), luck),
                 Task::Release(release) => {
