@@ -9,7 +9,7 @@ use tombola_core::book::{TICKET_BYTES, Ticket};
 use tombola_core::codec::{DecodeError, MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::key::Signed;
 use tombola_core::message::Evidence;
-use tombola_core::payee::{HoldRow, WinnerRow};
+use tombola_core::payee::{HoldRow, Settled, WinnerRow};
 use tombola_core::payer::JournalRow;
 use tombola_ledger::event::Event;
 use tombola_ledger::extract::{LogEnd, Start};
@@ -21,7 +21,7 @@ type Decoder = fn(&[u8]) -> bool;
 
 /// By the name of its type: those that have vectors, then what else comes from elsewhere, and what is kept.
 static DECODERS: LazyLock<Vec<(&'static str, Decoder)>> = LazyLock::new(|| {
-    let others: [(&str, Decoder); 7] = [
+    let others: [(&str, Decoder); 8] = [
         ("Evidence", take::<Evidence>),
         ("Event", take::<Event>),
         ("Signed<LogEnd>", take::<Signed<LogEnd>>),
@@ -29,6 +29,7 @@ static DECODERS: LazyLock<Vec<(&'static str, Decoder)>> = LazyLock::new(|| {
         ("HoldRow", take::<HoldRow>),
         ("WinnerRow", take::<WinnerRow>),
         ("JournalRow", take::<JournalRow>),
+        ("Settled", take::<Settled>),
     ];
     with_each_type::<Taking>().into_iter().chain(others).collect()
 });

@@ -1,9 +1,14 @@
-//! A payer's books and its window with bytes as what happens: issuing, acknowledgements true and false, losses, finds.
+//! A payer's books and its window with bytes as what happens: issuing, acknowledgements true and false, losses, finds,
+//! deliveries, and what an earlier process wrote down.
 //!
-//! Beside them a naive count is kept of what is out, in units and in money.
+//! Beside them a naive count is kept of what is out, in units and in money, and of what the payee has taken without serving.
+//! It takes two windows and one ticket at most, whatever it does. Spec: B-16.
+
+mod missing;
 
 use crate::input::Input;
 use crate::party::{self, hold_terms};
+use missing::{Kind, Missing};
 use std::sync::OnceLock;
 use tombola_core::amount::{Amount, Asset, Timestamp};
 use tombola_core::book::{TICKET_BYTES, Ticket};
@@ -33,6 +38,7 @@ struct Wallet {
     books: Vec<Open>,
     /// Value that any book was acknowledged, for the journal.
     acknowledged: u128,
+    missing: Missing,
 }
 
 /// See the module.
@@ -43,17 +49,23 @@ pub fn payer_actions(data: &[u8]) {
         window: Window::new(Amount(u64::from(input.short()))),
         books: Vec::new(),
         acknowledged: 0,
+        missing: Missing::of(input.pick(&[Kind::Payments, Kind::Download])),
     };
     for _ in 0..ACTIONS_MAX {
         if input.is_empty() {
             break;
         }
-        match input.byte() % 8 {
+        match input.byte() % 12 {
             0 => wallet.open(&mut input),
             1..=3 => wallet.issue(&mut input),
             4 | 5 => wallet.acknowledge(&mut input),
             6 => wallet.close(&mut input),
-            _ => wallet.lose_or_find(&mut input),
+            7 | 8 => match wallet.missing.kind {
+                Kind::Payments => wallet.lose_or_find(&mut input),
+                Kind::Download => wallet.reconnect(&mut input),
+            },
+            9 | 10 => wallet.deliver(&mut input),
+            _ => wallet.remember(&mut input),
         }
         wallet.check();
     }
@@ -83,17 +95,20 @@ impl Wallet {
         let Some(number) = self.choose(input) else { return };
         let open = &mut self.books[number];
         let (_, before) = self.window.in_flight();
-        let (used, sent) = (before + self.window.lost_value(), open.book.sent());
+        let (missing, sent) = (self.missing.value(), open.book.sent());
+        let used = before + missing;
+        let count = self.missing.payable(u32::from(input.byte()), &self.window, open.price);
         let mut records = Vec::new();
-        let issued = open.book.issue(u32::from(input.byte()), &mut self.window, &mut records);
+        let issued = open.book.issue(count, &mut self.window, &mut records);
         assert_eq!(records.len(), TICKET_BYTES * usize::try_from(issued).unwrap_or(0));
         assert!(
             issued == 0 || open.book.closed().is_none(),
             "a closed book issues nothing"
         );
-        // The window, or one ticket where nothing is out and less than two windows are lost.
+        // The window, or one ticket where nothing is out and less than two windows are missing.
         let cap = u128::from(self.window.value_max().0);
-        let is_probe = issued == 1 && before == 0 && self.window.lost_value() < 2 * cap;
+        let is_probe = issued == 1 && before == 0 && missing < 2 * cap;
+        assert!(issued == 0 || missing < 2 * cap, "{missing} of {cap} are missing");
         let out = used + u128::from(issued) * u128::from(open.price);
         assert!(issued == 0 || out <= cap || is_probe, "{out} of {cap} after {issued}");
         let anchor = Preimage(open.book.signed().body.anchor.0);
@@ -145,17 +160,69 @@ impl Wallet {
             assert!((before..=sent).contains(&found), "{found} of {before} to {sent}");
             let lost = std::mem::take(&mut open.lost);
             self.window.found(lost, found - before, Amount(open.price));
-        } else if open.book.closed().is_none() {
-            open.lost = open.book.in_flight();
-            open.book.lost(&mut self.window);
-            open.is_lost = true;
+            self.missing.found(lost, open.price);
+        } else {
+            self.lose(number);
         }
+    }
+
+    fn lose(&mut self, number: usize) {
+        let open = &mut self.books[number];
+        if open.is_lost || open.book.closed().is_some() {
+            return;
+        }
+        open.lost = open.book.in_flight();
+        open.book.lost(&mut self.window);
+        open.is_lost = true;
+        self.missing.lost(open.lost, open.price);
+    }
+
+    /// The connection of a download goes away. The next one finds some of its books, once, and first of all fetches what
+    /// was paid for before, or a part of it.
+    fn reconnect(&mut self, input: &mut Input<'_>) {
+        let before: Vec<bool> = self.books.iter().map(|open| open.is_lost).collect();
+        (0..self.books.len()).for_each(|number| self.lose(number));
+        self.settle();
+        for (open, was_lost) in self.books.iter_mut().zip(before) {
+            let luck = u32::from(input.byte());
+            if was_lost || !open.is_lost || luck % 2 == 0 {
+                continue;
+            }
+            let (lost, drawn) = (open.lost, (luck / 2).min(open.lost));
+            open.lost = 0;
+            self.window.found(lost, drawn, Amount(open.price));
+            self.missing.found(lost, open.price);
+            self.missing.paid(drawn, open.price);
+        }
+        self.missing.collect(input.byte());
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let (before, now) = self.missing.settle();
+        self.window.settle(before, now);
+    }
+
+    /// Units come as they are paid, at the price of one of the books.
+    fn deliver(&mut self, input: &mut Input<'_>) {
+        let Some(number) = self.choose(input) else { return };
+        let price = self.books[number].price;
+        let units = self.missing.deliver(u64::from(input.byte()), price);
+        self.window.delivered(units, Amount(price));
+    }
+
+    /// An earlier process has seen something of this payee.
+    fn remember(&mut self, input: &mut Input<'_>) {
+        let (lost, undelivered) = (u128::from(input.short()), u128::from(input.short()));
+        self.window.remember(lost, undelivered);
+        self.missing.remember(lost, undelivered, self.window.in_flight().1);
     }
 
     fn count(&mut self, number: usize, before: u32, news: u32) {
         let open = &self.books[number];
         assert_eq!(open.book.acknowledged(), before + news, "an acknowledgement stands");
         self.acknowledged += u128::from(news) * u128::from(open.price);
+        self.missing.acknowledged(news, open.price);
     }
 
     fn choose(&self, input: &mut Input<'_>) -> Option<usize> {
@@ -173,14 +240,8 @@ impl Wallet {
             );
         }
         assert_eq!(self.window.in_flight(), expected, "the window counts what is out");
-        let lost = self
-            .books
-            .iter()
-            .map(|open| u128::from(open.lost) * u128::from(open.price));
-        assert!(
-            self.window.lost_value() <= lost.sum::<u128>(),
-            "no more is lost than was out"
-        );
+        let dearest = self.books.iter().map(|open| open.price).max();
+        self.missing.check(&self.window, dearest.unwrap_or(0));
         let journal = self.books.iter().map(|open| {
             let row = open.book.journal_row();
             assert_eq!((row.book, row.face_value), (open.book.id(), FACE));
@@ -260,7 +321,7 @@ fn quote(price: u64, jump_max: u32) -> Quote {
     Quote { terms, commitment }
 }
 
-/// A plan that works, then a book that is paid, closed, or lost and found.
+/// A plan that works, then a book that is paid, closed, or lost and found, and downloads that are cut and gone on with.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let number = |n: u64| (n << 8).to_le_bytes();
     let small = [
@@ -276,11 +337,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     // Shifts by the low bits: eight.
     let small: Vec<u8> = small.chunks(8).flat_map(|n| [&[8][..], &n[1..]].concat()).collect();
     let open = [0, 1, 100, 64, 7];
+    let cut = [&open[..], &[1, 0, 200, 4, 0, 1, 1, 0, 200, 7, 0, 0, 0, 0, 0, 0]].concat();
     let pay = [1, 0, 200, 4, 0, 31, 1, 0, 200, 4, 0, 31];
     vec![
         [
             &small[..],
-            &[255, 255],
+            &[255, 255, 0],
             &open,
             &pay,
             &[7, 0],
@@ -291,11 +353,35 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         .concat(),
         [
             &small[..],
-            &[40, 0],
+            &[40, 0, 0],
             &open,
             &open,
             &pay,
             &[1, 1, 200, 7, 1, 1, 0, 9, 7, 0, 1, 0, 9],
+        ]
+        .concat(),
+        // Paid, delivered in part, cut, found, fetched in part, delivered on.
+        [
+            &small[..],
+            &[255, 0, 1],
+            &open,
+            &pay,
+            &[9, 0, 3, 1, 0, 9, 7, 7, 4],
+            &open,
+            &[1, 1, 200, 4, 1, 31, 9, 1, 200, 1, 1, 200, 7, 0, 0, 9],
+        ]
+        .concat(),
+        // Cut again and again without a unit, until nothing more goes.
+        [&small[..], &[40, 0, 1], &cut.repeat(6)].concat(),
+        // What an earlier process wrote down is past two windows; one that is not is worked off by what comes.
+        [&small[..], &[40, 0, 1], &open, &[11, 200, 0, 200, 0, 1, 0, 200]].concat(),
+        [
+            &small[..],
+            &[255, 0, 1],
+            &open,
+            &[11, 40, 0, 40, 0],
+            &pay,
+            &[9, 0, 200, 1, 0, 200, 4, 0, 31, 9, 0, 200],
         ]
         .concat(),
     ]
