@@ -118,7 +118,7 @@ pub enum Health {
     Selling,
     /// A winner could not be redeemed in time.
     Overdue,
-    /// A write failed or came too late; only a durable probe write makes it good.
+    /// A write came too late, which only a durable probe write makes good, or failed, which only a restart does.
     StoreFailed,
 }
 
@@ -400,12 +400,12 @@ impl Payee {
         }
     }
 
-    /// A write failed or came too late: no ticket is taken until a probe write is durable. Spec: B-14.
+    /// A write failed or came too late: no ticket is taken from now on. Spec: B-14.
     pub fn store_failed(&mut self) {
         self.health = Health::StoreFailed;
     }
 
-    /// A probe write is durable. After an fsync error the driver must not say so: only a restart helps then.
+    /// A probe write is durable. After a write that failed the driver must not say so: only a restart helps then.
     pub fn store_recovered(&mut self) {
         if self.health == Health::StoreFailed {
             self.health = Health::Selling;

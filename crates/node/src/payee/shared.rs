@@ -360,7 +360,9 @@ impl Shared {
         };
         let (shared, book) = (Arc::clone(self), Arc::clone(book));
         tokio::spawn(async move {
-            shared.retry_until_durable(queued, change).await;
+            if shared.retry_until_durable(queued, change).await.is_err() {
+                return;
+            }
             lock(&book.machine).written();
             shared.hand_over(&book);
             book.changed.notify_one();
@@ -370,12 +372,19 @@ impl Shared {
         });
     }
 
-    async fn retry_until_durable(&self, mut queued: Queued, change: Change) {
+    /// # Errors
+    /// What befell the store, once only a restart helps: the winner is never acknowledged, and nobody claims it.
+    pub(super) async fn retry_until_durable(&self, mut queued: Queued, change: Change) -> Result<(), StoreError> {
         while let Err(error) = self.durable(queued).await {
+            if self.store.has_failed() {
+                tracing::error!(event = error.event(), %error, "a winner cannot be kept: no ticket is taken until the payee is restarted");
+                return Err(error);
+            }
             tracing::error!(event = error.event(), %error, "a winner cannot be kept: no ticket is taken until the disk works again");
             tokio::time::sleep(WRITE_RETRY).await;
             queued = self.store.enqueue(vec![change.clone()]);
         }
+        Ok(())
     }
 
     /// Waits until the row of a new hold is durable, and writes it again, as it is then, until it is: winners without

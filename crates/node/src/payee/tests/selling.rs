@@ -7,7 +7,7 @@ use crate::config::{Money, PayeeConfig, PayerConfig};
 use crate::disk::survive::OnTestDisk;
 use crate::escrow::{Escrow, EscrowOptions, WitnessOptions};
 use crate::loopback::LoopbackOptions;
-use crate::payee::store::PayeeStore;
+use crate::payee::store::{Change, PayeeStore};
 use crate::payee::{Content, MemoryCatalog, Payee, PayeeOptions, share};
 use crate::payer::{Order, Payer, PayerError, PayerEvent, PayerOptions, Sent};
 use std::sync::Arc;
@@ -115,6 +115,15 @@ impl Market {
         self.payee.redeemer.lock().await.probe_store().await;
     }
 
+    /// A write that only a restart helps is not tried for ever.
+    async fn gives_up_writing(&self, what: &str) {
+        let shared = &self.payee.shared;
+        let queued = shared.store.enqueue(vec![Change::Probe]);
+        let kept = shared.retry_until_durable(queued, Change::Probe);
+        let kept = tokio::time::timeout(PATIENCE, kept).await;
+        assert!(matches!(kept, Ok(Err(_))), "{what}: {kept:?}");
+    }
+
     async fn close(self) {
         self.buying.abort();
         self.payee.shutdown().await;
@@ -193,6 +202,7 @@ async fn fails_while_selling(after: usize, fault: Fault) {
     );
     let acknowledged = market.acknowledged.load(Ordering::Acquire);
     assert!(acknowledged < PAYMENTS, "{what}");
+    market.gives_up_writing(&what).await;
     let image = |fate| market.disk.power_cut(fate, SEED);
     for image in [market.disk.restarted(), image(Fate::Dropped), image(Fate::Torn)] {
         let found = winners(&image);
