@@ -193,8 +193,8 @@ const KEYS: &[(&[u8], u32, &str, &str)] = &[
     (
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         0o600,
-        "PKCS#8",
-        "key import",
+        "damaged",
+        "your copy",
     ),
     (b"-----BEGIN PRIVATE KEY-----\nAAAA\n", 0o600, "cut off", "your copy"),
     (b"\xff\xfe", 0o600, "PKCS#8", "key import"),

@@ -57,6 +57,13 @@ fn root_operates_nodes_of_another_user() {
     assert_eq!((code, &refused["error"]["owner"]), (1, &USER.into()), "{refused}");
     assert!(text(&refused["error"], "next").contains("chown -R 0"), "{refused}");
     assert_eq!(escrow.end(Signal::TERM), 0);
+
+    // A key that neither root nor the home's user made may be anybody's account.
+    std::os::unix::fs::chown(town.path("payee").join("key.pem"), Some(USER - 1), None).unwrap();
+    let (code, found) = run(&["doctor", "payee", "--home", &home]);
+    assert!(code == 6 && finding(&found, "key").contains("failed"), "{found}");
+    let (code, refused) = run(&["payee", "balance", "--home", &home]);
+    assert_eq!((code, &refused["error"]["owner"]), (1, &(USER - 1).into()), "{refused}");
 }
 
 /// Everything that `doctor` says of one check.
