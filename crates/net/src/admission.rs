@@ -3,21 +3,23 @@
 //! | step | who fails it |
 //! | --- | --- |
 //! | connections that stand | is told so, once its address is proven |
-//! | handshakes at once | hears nothing: an answer would be one more packet of a flood |
 //! | proof of the address, if the node is busy or is an escrow | gets a Retry, which costs a tenth of a handshake |
 //! | handshakes a second of its address range | hears nothing, and gets in by trying again |
 //! | connections of its address | is told so |
+//! | handshakes at once of its address or range, and of all | hears nothing: an answer would be one more packet of a flood |
 //! | connections of its key, where one is shown | is closed with `busy` |
 //!
 //! Nothing here grows with the number of attempts or addresses: ranges are counted in a table of fixed size.
 
+mod handshakes;
 mod ranges;
 
 use crate::ClientKey;
 use crate::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, CONNECTIONS_PER_KEY_MAX, CONNECTIONS_UNPROVEN_MAX, HANDSHAKES_MAX,
+    CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX, CONNECTIONS_PER_KEY_MAX, CONNECTIONS_UNPROVEN_MAX,
     HANDSHAKES_UNPROVEN_MAX, UNPROVEN_PER_SECOND,
 };
+use handshakes::{Handshake, Handshakes, Taken};
 use ranges::{Bucket, Ranges};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -25,7 +27,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tombola_core::key::AccountKey;
 
 /// Attempts that were not let in since the start, by reason.
@@ -34,8 +35,10 @@ use tombola_core::key::AccountKey;
 pub struct TurnedAway {
     /// All connections were taken.
     pub full: u64,
-    /// Too many handshakes were going on.
+    /// Too many handshakes of others were going on, and they had proven their address.
     pub handshakes: u64,
+    /// Too many handshakes of their own address or range were going on.
+    pub own_handshakes: u64,
     /// Told to prove their address first; who did came again and is not counted twice.
     pub unproven: u64,
     /// Their address range began too many handshakes in a short time.
@@ -46,6 +49,15 @@ pub struct TurnedAway {
     pub key: u64,
     /// Admitted, but the handshake was not finished, or not in time.
     pub unfinished: u64,
+}
+
+impl TurnedAway {
+    /// Attempts from proven addresses that others left no room for: what an address, its range or a key did to itself is
+    /// not among them.
+    #[must_use]
+    pub const fn for_want_of_room(&self) -> u64 {
+        self.full.saturating_add(self.handshakes)
+    }
 }
 
 /// One attempt, as far as it is known before anything is computed for it.
@@ -78,7 +90,7 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Admission {
     client_key: ClientKey,
-    handshakes: Arc<Semaphore>,
+    handshakes: Handshakes,
     unproven: Mutex<Bucket>,
     ranges: Mutex<Ranges>,
     addresses: Mutex<HashMap<u128, usize>>,
@@ -93,6 +105,7 @@ pub(crate) struct Admission {
 struct Counters {
     full: AtomicU64,
     handshakes: AtomicU64,
+    own_handshakes: AtomicU64,
     unproven: AtomicU64,
     range: AtomicU64,
     address: AtomicU64,
@@ -105,7 +118,7 @@ struct Counters {
 pub(crate) struct Place {
     admission: Arc<Admission>,
     address: u128,
-    handshake: Option<OwnedSemaphorePermit>,
+    handshake: Option<Handshake>,
     key: Option<AccountKey>,
 }
 
@@ -114,7 +127,7 @@ impl Admission {
     pub(crate) fn new(client_key: ClientKey, secret: [u8; 32], began: Instant) -> Self {
         Self {
             client_key,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            handshakes: Handshakes::new(),
             unproven: Mutex::default(),
             ranges: Mutex::new(Ranges::new(secret)),
             addresses: Mutex::default(),
@@ -133,9 +146,6 @@ impl Admission {
         if is_full && proof == Proof::Given {
             return turn_away(&self.counters.full, Verdict::Refuse);
         }
-        let Ok(handshake) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            return turn_away(&self.counters.handshakes, Verdict::Ignore);
-        };
         match proof {
             Proof::Missing if is_full || !self.may_come_unproven(open, now) => {
                 return turn_away(&self.counters.unproven, Verdict::Retry);
@@ -156,12 +166,23 @@ impl Admission {
             return turn_away(&self.counters.address, verdict);
         }
         self.admitted.fetch_add(1, Ordering::Relaxed);
-        Verdict::Admit(Place {
+        let mut place = Place {
             admission: Arc::clone(self),
             address,
-            handshake: Some(handshake),
+            handshake: None,
             key: None,
-        })
+        };
+        // Last: whoever finds no place among those of all was not kept out by a limit of its own.
+        let handshake = match proof {
+            Proof::Given => self.handshakes.begin(from),
+            Proof::Missing => self.handshakes.begin_unproven(),
+        };
+        match handshake {
+            Ok(handshake) => place.handshake = Some(handshake),
+            Err(Taken::Own) => return turn_away(&self.counters.own_handshakes, Verdict::Ignore),
+            Err(Taken::All) => return turn_away(&self.counters.handshakes, Verdict::Ignore),
+        }
+        Verdict::Admit(place)
     }
 
     pub(crate) fn turned_away(&self) -> TurnedAway {
@@ -170,6 +191,7 @@ impl Admission {
         TurnedAway {
             full: read(&counters.full),
             handshakes: read(&counters.handshakes),
+            own_handshakes: read(&counters.own_handshakes),
             unproven: read(&counters.unproven),
             range: read(&counters.range),
             address: read(&counters.address),
@@ -181,10 +203,8 @@ impl Admission {
     /// While a node has little to do it spares its clients the round trip of a Retry. An escrow's clients stay for long,
     /// so they always prove their address.
     fn may_come_unproven(&self, open: usize, now: Instant) -> bool {
-        // This attempt's own permit is among those that are out.
-        let handshakes = HANDSHAKES_MAX.saturating_sub(self.handshakes.available_permits());
         self.client_key == ClientKey::NotAsked
-            && handshakes <= HANDSHAKES_UNPROVEN_MAX
+            && self.handshakes.count() < HANDSHAKES_UNPROVEN_MAX
             && open < CONNECTIONS_UNPROVEN_MAX
             && lock(&self.unproven).take(UNPROVEN_PER_SECOND, UNPROVEN_PER_SECOND, self.millis(now))
     }

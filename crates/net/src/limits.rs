@@ -28,6 +28,11 @@ pub const CONNECTIONS_PER_ADDRESS_MAX: usize = CONNECTIONS_MAX / 4;
 pub const CONNECTIONS_PER_KEY_MAX: usize = 32;
 /// Handshakes at once: each costs two signatures (50 us), so a full queue is worked off in 15 ms.
 pub const HANDSHAKES_MAX: usize = 256;
+/// Handshakes at once of one IPv4 address or IPv6 /64 that is proven: 16 hosts that begin them and fall silent fill the
+/// queue, not one. Many homes behind one address take turns of a round trip or two.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 16;
+/// The same of one IPv4 /24 or IPv6 /48: four of what one party comes by easily fill the queue.
+pub const HANDSHAKES_PER_RANGE_MAX: usize = HANDSHAKES_MAX / 4;
 /// From this many handshakes at once a client must first prove its source address by a Retry.
 pub const HANDSHAKES_UNPROVEN_MAX: usize = 64;
 /// Handshakes a second for addresses that are not proven, over all: 4 % of a core. More need a Retry, which costs a tenth.
@@ -129,6 +134,8 @@ const _: () = assert!(
 );
 const _: () = assert!(CONNECTIONS_MAX as u64 * REQUEST_BYTES_MAX + WAITING_BYTES <= NODE_BYTES_MAX);
 const _: () = assert!(HANDSHAKES_UNPROVEN_MAX < HANDSHAKES_MAX && HANDSHAKES_MAX <= CONNECTIONS_MAX);
+const _: () =
+    assert!(HANDSHAKES_PER_ADDRESS_MAX < HANDSHAKES_PER_RANGE_MAX && HANDSHAKES_PER_RANGE_MAX < HANDSHAKES_MAX);
 const _: () = assert!(KEEP_ALIVE.as_millis() * 3 < IDLE_TIMEOUT.as_millis());
 // A whole message always fits the windows and budgets that it passes, or its reader would wait for ever.
 const MESSAGE_BYTES: usize = tombola_core::codec::MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES;

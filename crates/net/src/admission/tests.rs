@@ -1,7 +1,9 @@
 //! Who is let in, told, asked for proof or ignored; one test a guard.
 
 use super::*;
-use crate::limits::{PROVEN_BURST, PROVEN_PER_SECOND};
+use crate::limits::{
+    HANDSHAKES_MAX, HANDSHAKES_PER_ADDRESS_MAX, HANDSHAKES_PER_RANGE_MAX, PROVEN_BURST, PROVEN_PER_SECOND,
+};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -102,12 +104,77 @@ fn handshakes_at_once_are_limited_and_fewer_without_proof() {
         node.judge(attempt(far(256), Proof::Given, now)),
         Verdict::Ignore
     ));
+    // Who is not proven is asked for proof all the same: only then it is known that somebody is kept out.
+    assert!(matches!(
+        node.judge(attempt(far(256), Proof::Missing, now)),
+        Verdict::Retry
+    ));
     assert_eq!(node.turned_away().handshakes, 1);
     // One that is established makes room for another handshake; one that is given up as well.
     assert_eq!(places[0].establish(None), Ok(()));
     let next = admit(&node, attempt(far(257), Proof::Given, now));
     drop((next, places));
     assert_eq!(node.turned_away().unfinished, 256);
+}
+
+/// So many handshakes as begin and fall silent, and then one more from the same place.
+fn stall(node: &Arc<Admission>, now: Instant, sources: impl Iterator<Item = IpAddr>, one_more: IpAddr) -> Vec<Place> {
+    let stalled = sources.map(|from| admit(node, attempt(from, Proof::Given, now)));
+    let stalled = stalled.collect();
+    assert!(matches!(
+        node.judge(attempt(one_more, Proof::Given, now)),
+        Verdict::Ignore
+    ));
+    stalled
+}
+
+#[test]
+fn one_address_whose_handshakes_stall_keeps_no_other_out() {
+    let (node, now) = admission(ClientKey::Required);
+    let sources = std::iter::repeat_n(far(1), HANDSHAKES_PER_ADDRESS_MAX);
+    let mut stalled = stall(&node, now, sources, far(1));
+    // A neighbour in its range, and the address itself once a handshake of it is done.
+    drop(admit(&node, attempt(v4(0x0a00_0102), Proof::Given, now)));
+    assert_eq!(stalled[0].establish(None), Ok(()));
+    drop(admit(&node, attempt(far(1), Proof::Given, now)));
+    let turned_away = node.turned_away();
+    assert_eq!((turned_away.own_handshakes, turned_away.handshakes), (1, 0));
+    drop(stalled);
+    assert!(node.handshakes.forgets_who_left() && lock(&node.addresses).is_empty());
+}
+
+#[test]
+fn one_range_whose_handshakes_stall_keeps_no_other_out() {
+    let (node, now) = admission(ClientKey::Required);
+    let range = 0..u32::try_from(HANDSHAKES_PER_RANGE_MAX).unwrap();
+    let stalled = stall(&node, now, range.map(|n| v4(0x0a00_0100 + n)), v4(0x0a00_01ff));
+    drop(admit(&node, attempt(far(2), Proof::Given, now)));
+    assert_eq!(node.turned_away().own_handshakes, 1);
+    drop(stalled);
+    drop(admit(&node, attempt(v4(0x0a00_01ff), Proof::Given, now)));
+}
+
+/// Spec: H-09. What its own address does to a client does not count as a gap in serving, and what others do to it does.
+#[test]
+fn who_is_over_its_own_limit_is_not_kept_out_by_others() {
+    let (node, now) = admission(ClientKey::Required);
+    let limit = u32::try_from(HANDSHAKES_PER_ADDRESS_MAX).unwrap();
+    let all = u32::try_from(HANDSHAKES_MAX).unwrap();
+    let _stalled: Vec<Place> = (0..all)
+        .map(|n| admit(&node, attempt(far(n / limit), Proof::Given, now)))
+        .collect();
+    assert!(matches!(
+        node.judge(attempt(far(0), Proof::Given, now)),
+        Verdict::Ignore
+    ));
+    let turned_away = node.turned_away();
+    assert_eq!((turned_away.own_handshakes, turned_away.for_want_of_room()), (1, 0));
+    assert!(matches!(
+        node.judge(attempt(far(all), Proof::Given, now)),
+        Verdict::Ignore
+    ));
+    let turned_away = node.turned_away();
+    assert_eq!((turned_away.handshakes, turned_away.for_want_of_room()), (1, 1));
 }
 
 #[test]

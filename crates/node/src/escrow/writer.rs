@@ -60,8 +60,7 @@ impl<'a> Door<'a> {
     pub(super) fn has_turned_anyone_away(&mut self) -> bool {
         let attempts = self.endpoint.turned_away();
         let requests = self.shared.counters.crowded_out.read();
-        // Whoever was ignored in a crowd of handshakes tries again by itself, and may be nobody.
-        let all = attempts.full.saturating_add(requests);
+        let all = attempts.for_want_of_room().saturating_add(requests);
         std::mem::replace(&mut self.turned_away, all) != all
     }
 }
