@@ -271,7 +271,7 @@ fn leave<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
 }
 
 /// An IPv4 address, or the /64 of an IPv6 address, of which one host has all.
-fn address_of(ip: IpAddr) -> u128 {
+pub(crate) fn address_of(ip: IpAddr) -> u128 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
         IpAddr::V6(v6) => u128::from(v6) & (u128::MAX << 64),

@@ -1,5 +1,6 @@
 //! One authenticated peer.
 
+use crate::admission::address_of;
 use crate::budget::{Budget, SetAside};
 use crate::error::NetError;
 use crate::limits::{FAST_CONNECTION_BYTES_MAX, FAST_SEND_BYTES_MAX, FAST_STREAMS_MAX};
@@ -7,7 +8,7 @@ use crate::stream::{RecvHalf, SendHalf};
 use crate::tls::key_of;
 use quinn::VarInt;
 use rustls::pki_types::CertificateDer;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use tombola_core::key::AccountKey;
 
@@ -98,6 +99,13 @@ impl Connection {
     #[must_use]
     pub fn remote_addr(&self) -> SocketAddr {
         self.quic.remote_address()
+    }
+
+    /// The host that the peer's packets come from, as far as addresses tell: an IPv4 address, mapped, or the first address
+    /// of an IPv6 /64, of which one host has all.
+    #[must_use]
+    pub fn peer_host(&self) -> Ipv6Addr {
+        address_of(self.remote_addr().ip()).into()
     }
 
     /// All UDP payload bytes so far: (sent, received).

@@ -38,6 +38,7 @@ mod backup;
 mod books;
 mod budget;
 mod cores;
+mod crowd;
 mod examine;
 mod extract;
 mod operator;

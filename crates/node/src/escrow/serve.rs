@@ -2,7 +2,8 @@
 
 use super::budget::{answer_bytes_of, tickets_max};
 use super::cores::Weight;
-use super::shared::{REQUESTS_MAX, Shared, busy};
+use super::crowd::{Asker, Full, Place};
+use super::shared::Shared;
 use super::subscribe::{self, Subscriptions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +34,10 @@ const CLAIMS_PER_CORE_MIN: usize = 16;
 pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection, beginning: mpsc::Sender<()>) {
     // The endpoint demands keys, so there is one.
     let Some(peer) = connection.peer_key() else { return };
+    let asker = Asker {
+        key: peer,
+        host: connection.peer_host(),
+    };
     let subscriptions = Subscriptions::default();
     loop {
         let (send, recv) = tokio::select! {
@@ -49,8 +54,8 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection
         let (shared, beginning) = (Arc::clone(&shared), beginning.clone());
         let (subscriptions, connection) = (subscriptions.clone(), connection.clone());
         tokio::spawn(async move {
-            let asker = (peer, &connection);
-            if let Err(error) = serve_stream(&shared, asker, &subscriptions, send, recv).await {
+            let asking = (asker, &connection);
+            if let Err(error) = serve_stream(&shared, asking, &subscriptions, send, recv).await {
                 tracing::debug!(%error, %peer, "a request had no answer");
             }
             drop(beginning);
@@ -60,7 +65,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection
 
 async fn serve_stream(
     shared: &Arc<Shared>,
-    (peer, connection): (AccountKey, &Connection),
+    (asker, connection): (Asker, &Connection),
     subscriptions: &Subscriptions,
     mut send: SendHalf,
     mut recv: RecvHalf,
@@ -80,13 +85,13 @@ async fn serve_stream(
                 command: EscrowCommand::Subscribe { after },
             }) => {
                 shared.counters.requests.add(1);
-                let subscriber = subscribe::Subscriber { peer, account };
+                let subscriber = subscribe::Subscriber { asker, account };
                 return subscribe::serve(shared, subscriber, subscriptions, after, (send, recv)).await;
             }
             Ok(request) => {
                 let room = timeout(SEND_TIMEOUT, connection.set_aside(answer_bytes_of(&request))).await;
                 _room = room.map_err(|_| NetError::TimedOut)?;
-                answer(shared, peer, request).await
+                answer(shared, asker, request).await
             }
             Err(error) => EscrowAnswer::Rejected(error.into()),
         },
@@ -110,15 +115,15 @@ async fn serve_stream(
 }
 
 /// What a request is answered, when all it states is durable.
-async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> EscrowAnswer {
+async fn answer(shared: &Arc<Shared>, asker: Asker, request: EscrowRequest) -> EscrowAnswer {
     // By the connection's key, not by the payee a batch names: nobody can use up the budget of another.
-    let charged = shared.budgets().take(peer, &request, Instant::now());
+    let charged = shared.budgets().take(asker.key, &request, Instant::now());
     let answered = match charged {
-        Ok(()) => carry_out(shared, peer, request).await,
+        Ok(()) => carry_out(shared, asker, request).await,
         Err(reject) => Err(reject),
     };
     if let Ok(answer) = &answered {
-        shared.budgets().settle_answer(&peer, answer);
+        shared.budgets().settle_answer(&asker.key, answer);
     }
     answered.unwrap_or_else(|reject| {
         if reject.code == Code::Busy {
@@ -128,12 +133,15 @@ async fn answer(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) 
     })
 }
 
-async fn carry_out(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
+async fn carry_out(shared: &Arc<Shared>, asker: Asker, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
     match &request.command {
         EscrowCommand::Info
         | EscrowCommand::Account { .. }
         | EscrowCommand::HoldStatus { .. }
-        | EscrowCommand::Statement { .. } => read(shared, peer, request).await,
+        | EscrowCommand::Statement { .. } => {
+            let _place = place(shared, asker)?;
+            read(shared, asker.key, request).await
+        }
         // It has a stream of its own.
         EscrowCommand::Subscribe { .. } => Err(Reject::of(Code::NotOffered)),
         EscrowCommand::OpenHold { .. }
@@ -145,17 +153,16 @@ async fn carry_out(shared: &Arc<Shared>, peer: AccountKey, request: EscrowReques
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::Release(_)
         | EscrowCommand::Claim { .. }
-        | EscrowCommand::Transfer { .. } => write(shared, peer, request).await,
+        | EscrowCommand::Transfer { .. } => write(shared, asker, request).await,
     }
 }
 
-/// Answers from the store, past the writer.
+/// Answers from the store, past the writer; whoever calls it has a place.
 pub(super) async fn read(
     shared: &Arc<Shared>,
     peer: AccountKey,
     request: EscrowRequest,
 ) -> Result<EscrowAnswer, Reject> {
-    let _place = place(shared)?;
     let reader = Arc::clone(shared);
     let asking = async move {
         let standing = reader.state.standing();
@@ -209,7 +216,8 @@ async fn verify(
 }
 
 /// Verifies on all cores, has the writer decide, and signs on all cores.
-async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
+async fn write(shared: &Arc<Shared>, asker: Asker, request: EscrowRequest) -> Result<EscrowAnswer, Reject> {
+    let peer = asker.key;
     let unavailable = Reject::of(Code::Unavailable);
     let walks_max = tickets_max(&request);
     let settle = |walked| shared.budgets().settle(&peer, walks_max, walked);
@@ -217,7 +225,7 @@ async fn write(shared: &Arc<Shared>, peer: AccountKey, request: EscrowRequest) -
         settle(0);
         return Err(unavailable);
     }
-    let _place = place(shared).inspect_err(|_| settle(0))?;
+    let _place = place(shared, asker).inspect_err(|_| settle(0))?;
     let weight = weight_of(&request.command);
     let parts = parts(peer, request, shared.cores.count());
     let verified = verify(shared, peer, parts, weight).await;
@@ -277,12 +285,17 @@ const fn weight_of(command: &EscrowCommand) -> Weight {
 }
 
 /// A place among the requests that are worked on.
-fn place(shared: &Arc<Shared>) -> Result<tokio::sync::SemaphorePermit<'_>, Reject> {
-    let place = shared.places.try_acquire();
-    place.map_err(|_| {
-        shared.counters.crowded_out.add(1);
-        busy(REQUESTS_MAX, REQUESTS_MAX)
-    })
+fn place(shared: &Shared, asker: Asker) -> Result<Place<'_>, Reject> {
+    shared.places.enter(asker).map_err(|full| refused(shared, full))
+}
+
+/// Who finds no place among those of all may have come to claim, and others are to blame. Spec: H-09.
+pub(super) fn refused(shared: &Shared, full: Full) -> Reject {
+    match full {
+        Full::Own(_) => {}
+        Full::All => shared.counters.crowded_out.add(1),
+    }
+    full.into()
 }
 
 fn unreadable(fault: StoreFault) -> Reject {

@@ -2,10 +2,11 @@
 
 use super::budget::Budgets;
 use super::cores::Cores;
+use super::crowd::{Crowd, REQUESTS_MAX};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tombola_core::escrow::{ClockJump, EscrowConfig};
 use tombola_core::key::SecretKey;
 use tombola_core::reject::{Code, Reject};
@@ -13,9 +14,6 @@ use tombola_ledger::holds::HoldCache;
 use tombola_ledger::ledger::{Command, Ledger, LedgerFault, Outcome};
 use tombola_ledger::query::Standing;
 use tombola_store::escrow_store::EscrowStore;
-
-/// Requests that are worked on at once: with 64 KiB each this bounds memory, and the wait of the last one to seconds.
-pub(super) const REQUESTS_MAX: usize = 1_024;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -25,7 +23,7 @@ pub(super) struct Shared {
     pub(super) store: EscrowStore,
     pub(super) cache: HoldCache,
     pub(super) cores: Cores,
-    pub(super) places: Semaphore,
+    pub(super) places: Crowd,
     budgets: Mutex<Budgets>,
     pub(super) state: State,
     pub(super) counters: Counters,
@@ -62,7 +60,7 @@ impl Shared {
             config,
             store: ledger.store().clone(),
             cores: Cores::new(),
-            places: Semaphore::new(REQUESTS_MAX),
+            places: Crowd::default(),
             budgets: Mutex::default(),
             state: State::new(ledger.standing()),
             counters: Counters::default(),

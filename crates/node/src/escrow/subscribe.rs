@@ -4,7 +4,8 @@
 //! of this writer, and once a second for those of others, so it costs reads and no memory, and one page at a time is on
 //! its way. A client that does not read stops its own subscription only.
 
-use super::serve::read;
+use super::crowd::{Asker, Full};
+use super::serve::{read, refused};
 use super::shared::{Shared, busy};
 use std::pin::pin;
 use std::sync::Arc;
@@ -44,8 +45,8 @@ impl Subscriptions {
 /// Who asks, and about whom.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subscriber {
-    /// The key of the connection.
-    pub(super) peer: AccountKey,
+    /// Whose connection it is.
+    pub(super) asker: Asker,
     /// The account.
     pub(super) account: AccountKey,
 }
@@ -147,13 +148,21 @@ async fn page(shared: &Arc<Shared>, subscriber: Subscriber, after: u64) -> Resul
         command: EscrowCommand::Statement { after },
     };
     // Like any Statement, but who follows its account waits where others would be refused.
-    let may_ask = || shared.budgets().take(subscriber.peer, &request, Instant::now()).is_ok();
+    let Asker { key: peer, .. } = subscriber.asker;
+    let may_ask = || shared.budgets().take(peer, &request, Instant::now()).is_ok();
     while !may_ask() {
         sleep(LOOK_PAUSE).await;
     }
-    let read = read(shared, subscriber.peer, request).await;
+    let _place = loop {
+        match shared.places.enter(subscriber.asker) {
+            Ok(place) => break place,
+            Err(Full::Own(_)) => sleep(LOOK_PAUSE).await,
+            Err(Full::All) => return Err(refused(shared, Full::All)),
+        }
+    };
+    let read = read(shared, peer, request).await;
     let answer = read.unwrap_or_else(EscrowAnswer::Rejected);
-    shared.budgets().settle_answer(&subscriber.peer, &answer);
+    shared.budgets().settle_answer(&peer, &answer);
     match answer {
         EscrowAnswer::Statement(page) => Ok(page),
         EscrowAnswer::Rejected(reject) => Err(reject),

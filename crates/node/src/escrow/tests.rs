@@ -2,12 +2,13 @@ mod custody;
 mod live;
 mod watched;
 
-use super::shared::REQUESTS_MAX;
+use super::crowd::{Asker, Place, REQUESTS_MAX, REQUESTS_PER_HOST_MAX, REQUESTS_PER_KEY_MAX};
 use super::writer::Door;
 use super::*;
 use crate::clock;
 use crate::config::EscrowConfig as Settings;
 use crate::escrow_client::{EscrowClient, EscrowError};
+use std::net::Ipv6Addr;
 use tombola_core::amount::{Asset, DAY_MS};
 use tombola_core::book::{Anchor, Book};
 use tombola_core::chain::{Chain, Preimage};
@@ -367,19 +368,75 @@ async fn a_request_that_found_no_place_is_a_gap_in_serving_and_one_over_its_own_
     shared.budgets().owe(key(3).account(), 60);
     assert!(client.info().await.is_err());
     assert!(!door.has_turned_anyone_away());
-    let all = shared
-        .places
-        .acquire_many(u32::try_from(REQUESTS_MAX).unwrap())
-        .await
-        .unwrap();
+    let all = crowd(shared, REQUESTS_MAX, |n| stranger(n, n));
+    let limit = u64::try_from(REQUESTS_MAX).unwrap();
     let refused = world.client(2).info().await.unwrap_err();
-    assert!(
-        matches!(refused, EscrowError::Rejected(reject) if reject.code == Code::Busy),
-        "{refused:?}"
+    assert_eq!(
+        refused,
+        EscrowError::Rejected(Reject::compared(Code::Busy, limit, limit))
     );
     drop(all);
+    assert!(shared.places.is_empty());
     assert!(door.has_turned_anyone_away());
     assert!(!door.has_turned_anyone_away(), "it is told once");
+    world.escrow.shutdown().await;
+}
+
+/// So many requests that are worked on.
+fn crowd(shared: &Shared, count: usize, asker: impl Fn(usize) -> Asker) -> Vec<Place<'_>> {
+    (0..count).map(|n| shared.places.enter(asker(n)).unwrap()).collect()
+}
+
+/// A key by its number, at a host by its number.
+fn stranger(key: usize, host: usize) -> Asker {
+    let mut bytes = [0xee; 32];
+    bytes[..8].copy_from_slice(&key.to_le_bytes());
+    Asker {
+        key: AccountKey(bytes),
+        host: Ipv6Addr::from_bits(u128::try_from(host).unwrap()),
+    }
+}
+
+/// Spec: H-09, N-11.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_with_many_requests_is_refused_by_its_own_limit_while_others_are_served() {
+    let world = World::funded().await;
+    let shared = &world.escrow.shared;
+    let mut door = Door::new(shared, world.escrow.endpoint.clone());
+    let key = key(3).account();
+    let own = crowd(shared, REQUESTS_PER_KEY_MAX, |n| Asker { key, ..stranger(0, n) });
+    let limit = u64::try_from(REQUESTS_PER_KEY_MAX).unwrap();
+    let refused = Reject::compared(Code::Busy, limit, limit);
+    let client = world.client(3);
+    assert_eq!(client.info().await, Err(EscrowError::Rejected(refused)));
+    world.client(2).info().await.unwrap();
+    assert!(!door.has_turned_anyone_away(), "it kept nobody out but itself");
+    drop(own);
+    client.info().await.unwrap();
+    world.escrow.shutdown().await;
+}
+
+/// Keys cost nothing. Spec: H-09, N-11.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_of_one_host_leave_places_for_others() {
+    let world = World::funded().await;
+    let shared = &world.escrow.shared;
+    let mut door = Door::new(shared, world.escrow.endpoint.clone());
+    let here = std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+    let host = crowd(shared, REQUESTS_PER_HOST_MAX, |n| Asker {
+        host: here,
+        ..stranger(n, 0)
+    });
+    let limit = u64::try_from(REQUESTS_PER_HOST_MAX).unwrap();
+    let refused = Reject::compared(Code::Busy, limit, limit);
+    let client = world.client(3);
+    assert_eq!(client.info().await, Err(EscrowError::Rejected(refused)));
+    assert!(!door.has_turned_anyone_away(), "it kept nobody out but itself");
+    let others = crowd(shared, REQUESTS_MAX - REQUESTS_PER_HOST_MAX, |n| {
+        stranger(n + 1_000, n + 1)
+    });
+    drop((host, others));
+    client.info().await.unwrap();
     world.escrow.shutdown().await;
 }
 
@@ -486,7 +543,7 @@ async fn a_drain_answers_what_has_begun() {
         .unwrap();
     // It has begun when it has taken a place, and may be over already.
     let shared = Arc::clone(&world.escrow.shared);
-    while shared.places.available_permits() == REQUESTS_MAX && shared.counters.claims.read() == 0 {
+    while shared.places.is_empty() && shared.counters.claims.read() == 0 {
         tokio::task::yield_now().await;
     }
     let (answer, ()) = tokio::join!(recv.recv_frame(MESSAGE_BYTES_MAX), world.escrow.shutdown());

@@ -17,8 +17,8 @@ use tombola_store::block_on::block_on;
 const HOLDS: u64 = 16_384;
 /// Payers, each with a connection; an account may have 1,000 open holds.
 const PAYERS: u64 = 128;
-/// Requests of one payer that are on their way at once.
-const IN_FLIGHT: u64 = 8;
+/// Requests of one payer that are on their way at once: an escrow works on 256 of one host.
+const IN_FLIGHT: u64 = 2;
 
 pub(super) fn run(kind: StoreKind) -> Result<Vec<Figure>, String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -45,9 +45,10 @@ pub(super) fn run(kind: StoreKind) -> Result<Vec<Figure>, String> {
     let measured = runtime.block_on(async {
         let mut clients = Vec::new();
         for key in &keys {
-            clients.push(Arc::new(
-                EscrowClient::new(escrow.address().clone(), key).map_err(text)?,
-            ));
+            let client = EscrowClient::new(escrow.address().clone(), key).map_err(text)?;
+            // One after another: only so many handshakes of one host go on at once.
+            client.info().await.map_err(text)?;
+            clients.push(Arc::new(client));
         }
         let (mut rates, mut floors) = (Vec::new(), Vec::new());
         for run in 0..RUNS {

@@ -1,6 +1,7 @@
 //! Money out, fees, signers and subscriptions, over the wire.
 
 use super::*;
+use crate::escrow::crowd::Asker;
 use crate::escrow::subscribe::{self, Subscriber, Subscriptions};
 use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::hold::Delegation;
@@ -171,7 +172,9 @@ async fn a_subscriber_that_does_not_read_is_cut_off_when_a_thousand_entries_wait
     let stream = connection.unwrap().open().await.unwrap();
 
     let account = key(2).account();
-    let subscriber = Subscriber { peer: account, account };
+    let host = Ipv6Addr::LOCALHOST;
+    let asker = Asker { key: account, host };
+    let subscriber = Subscriber { asker, account };
     let subscriptions = Subscriptions::default();
     let serving = subscribe::serve(&world.escrow.shared, subscriber, &subscriptions, 0, stream);
     let happening = async {
