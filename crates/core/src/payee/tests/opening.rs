@@ -96,6 +96,18 @@ fn a_hold_must_be_for_me_from_my_escrow_in_time_and_cheap_enough() {
     }
 }
 
+/// Spec: B-04. Whoever is away for longer than a day asks for more than every hold has.
+#[test]
+fn a_payee_takes_no_hold_that_leaves_it_less_time_to_redeem_than_it_asks_for() {
+    for (least, refused) in [(7 * DAY_MS, None), (7 * DAY_MS + 1, Some(Code::RedeemWindowShort))] {
+        let mut w = World::with(|terms| terms.redeem_window_min_ms = least);
+        let hold = w.hold(10_000, |_| ());
+        let (_, open) = w.issue(&hold, 10, 5);
+        let opened = w.payee.open_book(open, NOW);
+        assert_eq!(opened.err().map(|reject| reject.code), refused);
+    }
+}
+
 /// Spec: B-03, B-04.
 #[test]
 fn a_book_must_keep_to_quote_and_hold() {
