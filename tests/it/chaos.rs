@@ -1,6 +1,7 @@
 //! The three nodes over networks that lose, repeat, reorder, corrupt, cut, go dark and change addresses. `TOMBOLA_SEED`
 //! chooses the same faults again; the order in which packets come is up to the machine.
 
+mod given_up;
 mod lost_answer;
 
 use std::net::SocketAddr;
