@@ -89,6 +89,12 @@ impl Connection {
         self.quic.close_reason().map(NetError::from)
     }
 
+    /// Whether both are clones of one connection.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.quic.stable_id() == other.quic.stable_id()
+    }
+
     /// The key that the peer proved: always there at a client, and at a server that demands keys.
     #[must_use]
     pub fn peer_key(&self) -> Option<AccountKey> {

@@ -84,7 +84,7 @@ impl EscrowClient {
                 Ok(answer) => return answer,
                 Err(_) => {}
             }
-            self.forget("no answer").await;
+            self.forget(&connection).await;
         }
         Err(EscrowError::Away(last))
     }
@@ -129,10 +129,10 @@ impl EscrowClient {
         Ok(connection)
     }
 
-    async fn forget(&self, reason: &str) {
-        if let Some(connection) = self.connection.lock().await.take() {
-            connection.close(0, reason);
-        }
+    /// Gives up a connection that gave no answer. Another request may have made a new one by now, which is left alone.
+    async fn forget(&self, failed: &Connection) {
+        self.connection.lock().await.take_if(|open| open.is_same(failed));
+        failed.close(0, "no answer");
     }
 
     /// Who the escrow is and what it allows.
@@ -174,7 +174,9 @@ impl EscrowClient {
 
     /// Says goodbye.
     pub async fn close(&self) {
-        self.forget("done").await;
+        if let Some(connection) = self.connection.lock().await.take() {
+            connection.close(0, "done");
+        }
         self.endpoint.close(0, "done");
         self.endpoint.wait_idle().await;
     }
@@ -238,3 +240,6 @@ pub enum EscrowError {
     #[error("the escrow gave an answer that does not fit the request; is it a newer version?")]
     Unintelligible,
 }
+
+#[cfg(test)]
+mod tests;
