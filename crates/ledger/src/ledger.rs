@@ -353,7 +353,8 @@ impl<S: Store> Ledger<S> {
         };
         let standing = self.standing();
         let (connection, request) = (request.connection(), request.request());
-        Ok(query::answer(&self.store, &self.config, &standing, connection, request).await?)
+        let answered = query::answer(&self.store, &self.config, &standing, connection, request).await?;
+        Ok(answered.draft)
     }
 
     /// Stops at the first batch whose clock is further than this from the store's own. Spec: C-06.

@@ -61,6 +61,15 @@ impl From<Code> for Failure {
     }
 }
 
+/// An answer, and what it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// What is said.
+    pub draft: Draft,
+    /// Holds and charges that were read for it, those that it does not show included.
+    pub rows: usize,
+}
+
 /// Answers `Info`, `Account`, `HoldStatus`, `Statement`, and `Subscribe` with one page; anything else is `not_offered`.
 ///
 /// `connection` is the key that asks: the account's own sees everything, a delegated signer what A-06 says, and
@@ -74,7 +83,7 @@ pub async fn answer<R: Reader>(
     standing: &Standing,
     connection: &AccountKey,
     request: &EscrowRequest,
-) -> Result<Draft, StoreFault> {
+) -> Result<Answered, StoreFault> {
     let asked = Asked {
         reader,
         config,
@@ -83,9 +92,9 @@ pub async fn answer<R: Reader>(
         account: &request.account,
     };
     let answer = match &request.command {
-        EscrowCommand::Info => info(reader, config, standing).await,
+        EscrowCommand::Info => info(reader, config, standing).await.map(|answer| (answer, 0)),
         EscrowCommand::Account { holds_after } => asked.account_state(*holds_after).await,
-        EscrowCommand::HoldStatus { hold } => asked.hold_status(hold).await,
+        EscrowCommand::HoldStatus { hold } => asked.hold_status(hold).await.map(|answer| (answer, 0)),
         EscrowCommand::Statement { after } | EscrowCommand::Subscribe { after } => asked.statement(*after).await,
         EscrowCommand::OpenHold { .. }
         | EscrowCommand::TopUpHold { .. }
@@ -98,11 +107,15 @@ pub async fn answer<R: Reader>(
         | EscrowCommand::SetSplit { .. }
         | EscrowCommand::Resubmit { .. } => Err(Code::NotOffered.into()),
     };
-    match answer {
-        Ok(answer) => Ok(Draft::new(answer)),
-        Err(Failure::Reject(reject)) => Ok(Draft::new(EscrowAnswer::Rejected(reject))),
-        Err(Failure::Fault(fault)) => Err(fault),
-    }
+    let (answer, rows) = match answer {
+        Ok(answered) => answered,
+        Err(Failure::Reject(reject)) => (EscrowAnswer::Rejected(reject), 0),
+        Err(Failure::Fault(fault)) => return Err(fault),
+    };
+    Ok(Answered {
+        draft: Draft::new(answer),
+        rows,
+    })
 }
 
 async fn info<R: Reader>(reader: &R, config: &EscrowConfig, standing: &Standing) -> Result<EscrowAnswer, Failure> {

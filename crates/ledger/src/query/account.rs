@@ -38,8 +38,8 @@ impl<R: Reader> Asked<'_, R> {
         record.map(Viewer::Signer).ok_or_else(unauthorized)
     }
 
-    /// Balance and open holds. Spec: R-06.
-    pub(super) async fn account_state(&self, after: u64) -> Result<EscrowAnswer, Failure> {
+    /// Balance and open holds, and how many holds were read for it. Spec: R-06.
+    pub(super) async fn account_state(&self, after: u64) -> Result<(EscrowAnswer, usize), Failure> {
         let viewer = self.viewer().await?;
         let (row, account) = account_row(self.reader, self.account).await?;
         match viewer {
@@ -48,7 +48,7 @@ impl<R: Reader> Asked<'_, R> {
         }
     }
 
-    async fn owners_state(&self, row: u64, account: &AccountRow, after: u64) -> Result<EscrowAnswer, Failure> {
+    async fn owners_state(&self, row: u64, account: &AccountRow, after: u64) -> Result<(EscrowAnswer, usize), Failure> {
         let open = |serial| Key::open_hold(HoldKey { payer: row, serial });
         let (page, more) = page(self.reader, open, after, PAGE_ITEMS_MAX).await?;
         let keys: Vec<Key> = page.iter().map(|(key, _)| Key::hold(key.last_hold())).collect();
@@ -56,7 +56,7 @@ impl<R: Reader> Asked<'_, R> {
         let payout: Option<PayoutRow> = load_row(self.reader, Key::payout(row)).await?;
         let split: Option<SplitRow> = load_row(self.reader, Key::split(row)).await?;
         let shares = split.map_or_else(Vec::new, |split| split.shares.iter().map(share_of).collect());
-        Ok(EscrowAnswer::Account(AccountState {
+        let state = AccountState {
             account: account.account,
             balance: account.balance,
             held: account.held,
@@ -66,7 +66,8 @@ impl<R: Reader> Asked<'_, R> {
             pending: account.pending,
             payout: payout.and_then(|payout| payout.policy),
             shares: List::new(shares).map_err(|_| StoreFault::Damaged)?,
-        }))
+        };
+        Ok((EscrowAnswer::Account(state), keys.len()))
     }
 
     /// Only what is the signer's. Spec: A-06.
@@ -76,7 +77,7 @@ impl<R: Reader> Asked<'_, R> {
         account: &AccountRow,
         record: &SignerRecord,
         after: u64,
-    ) -> Result<EscrowAnswer, Failure> {
+    ) -> Result<(EscrowAnswer, usize), Failure> {
         let open = |serial| Key::open_hold(HoldKey { payer: row, serial });
         let range = Range {
             from: open(0),
@@ -92,7 +93,7 @@ impl<R: Reader> Asked<'_, R> {
         holds.retain(|hold| hold.hold.terms.serial > after);
         let more = holds.len() > PAGE_ITEMS_MAX;
         holds.truncate(PAGE_ITEMS_MAX);
-        Ok(EscrowAnswer::Account(AccountState {
+        let state = AccountState {
             account: account.account,
             balance: delegation::spendable(Some(record), account.balance, self.now),
             held,
@@ -102,7 +103,8 @@ impl<R: Reader> Asked<'_, R> {
             pending: Amount::ZERO,
             payout: None,
             shares: List::default(),
-        }))
+        };
+        Ok((EscrowAnswer::Account(state), keys.len()))
     }
 
     /// To the parties of the hold only, and to its signer on the payer's account. Spec: R-08.

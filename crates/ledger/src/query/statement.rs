@@ -19,8 +19,8 @@ use tombola_core::message::{
 };
 
 impl<R: Reader> Asked<'_, R> {
-    /// A page of an account's history. Spec: R-16.
-    pub(super) async fn statement(&self, after: u64) -> Result<EscrowAnswer, Failure> {
+    /// A page of an account's history, and how many entries were read for it. Spec: R-16.
+    pub(super) async fn statement(&self, after: u64) -> Result<(EscrowAnswer, usize), Failure> {
         let viewer = self.viewer().await?;
         let (row, _) = account_row(self.reader, self.account).await?;
         let entry = |number| Key::statement(row, number);
@@ -45,10 +45,11 @@ impl<R: Reader> Asked<'_, R> {
                 Viewer::Signer(_) => shown_to(self.connection, entry, event),
             });
         }
-        Ok(EscrowAnswer::Statement(StatementPage {
+        let page = StatementPage {
             entries: List::new(entries).map_err(|_| StoreFault::Damaged)?,
             more,
-        }))
+        };
+        Ok((EscrowAnswer::Statement(page), keys.len()))
     }
 
     /// An event as one of its accounts sees it.

@@ -4,8 +4,8 @@ use crate::meter::{Meter, Overdrawn};
 use std::time::Instant;
 use tombola_core::codec::MESSAGE_BYTES_MAX;
 use tombola_core::key::AccountKey;
-use tombola_core::limits::HASHES_PER_PAYEE_PER_SECOND;
-use tombola_core::message::{EscrowAnswer, EscrowCommand, EscrowRequest};
+use tombola_core::limits::{HASHES_PER_PAYEE_PER_SECOND, OPEN_HOLDS_PER_ACCOUNT_MAX, PAGE_ITEMS_MAX};
+use tombola_core::message::{EscrowCommand, EscrowRequest};
 use tombola_core::reject::{Code, Reject};
 use tombola_ledger::request::pieces_of;
 
@@ -17,10 +17,8 @@ const HASHES_PER_REQUEST: u64 = 1_000;
 const HASHES_PER_PIECE: u64 = 700;
 /// What stays in the log for good and may have cost its sender nothing: one key adds 400 events a second at most.
 const HASHES_PER_FREE_EVENT: u64 = 20_000;
-/// Reading and signing one object of an answer that has many.
+/// Reading one object for an answer that has many, and signing it.
 const HASHES_PER_OBJECT: u64 = 300;
-/// Such an answer at its longest: 100 holds of an account; a statement has fewer charges.
-const HASHES_PER_PAGE: u64 = 100 * HASHES_PER_OBJECT;
 /// Most answers are one signed object with what belongs to it.
 const SMALL_ANSWER_BYTES: usize = 2_048;
 /// Of the answer to one claim: a receipt, or a refusal, with its envelope.
@@ -47,6 +45,7 @@ impl Budgets {
         let pieces = u64::try_from(pieces_of(request).len()).unwrap_or(u64::MAX);
         let hashes = hashes_of(tickets_max(request))
             .saturating_add(HASHES_PER_PIECE.saturating_mul(pieces))
+            .saturating_add(hashes_of_rows(rows_max(&key, request)))
             .saturating_add(hashes_of_command(&request.command))
             .saturating_add(HASHES_PER_REQUEST);
         self.0.charge(key, hashes, now);
@@ -73,28 +72,10 @@ impl Budgets {
 }
 
 impl Budgets {
-    /// Gives back what an answer was charged beyond what it had in it.
-    pub(super) fn settle_answer(&mut self, key: &AccountKey, answer: &EscrowAnswer) {
-        let objects = match answer {
-            EscrowAnswer::Account(state) => state.holds.as_slice().len(),
-            EscrowAnswer::Statement(page) => page.entries.as_slice().len(),
-            EscrowAnswer::Rejected(_)
-            | EscrowAnswer::Info(_)
-            | EscrowAnswer::Hold(_)
-            | EscrowAnswer::RevisionStale(_)
-            | EscrowAnswer::HoldStatus(_)
-            | EscrowAnswer::Released { .. }
-            | EscrowAnswer::Delegated { .. }
-            | EscrowAnswer::Claimed { .. }
-            | EscrowAnswer::Transferred(_)
-            | EscrowAnswer::WithdrawalPending { .. }
-            | EscrowAnswer::PayoutSet { .. }
-            | EscrowAnswer::SplitSet { .. }
-            | EscrowAnswer::Resubmitted { .. } => return,
-        };
-        let objects = u64::try_from(objects).unwrap_or(u64::MAX);
-        let made = objects.saturating_mul(HASHES_PER_OBJECT);
-        self.0.give_back(key, HASHES_PER_PAGE.saturating_sub(made));
+    /// Gives back what a request was charged beyond the rows that were read for it, shown or not.
+    pub(super) fn settle_rows(&mut self, key: &AccountKey, request: &EscrowRequest, read: usize) {
+        let unread = rows_max(key, request).saturating_sub(read);
+        self.0.give_back(key, hashes_of_rows(unread));
     }
 }
 
@@ -103,8 +84,7 @@ const fn hashes_of(tickets: u64) -> u64 {
     tickets.saturating_mul(HASHES_PER_TICKET)
 }
 
-/// What a command costs besides: keys that were never seen take as long to check as a signature, pages are read for and
-/// signed piece by piece, and an event that moves an atom takes as much room for ever as one that moves a fortune.
+/// What a command costs besides: keys that were never seen take as long to check as a signature, and an event that moves an atom takes as much room for ever as one that moves a fortune.
 fn hashes_of_command(command: &EscrowCommand) -> u64 {
     match command {
         EscrowCommand::SetSplit { shares, .. } => {
@@ -113,22 +93,50 @@ fn hashes_of_command(command: &EscrowCommand) -> u64 {
                 .saturating_mul(HASHES_PER_PIECE)
                 .saturating_add(HASHES_PER_FREE_EVENT)
         }
-        EscrowCommand::Account { .. } | EscrowCommand::Statement { .. } => HASHES_PER_PAGE,
         EscrowCommand::OpenHold { .. }
         | EscrowCommand::TopUpHold { .. }
         | EscrowCommand::Delegate { .. }
         | EscrowCommand::Transfer { .. }
         | EscrowCommand::Withdraw { .. }
         | EscrowCommand::SetPayout { .. } => HASHES_PER_FREE_EVENT,
-        // A subscription takes page by page what a statement costs. What a hold pays and that it ends happens as often as
+        // Pages cost what is read for them, and a subscription takes page by page what a statement costs. What a hold pays and that it ends happens as often as
         // holds were opened and their money was won.
-        EscrowCommand::Subscribe { .. }
+        EscrowCommand::Account { .. }
+        | EscrowCommand::Statement { .. }
+        | EscrowCommand::Subscribe { .. }
         | EscrowCommand::Info
         | EscrowCommand::HoldStatus { .. }
         | EscrowCommand::Release(_)
         | EscrowCommand::Claim { .. }
         | EscrowCommand::Resubmit { .. } => 0,
     }
+}
+
+/// Rows that an answer of many is made from at most: a signer is shown its own holds of all that are open.
+fn rows_max(key: &AccountKey, request: &EscrowRequest) -> usize {
+    match &request.command {
+        EscrowCommand::Account { .. } if *key != request.account => {
+            usize::try_from(OPEN_HOLDS_PER_ACCOUNT_MAX).unwrap_or(usize::MAX)
+        }
+        EscrowCommand::Account { .. } | EscrowCommand::Statement { .. } => PAGE_ITEMS_MAX,
+        EscrowCommand::Subscribe { .. }
+        | EscrowCommand::Info
+        | EscrowCommand::OpenHold { .. }
+        | EscrowCommand::TopUpHold { .. }
+        | EscrowCommand::HoldStatus { .. }
+        | EscrowCommand::Release(_)
+        | EscrowCommand::Claim { .. }
+        | EscrowCommand::Delegate { .. }
+        | EscrowCommand::Transfer { .. }
+        | EscrowCommand::Withdraw { .. }
+        | EscrowCommand::SetPayout { .. }
+        | EscrowCommand::SetSplit { .. }
+        | EscrowCommand::Resubmit { .. } => 0,
+    }
+}
+
+fn hashes_of_rows(rows: usize) -> u64 {
+    HASHES_PER_OBJECT.saturating_mul(u64::try_from(rows).unwrap_or(u64::MAX))
 }
 
 /// Tickets that verifying a request can walk.
@@ -172,7 +180,7 @@ mod tests {
     use tombola_core::draw::Reveal;
     use tombola_core::key::{HoldId, RequestId, SecretKey, Signed};
     use tombola_core::limits::CLAIMS_PER_BATCH_MAX;
-    use tombola_core::message::{RequestHeader, Share, StatementPage};
+    use tombola_core::message::{RequestHeader, Share};
     use tombola_core::odds::Threshold;
 
     /// A claim as a peer may write it: no book is as long as its numbers say.
@@ -266,12 +274,8 @@ mod tests {
             command: statement,
         };
         budgets.take(key, &request, now).unwrap();
-        let empty = StatementPage {
-            entries: List::default(),
-            more: false,
-        };
-        budgets.settle_answer(&key, &EscrowAnswer::Statement(empty));
-        assert_eq!(budgets.charged(&key), 1_000, "nothing was signed");
+        budgets.settle_rows(&key, &request, 0);
+        assert_eq!(budgets.charged(&key), 1_000, "nothing was read");
     }
 
     /// Spec: L-01, N-11.

@@ -122,9 +122,6 @@ async fn answer(shared: &Arc<Shared>, asker: Asker, request: EscrowRequest) -> E
         Ok(()) => carry_out(shared, asker, request).await,
         Err(reject) => Err(reject),
     };
-    if let Ok(answer) = &answered {
-        shared.budgets().settle_answer(&asker.key, answer);
-    }
     answered.unwrap_or_else(|reject| {
         if reject.code == Code::Busy {
             shared.counters.turned_away.add(1);
@@ -168,8 +165,9 @@ pub(super) async fn read(
         let standing = reader.state.standing();
         // An account and what waits to be folded into it must be of one moment.
         let snapshot = reader.store.snapshot().await?;
-        let draft = query::answer(&snapshot, &reader.config, &standing, &peer, &request).await?;
-        Ok::<_, StoreFault>((draft, reader))
+        let answered = query::answer(&snapshot, &reader.config, &standing, &peer, &request).await?;
+        reader.budgets().settle_rows(&peer, &request, answered.rows);
+        Ok::<_, StoreFault>((answered.draft, reader))
     };
     // A file answers at once, on any core; a database answers later, and no core waits for it.
     let answer = match &shared.store {

@@ -162,7 +162,6 @@ async fn page(shared: &Arc<Shared>, subscriber: Subscriber, after: u64) -> Resul
     };
     let read = read(shared, peer, request).await;
     let answer = read.unwrap_or_else(EscrowAnswer::Rejected);
-    shared.budgets().settle_answer(&peer, &answer);
     match answer {
         EscrowAnswer::Statement(page) => Ok(page),
         EscrowAnswer::Rejected(reject) => Err(reject),

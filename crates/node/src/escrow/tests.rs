@@ -15,7 +15,7 @@ use tombola_core::chain::{Chain, Preimage};
 use tombola_core::claim::{Claim, ClaimBatch};
 use tombola_core::codec::{List, MESSAGE_BYTES_MAX, decode, encode};
 use tombola_core::draw::Reveal;
-use tombola_core::hold::{Fee, Hold, Release};
+use tombola_core::hold::{Delegation, Fee, Hold, Release};
 use tombola_core::key::{HoldId, RequestId, Signed};
 use tombola_core::limits::{CLAIMS_PER_BATCH_MAX, EXPIRE_GRACE_MS, HASHES_PER_PAYEE_PER_SECOND};
 use tombola_core::message::{
@@ -457,6 +457,38 @@ async fn a_walk_that_ends_beside_the_anchor_is_paid_for() {
     assert!(answers.as_slice().iter().all(is_broken));
     let charged = world.escrow.shared.budgets().charged(&key(3).account());
     assert_eq!(charged, 1_000 + 4 * (700 + 2 * 65_536));
+    world.escrow.shutdown().await;
+}
+
+/// Spec: A-06, N-11.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_pays_for_the_holds_that_are_read_for_it_whether_it_is_shown_them_or_not() {
+    let world = World::funded().await;
+    for _ in 0..3 {
+        world.open_hold(FACE.0).await;
+    }
+    let delegation = Delegation {
+        escrow: key(1).account(),
+        account: key(2).account(),
+        signer: key(6).account(),
+        spend_max: FACE,
+        face_value_max: FACE,
+        payees: List::default(),
+        expires_at: clock::now().plus_ms(DAY_MS),
+        serial: 1,
+    };
+    let delegate = EscrowCommand::Delegate {
+        request: request_header(),
+        delegation: Signed::new(delegation, &key(2)),
+    };
+    world.client(2).request(delegate).await.unwrap();
+    let account = EscrowCommand::Account { holds_after: 0 };
+    let EscrowAnswer::Account(state) = world.raw_request(6, 2, account).await else {
+        panic!("a signer may ask")
+    };
+    assert!(state.holds.as_slice().is_empty(), "none of them is its own");
+    let charged = world.escrow.shared.budgets().charged(&key(6).account());
+    assert_eq!(charged, 1_000 + 3 * 300);
     world.escrow.shutdown().await;
 }
 

@@ -40,8 +40,8 @@ fn read<S: Store>(world: &World<S>, command: EscrowCommand) -> EscrowAnswer {
     let request = EscrowRequest { account, command };
     let snapshot = block_on(world.ledger.store().snapshot()).unwrap();
     let standing = Standing { time: world.now, phase };
-    let draft = block_on(query::answer(&snapshot, &config(), &standing, &account, &request));
-    draft.unwrap().sign(&secret(1))
+    let answered = block_on(query::answer(&snapshot, &config(), &standing, &account, &request));
+    answered.unwrap().draft.sign(&secret(1))
 }
 
 /// Spec.
