@@ -26,7 +26,7 @@ use tombola_store::escrow_store::EscrowStore;
 /// A request must have arrived this long after its stream was opened.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer must have been taken this long after it was given.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Fewer claims are not worth another core: each takes about a tenth of a millisecond.
 const CLAIMS_PER_CORE_MIN: usize = 16;
 
@@ -105,8 +105,11 @@ async fn serve_stream(
         Err(_) => return Err(NetError::TimedOut),
     };
     shared.counters.requests.add(1);
+    let frame = encode(&answer);
+    // What was set aside is for the frame alone.
+    drop(answer);
     let sending = async {
-        send.send_frame(&encode(&answer)).await?;
+        send.send_frame(&frame).await?;
         send.finish()?;
         // Closing the connection in a drain would drop what is on its way.
         send.delivered().await

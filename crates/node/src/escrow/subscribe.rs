@@ -5,7 +5,7 @@
 //! its way. A client that does not read stops its own subscription only.
 
 use super::crowd::{Asker, Full};
-use super::serve::{read, refused};
+use super::serve::{SEND_TIMEOUT, read, refused};
 use super::shared::{Shared, busy};
 use std::pin::pin;
 use std::sync::Arc;
@@ -171,7 +171,9 @@ async fn page(shared: &Arc<Shared>, subscriber: Subscriber, after: u64) -> Resul
 
 /// The last frame of a subscription that cannot go on.
 async fn end(send: &mut SendHalf, reject: Reject) -> Result<(), NetError> {
-    send.send_frame(&encode(&EscrowAnswer::Rejected(reject))).await?;
+    let frame = encode(&EscrowAnswer::Rejected(reject));
+    let sent = timeout(SEND_TIMEOUT, send.send_frame(&frame)).await;
+    sent.unwrap_or(Err(NetError::TimedOut))?;
     leave(send).await
 }
 
