@@ -14,14 +14,18 @@ use shopper::Shopper;
 use std::time::{Duration, Instant};
 use storm::Storm;
 use tombola_net::Address;
+use tombola_net::limits::{CONNECTION_BYTES_MAX, FAST_BYTES_MAX};
 
 /// What is sold: one small page.
 pub const SERVICE: &str = "/page";
 const PAGE_BYTES: usize = 4_096;
-/// Connections whose streams bring a byte a second, and those that do not read.
+/// Connections whose streams bring a byte a second, and as many that do not read.
 const SLOW_CONNECTIONS: usize = 32;
 /// Payers that open one broken book after another.
 const BREAKERS: u64 = 2;
+/// What a payee may hold in a flood besides its connections, in bytes: 256 handshakes with the state of a connection each
+/// (16 MiB), attempts that wait (4 MiB), books and holds, and what an allocator does not give back.
+const MARGIN_BYTES: u64 = 32 * 1_024 * 1_024;
 
 /// How much of it.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +51,8 @@ pub struct Report {
     pub broken_books: u64,
     /// Resident memory of the payee in KiB: before, and at most.
     pub resident_kib: (u64, u64),
+    /// What that may be at most: what it was before, what the limits let each connection of the flood take, and a margin.
+    pub resident_kib_max: u64,
     /// What the payee says of whom it did not let in.
     pub turned_away: Value,
     /// Load average of the machine at the end, over a minute.
@@ -122,12 +128,20 @@ pub fn run(options: Options) -> Result<Report, String> {
         attempts_per_second,
         broken_books,
         resident_kib: (before, most),
+        resident_kib_max: before + (flood_bytes() + MARGIN_BYTES) / 1_024,
         turned_away: turned_away
             .get("connections_turned_away")
             .cloned()
             .unwrap_or(json!(null)),
         load: load.split_whitespace().next().unwrap_or_default().to_owned(),
     })
+}
+
+/// What the limits let all connections of the flood take, of which those that break books are fast, and the client's own.
+const fn flood_bytes() -> u64 {
+    let fast = BREAKERS + 1;
+    let connections = 2 * SLOW_CONNECTIONS as u64 + fast;
+    connections * CONNECTION_BYTES_MAX + fast * FAST_BYTES_MAX
 }
 
 /// Where everything is.

@@ -40,10 +40,21 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             report.flooded.p50_us, report.flooded.p99_us, report.flooded.count
         );
         println!(
-            "ratio {:.2} (at most {RATIO_MAX}); {:.0} attempts/s; {} broken books; memory {} KiB before, {} KiB at most",
-            report.ratio, report.attempts_per_second, report.broken_books, report.resident_kib.0, report.resident_kib.1
+            "ratio {:.2} (at most {RATIO_MAX}); {:.0} attempts/s; {} broken books; memory {} KiB before, {} KiB at most, {} KiB allowed",
+            report.ratio,
+            report.attempts_per_second,
+            report.broken_books,
+            report.resident_kib.0,
+            report.resident_kib.1,
+            report.resident_kib_max
         );
         println!("turned away {}; load {}", report.turned_away, report.load);
+    }
+    if report.resident_kib.1 > report.resident_kib_max {
+        return Err(Failure::Check(format!(
+            "the payee held {} KiB in the flood, over {} KiB: look for what grows with connections or attempts",
+            report.resident_kib.1, report.resident_kib_max
+        )));
     }
     if report.ratio > RATIO_MAX {
         return Err(Failure::Check(format!(
