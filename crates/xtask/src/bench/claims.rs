@@ -43,7 +43,7 @@ pub(super) fn run(kind: StoreKind, accounts: u64) -> Result<Vec<Figure>, String>
         start_floors.push(home.start_floor()?);
         let start = Instant::now();
         let escrow = runtime.block_on(home.serve())?;
-        starts.push(start.elapsed().as_secs_f64());
+        starts.push(start.elapsed().as_secs_f64() * 1e3);
         Ok::<_, String>(escrow)
     };
     for _ in 1..RUNS {
@@ -56,7 +56,7 @@ pub(super) fn run(kind: StoreKind, accounts: u64) -> Result<Vec<Figure>, String>
     let name = format!("claims-{kind}-{accounts}");
     let rate = Figure::new(&name, "claims/s", Better::More, rates, floors).with_note(home.floor_note());
     let name = format!("start-{kind}-{accounts}");
-    let start = Figure::new(&name, "s", Better::Less, starts, start_floors)
+    let start = Figure::new(&name, "ms", Better::Less, starts, start_floors)
         .with_note(format!("from the first read to serving; {}", home.start_floor_note()));
     Ok(vec![rate, start])
 }

@@ -115,7 +115,7 @@ impl Home {
         tps.ok_or_else(|| format!("pgbench did not say its rate: {report}"))
     }
 
-    /// What a start cannot do without: every byte of the file read once, or one answer of the server.
+    /// Milliseconds of what a start cannot do without: every byte of the file read once, or one answer of the server.
     pub(super) fn start_floor(&self) -> Result<f64, String> {
         let start = Instant::now();
         match &self.server {
@@ -128,7 +128,7 @@ impl Home {
             }
             Some((server, _)) => drop(server.program("psql", &["-c", "SELECT 1", "postgres"])),
         }
-        Ok(start.elapsed().as_secs_f64())
+        Ok(start.elapsed().as_secs_f64() * 1e3)
     }
 
     pub(super) fn start_floor_note(&self) -> String {
