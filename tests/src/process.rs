@@ -223,7 +223,7 @@ impl Running {
             let read = out.read_to_string(&mut printed);
             assert!(read.is_ok(), "{}: {read:?}", self.args);
         }
-        print!("{printed}");
+        secrets::overhear(&printed);
         let code = self.process.wait();
         if let Some(key_file) = self.makes.filter(|_| code == 0) {
             secrets::note(&key_file);
@@ -320,7 +320,7 @@ impl Node {
             let read = BufReader::new(out).read_line(&mut line);
             assert!(read.is_ok(), "{args:?}: {read:?}");
         }
-        print!("{line}");
+        secrets::overhear(&line);
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{args:?}: {error}: {line:?}"));
         assert_eq!(ready.get("ready"), Some(&Value::Bool(true)), "{args:?}: {ready}");
         Self { process, ready }
