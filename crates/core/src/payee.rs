@@ -351,9 +351,12 @@ impl Payee {
         } else {
             now
         };
-        if let Some(code) = account.ended {
-            self.unpaid_books
-                .extend(account.open_book_ids().map(|book| (book, code)));
+        for book in account.open_book_ids() {
+            // An escrow that was rolled back may have the hold again.
+            match account.ended {
+                Some(code) => self.unpaid_books.insert(book, code),
+                None => self.unpaid_books.remove(&book),
+            };
         }
         // Past its time and still open, it is not asked about at every look.
         account.pause.lengthen(now, HOUR_MS);

@@ -15,7 +15,8 @@ const HASHES_PER_TICKET: u64 = 2;
 const HASHES_PER_REQUEST: u64 = 1_000;
 /// And each claim of a batch or piece of evidence besides: whatever it proves, it is read for and checked.
 const HASHES_PER_PIECE: u64 = 700;
-/// What stays in the log for good and may have cost its sender nothing: one key adds 400 events a second at most.
+/// What stays in the log for good and may have cost its sender nothing: one key adds 400 such events a second at most.
+/// A claim moves what was won, and is charged for what verifying it takes.
 const HASHES_PER_FREE_EVENT: u64 = 20_000;
 /// Reading one object for an answer that has many, and signing it.
 const HASHES_PER_OBJECT: u64 = 300;

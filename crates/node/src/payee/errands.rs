@@ -1,6 +1,6 @@
 //! What a payee asks of its escrow, one task at a time: claims, questions about holds, releases.
 
-use super::shared::Shared;
+use super::shared::{Shared, lock};
 use super::store::{Change, KeptReceipt};
 use crate::clock;
 use crate::escrow_client::{EscrowClient, EscrowError};
@@ -52,10 +52,14 @@ impl Errands {
         }
     }
 
-    pub(super) fn close(&self, book: &BookId, code: Code) {
-        if let Some(book) = self.shared.book(book) {
-            self.shared.close(&book, Reject::of(code));
-        }
+    /// Closes a book. Says whether it was open: one that was closed before waits for its winners to be durable.
+    pub(super) fn close(&self, book: &BookId, code: Code) -> bool {
+        let Some(book) = self.shared.book(book) else {
+            return false;
+        };
+        let was_open = lock(&book.machine).closed().is_none();
+        self.shared.close(&book, Reject::of(code));
+        was_open
     }
 
     async fn claim(&self, claims: Vec<Claim>) -> Result<(), EscrowError> {

@@ -98,9 +98,10 @@ impl Redeemer {
     pub(crate) async fn round(&mut self) -> Result<bool, EscrowError> {
         let tasks = self.errands.shared.rules().tick(clock::now());
         let (closing, tasks): (Vec<_>, Vec<_>) = tasks.into_iter().partition(|task| matches!(task, Task::Close(..)));
+        let mut has_closed = false;
         for task in &closing {
             if let Task::Close(book, code) = task {
-                self.errands.close(book, *code);
+                has_closed |= self.errands.close(book, *code);
             }
         }
         if Instant::now() < self.next_try {
@@ -118,7 +119,7 @@ impl Redeemer {
         done?;
         // Refusals are no progress: what was refused waits for its own pause.
         let receipts = self.errands.shared.counters.receipts.load(Ordering::Relaxed);
-        Ok(!closing.is_empty() || has_others || before != receipts)
+        Ok(has_closed || has_others || before != receipts)
     }
 
     /// A store that was made or restored learns the escrow's time, once.

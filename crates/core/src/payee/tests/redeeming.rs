@@ -162,6 +162,14 @@ fn a_hold_that_ended_closes_its_open_books_with_how_it_ended() {
         .refused(&refusal(&w, &final_word, Code::HoldExpired), NOW)
         .unwrap();
     assert_eq!(closings(&mut w), [Task::Close(kept.id(), Code::HoldExpired)]);
+    // An escrow that was rolled back has the hold again.
+    let status = HoldStatus {
+        hold: other,
+        paid: Amount(0),
+        state: HoldState::Open,
+    };
+    w.payee.checked(&other.body.id(), &status, NOW).unwrap();
+    assert_eq!(closings(&mut w), []);
 }
 
 /// Spec: B-15.
