@@ -1,7 +1,7 @@
 //! The secrets of a test run, so that all that it said can be searched for them.
 //!
-//! Each key that a real process makes is written down in a file that the environment names, and after the run the output
-//! of all tests, of their nodes and commands, is searched for every form of each.
+//! Each key that an `init` of the harness makes without a passphrase is written down in a file that the environment names,
+//! and after the run the output of all tests, of their nodes and commands, is searched for every form of each.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -23,7 +23,10 @@ const BASE64_BYTES: usize = 27;
 pub fn note(key_file: &Path) {
     let Some(file) = std::env::var_os(SECRETS) else { return };
     let pem = std::fs::read_to_string(key_file).unwrap_or_else(|error| panic!("{}: {error}", key_file.display()));
-    let Some(seed) = seed_of(&pem) else { return };
+    if pem.contains("ENCRYPTED") {
+        return;
+    }
+    let seed = seed_of(&pem).unwrap_or_else(|| panic!("{} has no seed", key_file.display()));
     let written = append(Path::new(&file), &seed);
     assert!(written.is_ok(), "{}: {written:?}", Path::new(&file).display());
 }

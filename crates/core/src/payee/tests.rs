@@ -89,6 +89,19 @@ impl World {
         )
     }
 
+    /// A hold with another cap, in its next revision.
+    fn topped_up(&self, hold: &Signed<Hold>, cap: u64) -> Signed<Hold> {
+        let (revision, cap) = (hold.body.revision + 1, Amount(cap));
+        Signed::new(
+            Hold {
+                revision,
+                cap,
+                ..hold.body
+            },
+            &self.escrow,
+        )
+    }
+
     fn quote(&mut self, price: u64) -> Quote {
         self.quotes += 1;
         let service = Service::new("/file").unwrap();

@@ -42,14 +42,7 @@ fn winners_are_claimed_after_closing_settled_by_the_receipt_and_the_hold_release
     w.payee.release_kept(&hold.body.id());
     let later = idle.plus_ms(2_000);
     assert_eq!(w.payee.tick(later), [Task::SendRelease(signed)]);
-    let more = Signed::new(
-        Hold {
-            revision: 1,
-            cap: Amount(200 * FACE.0),
-            ..hold.body
-        },
-        &w.escrow,
-    );
+    let more = w.topped_up(&hold, 200 * FACE.0);
     assert_eq!(w.payee.present_hold(&more, idle).unwrap_err().code, Code::HoldReleased);
     w.payee.release_known(&hold.body.id());
     assert_eq!(w.payee.tick(later.plus_ms(1_000)), []);
@@ -85,14 +78,7 @@ fn a_top_up_leaves_what_was_paid() {
     w.payee.closed(&closing, NOW);
     let paid = receipt(&w, &closing.winners.unwrap(), FACE.0);
     w.payee.receive(&paid, NOW).unwrap();
-    let more = Signed::new(
-        Hold {
-            revision: 1,
-            cap: Amount(20 * FACE.0),
-            ..hold.body
-        },
-        &w.escrow,
-    );
+    let more = w.topped_up(&hold, 20 * FACE.0);
     let (row, room) = w.payee.present_hold(&more, NOW).unwrap();
     assert_eq!((row.paid, room), (FACE, Amount(19 * FACE.0)));
 }
@@ -115,14 +101,7 @@ fn a_hold_that_ended_under_an_open_book_draws_on_nothing_and_takes_no_top_up() {
         has: Amount::ZERO,
     };
     assert_eq!(book.take(&tickets[1], &mut w.payee, NOW), Ok(full));
-    let more = Signed::new(
-        Hold {
-            revision: 1,
-            cap: Amount(20 * FACE.0),
-            ..hold.body
-        },
-        &w.escrow,
-    );
+    let more = w.topped_up(&hold, 20 * FACE.0);
     assert_eq!(w.payee.present_hold(&more, NOW).unwrap_err().code, Code::HoldExpired);
     assert_eq!(book.through(), 1);
 }

@@ -120,7 +120,7 @@ proptest::proptest! {
     ) {
         let (mut one, mut many) = (World::new(), World::new());
         let hold = one.hold(cap_faces * FACE.0, |_| ());
-        let more = Signed::new(Hold { revision: 1, cap: Amount(2 * cap_faces * FACE.0), ..hold.body }, &one.escrow);
+        let more = one.topped_up(&hold, 2 * cap_faces * FACE.0);
         let (good, mut one_book) = one.open(&hold, price, length);
         let (_, mut many_book) = many.open(&hold, price, length);
         let tickets = spell(&words, &good);

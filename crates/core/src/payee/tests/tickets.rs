@@ -74,14 +74,7 @@ fn without_room_nothing_is_drawn_and_a_top_up_goes_on_by_itself() {
     assert_eq!(book.take(&tickets[39], &mut w.payee, NOW), Ok(exhausted));
     assert_eq!((book.through(), book.winners()), (2, 2));
     assert_eq!(book.take(&tickets[40], &mut w.payee, NOW), Ok(exhausted));
-    let more = Signed::new(
-        Hold {
-            revision: 1,
-            cap: Amount(45 * FACE.0),
-            ..hold.body
-        },
-        &w.escrow,
-    );
+    let more = w.topped_up(&hold, 45 * FACE.0);
     w.payee.present_hold(&more, NOW).unwrap();
     assert_eq!(w.payee.take_granted(), [book.id()]);
     assert_eq!(book.resume(&mut w.payee), Taken::Drawn);
