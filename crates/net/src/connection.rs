@@ -107,10 +107,10 @@ impl Connection {
         self.quic.remote_address()
     }
 
-    /// The host that the peer's packets come from, as far as addresses tell: an IPv4 address, mapped, or the first address
+    /// The address that the peer's packets come from: an IPv4 address, mapped, or the first address
     /// of an IPv6 /64, of which one host has all.
     #[must_use]
-    pub fn peer_host(&self) -> Ipv6Addr {
+    pub fn peer_address(&self) -> Ipv6Addr {
         address_of(self.remote_addr().ip()).into()
     }
 

@@ -1,4 +1,4 @@
-//! Places of the requests that are worked on: so many in all, and of one key or host only a part of them, so that
+//! Places of the requests that are worked on: so many in all, and of one key or address only a part of them, so that
 //! nobody who fills its own keeps others out.
 
 use super::shared::busy;
@@ -11,8 +11,8 @@ use tombola_core::reject::Reject;
 
 /// Requests that are worked on at once: with 64 KiB each this bounds memory, and the wait of the last one to seconds.
 pub(super) const REQUESTS_MAX: usize = 1_024;
-/// Of these, by connections from one host: keys cost nothing, and as with connections four hosts still leave nobody out.
-pub(super) const REQUESTS_PER_HOST_MAX: usize = REQUESTS_MAX / 4;
+/// Of these, by connections from one address: keys cost nothing, and as with connections it takes four to keep others out.
+pub(super) const REQUESTS_PER_ADDRESS_MAX: usize = REQUESTS_MAX / 4;
 /// And by connections of one key: as many as one connection has streams.
 pub(super) const REQUESTS_PER_KEY_MAX: usize = 64;
 
@@ -22,7 +22,7 @@ pub(super) struct Asker {
     /// The key of the connection.
     pub(super) key: AccountKey,
     /// Where the connection was made from; what comes from elsewhere later may be forged.
-    pub(super) host: Ipv6Addr,
+    pub(super) address: Ipv6Addr,
 }
 
 /// Which places are all taken; both numbers of each are equal then.
@@ -51,7 +51,7 @@ pub(super) struct Crowd(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
-    hosts: HashMap<Ipv6Addr, usize>,
+    addresses: HashMap<Ipv6Addr, usize>,
     keys: HashMap<AccountKey, usize>,
 }
 
@@ -70,17 +70,17 @@ impl Crowd {
             return Err(Full::Own(REQUESTS_PER_KEY_MAX));
         }
         if counts
-            .hosts
-            .get(&asker.host)
-            .is_some_and(|n| *n >= REQUESTS_PER_HOST_MAX)
+            .addresses
+            .get(&asker.address)
+            .is_some_and(|n| *n >= REQUESTS_PER_ADDRESS_MAX)
         {
-            return Err(Full::Own(REQUESTS_PER_HOST_MAX));
+            return Err(Full::Own(REQUESTS_PER_ADDRESS_MAX));
         }
         if counts.all >= REQUESTS_MAX {
             return Err(Full::All);
         }
         counts.all += 1;
-        *counts.hosts.entry(asker.host).or_default() += 1;
+        *counts.addresses.entry(asker.address).or_default() += 1;
         *counts.keys.entry(asker.key).or_default() += 1;
         Ok(Place { crowd: self, asker })
     }
@@ -88,7 +88,7 @@ impl Crowd {
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let counts = self.lock();
-        counts.all == 0 && counts.hosts.is_empty() && counts.keys.is_empty()
+        counts.all == 0 && counts.addresses.is_empty() && counts.keys.is_empty()
     }
 
     /// A panic under the lock leaves a count behind that is at most one off.
@@ -101,7 +101,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut counts = self.crowd.lock();
         counts.all = counts.all.saturating_sub(1);
-        leave(&mut counts.hosts, self.asker.host);
+        leave(&mut counts.addresses, self.asker.address);
         leave(&mut counts.keys, self.asker.key);
     }
 }
@@ -115,4 +115,4 @@ fn leave<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
     }
 }
 
-const _: () = assert!(REQUESTS_PER_KEY_MAX < REQUESTS_PER_HOST_MAX && REQUESTS_PER_HOST_MAX < REQUESTS_MAX);
+const _: () = assert!(REQUESTS_PER_KEY_MAX < REQUESTS_PER_ADDRESS_MAX && REQUESTS_PER_ADDRESS_MAX < REQUESTS_MAX);

@@ -36,7 +36,7 @@ pub(super) async fn serve_connection(shared: Arc<Shared>, connection: Connection
     let Some(peer) = connection.peer_key() else { return };
     let asker = Asker {
         key: peer,
-        host: connection.peer_host(),
+        address: connection.peer_address(),
     };
     let subscriptions = Subscriptions::default();
     loop {

@@ -2,7 +2,7 @@ mod custody;
 mod live;
 mod watched;
 
-use super::crowd::{Asker, Place, REQUESTS_MAX, REQUESTS_PER_HOST_MAX, REQUESTS_PER_KEY_MAX};
+use super::crowd::{Asker, Place, REQUESTS_MAX, REQUESTS_PER_ADDRESS_MAX, REQUESTS_PER_KEY_MAX};
 use super::writer::Door;
 use super::*;
 use crate::clock;
@@ -387,13 +387,13 @@ fn crowd(shared: &Shared, count: usize, asker: impl Fn(usize) -> Asker) -> Vec<P
     (0..count).map(|n| shared.places.enter(asker(n)).unwrap()).collect()
 }
 
-/// A key by its number, at a host by its number.
-fn stranger(key: usize, host: usize) -> Asker {
+/// A key by its number, at a address by its number.
+fn stranger(key: usize, address: usize) -> Asker {
     let mut bytes = [0xee; 32];
     bytes[..8].copy_from_slice(&key.to_le_bytes());
     Asker {
         key: AccountKey(bytes),
-        host: Ipv6Addr::from_bits(u128::try_from(host).unwrap()),
+        address: Ipv6Addr::from_bits(u128::try_from(address).unwrap()),
     }
 }
 
@@ -418,24 +418,24 @@ async fn one_key_with_many_requests_is_refused_by_its_own_limit_while_others_are
 
 /// Keys cost nothing. Spec: H-09, N-11.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_keys_of_one_host_leave_places_for_others() {
+async fn many_keys_of_one_address_leave_places_for_others() {
     let world = World::funded().await;
     let shared = &world.escrow.shared;
     let mut door = Door::new(shared, world.escrow.endpoint.clone());
     let here = std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped();
-    let host = crowd(shared, REQUESTS_PER_HOST_MAX, |n| Asker {
-        host: here,
+    let address = crowd(shared, REQUESTS_PER_ADDRESS_MAX, |n| Asker {
+        address: here,
         ..stranger(n, 0)
     });
-    let limit = u64::try_from(REQUESTS_PER_HOST_MAX).unwrap();
+    let limit = u64::try_from(REQUESTS_PER_ADDRESS_MAX).unwrap();
     let refused = Reject::compared(Code::Busy, limit, limit);
     let client = world.client(3);
     assert_eq!(client.info().await, Err(EscrowError::Rejected(refused)));
     assert!(!door.has_turned_anyone_away(), "it kept nobody out but itself");
-    let others = crowd(shared, REQUESTS_MAX - REQUESTS_PER_HOST_MAX, |n| {
+    let others = crowd(shared, REQUESTS_MAX - REQUESTS_PER_ADDRESS_MAX, |n| {
         stranger(n + 1_000, n + 1)
     });
-    drop((host, others));
+    drop((address, others));
     client.info().await.unwrap();
     world.escrow.shutdown().await;
 }

@@ -17,7 +17,7 @@ use tombola_store::block_on::block_on;
 const HOLDS: u64 = 16_384;
 /// Payers, each with a connection; an account may have 1,000 open holds.
 const PAYERS: u64 = 128;
-/// Requests of one payer that are on their way at once: an escrow works on 256 of one host.
+/// Requests of one payer that are on their way at once: an escrow works on 256 of one address.
 const IN_FLIGHT: u64 = 2;
 
 pub(super) fn run(kind: StoreKind) -> Result<Vec<Figure>, String> {
@@ -46,7 +46,7 @@ pub(super) fn run(kind: StoreKind) -> Result<Vec<Figure>, String> {
         let mut clients = Vec::new();
         for key in &keys {
             let client = EscrowClient::new(escrow.address().clone(), key).map_err(text)?;
-            // One after another: only so many handshakes of one host go on at once.
+            // One after another: only so many handshakes of one address go on at once.
             client.info().await.map_err(text)?;
             clients.push(Arc::new(client));
         }

@@ -172,8 +172,8 @@ async fn a_subscriber_that_does_not_read_is_cut_off_when_a_thousand_entries_wait
     let stream = connection.unwrap().open().await.unwrap();
 
     let account = key(2).account();
-    let host = Ipv6Addr::LOCALHOST;
-    let asker = Asker { key: account, host };
+    let address = Ipv6Addr::LOCALHOST;
+    let asker = Asker { key: account, address };
     let subscriber = Subscriber { asker, account };
     let subscriptions = Subscriptions::default();
     let serving = subscribe::serve(&world.escrow.shared, subscriber, &subscriptions, 0, stream);
