@@ -145,7 +145,9 @@ async fn a_payee_that_acknowledges_and_drops_the_connection_keeps_two_windows_at
     let loot = world.payee.loot();
     println!("{} tickets, {} units", loot.tickets(), loot.delivered);
     assert!(loot.delivered > 0 && loot.connections > 1);
-    assert!(loot.tickets() <= loot.delivered + OWED_MAX);
+    // What it acknowledged and delivered has worked off a sixteenth, by which it gets further.
+    let worked_off = (loot.tickets() + loot.delivered).div_ceil(16);
+    assert!(loot.tickets() <= loot.delivered + OWED_MAX + worked_off);
     // Asking again, in this process or another, gives it nothing more.
     refused(world.get(&world.nodes.payer).await);
     world.restart_payer().await;
