@@ -151,8 +151,7 @@ fn doc() -> Result<(), Failure> {
 
 fn tests(without: &Without) -> Result<(), Failure> {
     let is_nextest = is_installed("nextest");
-    let target = target_directory();
-    let secrets = target.join("secrets");
+    let secrets = target_directory().join("secrets");
     match std::fs::remove_file(&secrets) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Failure::Io(error)),
         _ => {}
@@ -179,7 +178,9 @@ fn tests(without: &Without) -> Result<(), Failure> {
     }
     finish(command.env(secrets::SECRETS, &secrets))?;
     if is_nextest {
-        return search_output(&secrets, &target.join("nextest/default/junit.xml"));
+        // nextest keeps this here wherever cargo builds to.
+        let output = tombola_tests::workspace().join("target/nextest/default/junit.xml");
+        return search_output(&secrets, &output);
     }
     println!("NOT RUN: the search of the output for secrets, as cargo test keeps none");
     Ok(())

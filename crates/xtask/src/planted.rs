@@ -257,9 +257,10 @@ impl Field {
         command
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)
-            // Few tests are run, and much is built: optimising it takes five times as long as all the rest.
-            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
             .args(["test", "--quiet", "--locked", "--package", &place.krate])
+            // Few tests are run, and much is built: it takes longer to optimise it than to wait for what is slow.
+            .args(["--config", "profile.dev.package.tombola-core.opt-level=0"])
+            .args(["--config", "profile.dev.package.tombola-ledger.opt-level=0"])
             // Not to be built, only to be reckoned with: what it depends on has been built with these features.
             .args(["--package", "xtask"]);
         match &place.binary {
