@@ -106,12 +106,10 @@ fn a_commit_that_a_deadlock_ended_is_tried_again() {
     });
     assert_eq!(get(&store, account(1)), Some(row(2, b"b")));
     assert_eq!(get(&store, event(1)), Some(row(2, b"f")));
-    // A session's counts are added when it ends.
+    // A session's counts are added when it ends. A try that comes too early meets the same deadlock once more.
     drop(store);
     let deadlocks = format!("SELECT deadlocks FROM pg_stat_database WHERE datname = '{name}'");
-    while server.sql("postgres", &deadlocks).trim() != "1" {
-        assert_eq!(server.sql("postgres", &deadlocks).trim(), "0");
-    }
+    while server.sql("postgres", &deadlocks).trim() == "0" {}
 }
 
 #[test]
