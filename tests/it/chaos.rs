@@ -4,12 +4,15 @@
 mod given_up;
 mod lost_answer;
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Mutex;
 use tempfile::TempDir;
+use tokio::net::UdpSocket;
 use tombola_core::amount::Amount;
+use tombola_core::key::SecretKey;
 use tombola_core::message::Reference;
-use tombola_net::Address;
+use tombola_net::{Address, ClientKey, Endpoint, ResetSalt};
 use tombola_node::escrow::{Escrow, EscrowOptions, WitnessOptions};
 use tombola_node::key_file;
 use tombola_node::loopback::LoopbackOptions;
@@ -180,6 +183,52 @@ impl World {
         self.payee.shutdown().await;
         self.escrow.shutdown().await;
     }
+}
+
+/// Passes packets on between a client and a server, and flips a bit at the end of the first of the server's.
+async fn spoil_the_first_answer(front: UdpSocket, server: SocketAddr) -> io::Result<()> {
+    let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    back.connect(server).await?;
+    let (mut request, mut answer) = ([0; 2_048], [0; 2_048]);
+    let (mut client, mut spoiled) = (None, 0);
+    loop {
+        tokio::select! {
+            came = front.recv_from(&mut request) => {
+                let (bytes, from) = came?;
+                client = Some(from);
+                back.send(&request[..bytes]).await?;
+            }
+            came = back.recv(&mut answer) => {
+                let bytes = came?;
+                answer[bytes - 1] ^= u8::from(spoiled == 0);
+                spoiled += 1;
+                front.send_to(&answer[..bytes], client.unwrap()).await?;
+            }
+        }
+    }
+}
+
+/// A client takes the first Retry for one, whatever happened to it on the way, and is deaf to those that follow. The check:
+/// `NEXT_HANDSHAKE_DELAY` in `Endpoint::connect`. Spec: N-02.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_first_retry_was_corrupted_gets_through() {
+    let (key, salt) = (SecretKey::from_seed(&[1; 32]), ResetSalt::new([0; 32]));
+    let server = Endpoint::server(([127, 0, 0, 1], 0).into(), &key, ClientKey::Required, &salt).unwrap();
+    let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = Address::new(key.account(), "127.0.0.1", front.local_addr().unwrap().port());
+    let relay = tokio::spawn(spoil_the_first_answer(front, server.local_addr().unwrap()));
+    let serving = server.clone();
+    let serving = tokio::spawn(async move {
+        while let Some(incoming) = serving.accept().await {
+            tokio::spawn(incoming.establish());
+        }
+    });
+    let client = Endpoint::client(Some(&SecretKey::from_seed(&[2; 32]))).unwrap();
+    client.connect(&address).await.unwrap();
+    assert!(server.turned_away().unproven > 1, "the first Retry was enough");
+    server.close(0, "done");
+    serving.await.unwrap();
+    relay.abort();
 }
 
 /// Spec: D-03, N-01.

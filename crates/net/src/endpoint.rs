@@ -7,9 +7,9 @@ use crate::connection::{self, Connection};
 use crate::error::NetError;
 use crate::limits::{
     ADDRESSES_MAX, CLIENT_SEND_BYTES_MAX, CRYPTO_BYTES_MAX, DOWNLOAD_CONNECTION_BYTES_MAX, DOWNLOAD_STREAM_BYTES_MAX,
-    HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, KEEP_ALIVE,
-    NEXT_ADDRESS_DELAY, REQUEST_CONNECTION_BYTES_MAX, REQUEST_STREAM_BYTES_MAX, REQUEST_STREAMS_MAX,
-    SERVER_SEND_BYTES_MAX, STREAMS_MAX, TICKET_CONNECTION_BYTES_MAX, TICKET_STREAM_BYTES_MAX,
+    HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, INITIAL_RTT,
+    KEEP_ALIVE, NEXT_ADDRESS_DELAY, NEXT_HANDSHAKE_DELAY, REQUEST_CONNECTION_BYTES_MAX, REQUEST_STREAM_BYTES_MAX,
+    REQUEST_STREAMS_MAX, SERVER_SEND_BYTES_MAX, STREAMS_MAX, TICKET_CONNECTION_BYTES_MAX, TICKET_STREAM_BYTES_MAX,
 };
 use crate::reset::{self, ResetSalt};
 use crate::tls::{self, Identity};
@@ -162,7 +162,8 @@ impl Endpoint {
     }
 
     /// Connects to the node at an address: resolves the host and tries its addresses in turn, each a moment after the
-    /// one before, until the right key answers.
+    /// one before, until the right key answers. Where there is no answer for a while, a second handshake begins beside the
+    /// first.
     ///
     /// # Errors
     /// [`NetError::Resolve`], [`NetError::WrongKey`] if somebody else answers, [`NetError::TimedOut`] if nobody does.
@@ -179,7 +180,14 @@ impl Endpoint {
             let key = address.key;
             attempts.spawn(async move {
                 sleep(NEXT_ADDRESS_DELAY.saturating_mul(place)).await;
-                endpoint.connect_to(remote, key).await
+                let once_more = async {
+                    sleep(NEXT_HANDSHAKE_DELAY).await;
+                    endpoint.connect_to(remote, key).await
+                };
+                tokio::select! {
+                    outcome = endpoint.connect_to(remote, key) => outcome,
+                    outcome = once_more => outcome,
+                }
             });
         }
         let mut failure = NetError::Resolve {
@@ -389,6 +397,7 @@ fn base_transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle_ms))))
         .crypto_buffer_size(CRYPTO_BYTES_MAX)
+        .initial_rtt(INITIAL_RTT)
         .datagram_receive_buffer_size(None);
     transport
 }
