@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import bech32m, live, offline, provoke, vectors
+from . import bech32m, live, offline, provoke, provoke_recovery, vectors
 from .codes import Refused
 from .keys import Address, Secret
 
@@ -21,7 +21,13 @@ def arguments() -> argparse.Namespace:
     add.add_argument("directory", type=Path)
     add = commands.add_parser("account", help="show the account of a seed")
     add.add_argument("--seed", required=True, type=bytes.fromhex)
-    for name, text in (("buy", "buy, resume, tip"), ("audit", "draw every charge again"), ("provoke", "every code")):
+    for name, text in (
+        ("buy", "buy, resume, tip"),
+        ("audit", "draw every charge again"),
+        ("provoke", "every code"),
+        ("lose", "open and redeem a hold that the escrow will lose"),
+        ("recover", "bring it back"),
+    ):
         add = commands.add_parser(name, help=text)
         add.add_argument("--seed", required=True, type=bytes.fromhex)
         add.add_argument("--escrow", required=True, type=Address.parse)
@@ -47,6 +53,10 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
             return asyncio.run(live.audit(given.escrow, Secret(given.seed), given.state))
         case "provoke":
             return asyncio.run(provoke.run(given.escrow, given.payee, Secret(given.seed), given.payee_pid))
+        case "lose":
+            return asyncio.run(provoke_recovery.lose(given.escrow, Secret(given.seed), given.state))
+        case "recover":
+            return asyncio.run(provoke_recovery.recover(given.escrow, Secret(given.seed), given.state))
         case _:
             return offline.check(given)
 

@@ -51,6 +51,7 @@ from .provoke import (
     FACE,
     NO_KEY,
     PRICE_OF_ALL,
+    Parties,
     Seen,
     Stage,
     answer_to,
@@ -396,7 +397,7 @@ async def _sold(stage: Stage, cap: int = 10_000_000) -> Signed[Hold]:
     return hold
 
 
-def _claim(stage: Stage, hold: Signed[Hold], through: int = 2, **changes: Any) -> Claim:
+def claim_on(stage: Parties, hold: Signed[Hold], through: int = 2, **changes: Any) -> Claim:
     """A claim on a book of 4 tickets that each win."""
     values = chain.Chain(4)
     book = Book(hold.body.terms.id(), chain.commitment(_REVEAL), values.anchor, 4, FACE, PRICE_OF_ALL)
@@ -405,7 +406,7 @@ def _claim(stage: Stage, hold: Signed[Hold], through: int = 2, **changes: Any) -
     return Claim(signed, _REVEAL, through, values.values[min(through, 4)])
 
 
-async def _claimed(stage: Stage, claim: Claim, **changes: Any) -> Signed[Receipt] | Signed[Refusal]:
+async def claimed(stage: Parties, claim: Claim, **changes: Any) -> Signed[Receipt] | Signed[Refusal]:
     batch = replace(ClaimBatch(stage.escrow.key, stage.seller.key, [claim]), **changes)
     signature = stage.seller.sign(covered(batch))
     answer = await stage.escrow.ask(ClaimRequest(batch, signature), stage.seller.key)
@@ -415,7 +416,7 @@ async def _claimed(stage: Stage, claim: Claim, **changes: Any) -> Signed[Receipt
 
 async def _refused(stage: Stage, hold: Signed[Hold], claim: Claim, paid: int = 0) -> Seen:
     """A refusal has the hold's numbers in the place of the two of a Reject (R-14)."""
-    answer = await _claimed(stage, claim)
+    answer = await claimed(stage, claim)
     answer.verify(stage.escrow.key)
     refusal = answer.body
     assert isinstance(refusal, Refusal), refusal
@@ -429,51 +430,51 @@ async def _refused(stage: Stage, hold: Signed[Hold], claim: Claim, paid: int = 0
 @case(Code.INDEX_ZERO, "escrow")
 async def a_claim_through_nothing(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    return await _refused(stage, hold, _claim(stage, hold, 0))
+    return await _refused(stage, hold, claim_on(stage, hold, 0))
 
 
 @case(Code.INDEX_PAST_END, "escrow")
 async def a_claim_past_the_end(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    return await _refused(stage, hold, _claim(stage, hold, 5))
+    return await _refused(stage, hold, claim_on(stage, hold, 5))
 
 
 @case(Code.COMMITMENT_MISMATCH, "escrow")
 async def a_claim_with_another_reveal(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    return await _refused(stage, hold, replace(_claim(stage, hold), reveal=bytes(32)))
+    return await _refused(stage, hold, replace(claim_on(stage, hold), reveal=bytes(32)))
 
 
 @case(Code.CLAIM_DOES_NOT_WIN, "escrow")
 async def a_claim_that_lost(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    return await _refused(stage, hold, _claim(stage, hold, threshold=0))
+    return await _refused(stage, hold, claim_on(stage, hold, threshold=0))
 
 
 @case(Code.CHAIN_BROKEN, "escrow")
 async def a_claim_off_its_chain(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    return await _refused(stage, hold, replace(_claim(stage, hold), preimage=bytes(32)))
+    return await _refused(stage, hold, replace(claim_on(stage, hold), preimage=bytes(32)))
 
 
 @case(Code.BAD_SIGNATURE, "escrow")
 async def a_claim_that_nobody_signed(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    claim = _claim(stage, hold)
+    claim = claim_on(stage, hold)
     return await _refused(stage, hold, replace(claim, book=sign(stage.seller, claim.book.body)))
 
 
 @case(Code.CLAIM_OVER_CAP, "escrow")
 async def a_claim_over_the_cap(stage: Stage) -> Seen:
     hold = await _sold(stage, 3 * FACE)
-    return await _refused(stage, hold, _claim(stage, hold, 4))
+    return await _refused(stage, hold, claim_on(stage, hold, 4))
 
 
 @case(Code.HOLD_UNKNOWN, "escrow")
 async def a_claim_on_no_hold(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    claim = _claim(stage, hold, hold_id=random_id())
-    answer = await _claimed(stage, claim)
+    claim = claim_on(stage, hold, hold_id=random_id())
+    answer = await claimed(stage, claim)
     refusal = answer.body
     assert isinstance(refusal, Refusal) and (refusal.revision, refusal.cap, refusal.paid) == (0, 0, 0)
     return Seen(Reject(refusal.code, 0, 0))
@@ -481,7 +482,7 @@ async def a_claim_on_no_hold(stage: Stage) -> Seen:
 
 @case(Code.WRONG_PAYEE, "escrow")
 async def a_claim_of_anothers_hold(stage: Stage) -> Seen:
-    return await _refused(stage, stage.hold, _claim(stage, stage.hold))
+    return await _refused(stage, stage.hold, claim_on(stage, stage.hold))
 
 
 @case(Code.WRONG_PAYEE, "escrow")
@@ -500,7 +501,7 @@ async def a_batch_that_another_signed(stage: Stage) -> Seen:
 @case(Code.WRONG_ESCROW, "escrow")
 async def a_batch_for_another_escrow(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    return Seen(await rejected(_claimed(stage, _claim(stage, hold), escrow=stage.payee.key)))
+    return Seen(await rejected(claimed(stage, claim_on(stage, hold), escrow=stage.payee.key)))
 
 
 async def _release(stage: Stage, signer: Any, hold: Signed[Hold], paid: int, account: bytes | None = None) -> Any:
@@ -526,15 +527,15 @@ async def a_release_of_another_sum(stage: Stage) -> Seen:
 @case(Code.HOLD_RELEASED, "escrow")
 async def a_top_up_after_the_release(stage: Stage) -> Seen:
     hold = await _sold(stage)
-    claim = _claim(stage, hold)
-    receipt = await _claimed(stage, claim)
+    claim = claim_on(stage, hold)
+    receipt = await claimed(stage, claim)
     fee = 2 * hold.body.terms.fee.of(FACE)
     assert isinstance(receipt.body, Receipt), receipt
     assert chain.settles(claim, receipt, chain.judge(claim, hold.body)) and receipt.body.fee == fee
-    assert await _claimed(stage, claim) == receipt, "a repeat gets the same receipt"
+    assert await claimed(stage, claim) == receipt, "a repeat gets the same receipt"
     released = await _release(stage, stage.seller, hold, 2 * FACE)
     assert isinstance(released, Released) and released.returned == 8 * FACE, released
-    assert (await _refused(stage, hold, _claim(stage, hold), 2 * FACE)).reject.code is Code.HOLD_RELEASED
-    assert await _claimed(stage, claim) == receipt, "also after the release"
+    assert (await _refused(stage, hold, claim_on(stage, hold), 2 * FACE)).reject.code is Code.HOLD_RELEASED
+    assert await claimed(stage, claim) == receipt, "also after the release"
     top_up = TopUpHold(stage.escrow.header(), hold.body.terms.id(), 0, 20_000_000)
     return Seen(await rejected(stage.escrow.ask(top_up)))
