@@ -257,6 +257,8 @@ impl Field {
         command
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target)
+            // What is built again differs by a line or two.
+            .env("CARGO_INCREMENTAL", "1")
             .args(["test", "--quiet", "--locked", "--package", &place.krate])
             // Few tests are run, and much is built: it takes longer to optimise it than to wait for what is slow.
             .args(["--config", "profile.dev.package.tombola-core.opt-level=0"])
