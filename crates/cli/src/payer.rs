@@ -55,7 +55,7 @@ enum Command {
     Send(SendArgs),
     /// Show balance and open holds.
     Balance,
-    /// Show what is at risk with each payee (its window of unacknowledged tickets), balance and open holds.
+    /// Show what is at risk with each payee (its window of unacknowledged tickets), balance, open holds, luck and rates.
     Status,
     /// Show what happened to the account.
     Statement {
@@ -259,7 +259,14 @@ async fn serve(arg: &HomeArg, output: Output) -> Result<(), Failure> {
     let (payer, asset) = connect(&home, arg)?;
     let watched = payer.clone();
     let listen = read::<PayerConfig>(&home)?.metrics_listen;
-    let metrics = watch::metrics(listen, move || std::future::ready(Some(watched.samples()))).await?;
+    let samples = move || {
+        let payer = watched.clone();
+        async move {
+            let luck = carry_out::luck(&payer).await;
+            Some(payer.samples(luck.as_ref()))
+        }
+    };
+    let metrics = watch::metrics(listen, samples).await?;
     let url = metrics.as_ref().map(MetricsServer::url);
     let account = payer.account();
     let serving = payer.clone();

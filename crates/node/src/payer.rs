@@ -27,6 +27,7 @@ mod audit;
 mod download;
 mod holds;
 mod link;
+mod luck;
 mod order;
 mod paying;
 mod progress;
@@ -37,8 +38,9 @@ mod tests;
 
 pub use audit::{AuditReport, AuditedCharge};
 pub use download::Delivered;
+pub use luck::PayerLuck;
 pub use order::{Order, OrderKind, Sent};
-pub use status::WindowStatus;
+pub use status::{PayerRates, WindowStatus};
 
 use crate::clock;
 use crate::config;
@@ -46,11 +48,13 @@ use crate::disk::StoreError;
 use crate::escrow_client::{EscrowClient, EscrowError};
 use crate::resubmit::Resubmitting;
 use link::Link;
+use luck::Charges;
 use progress::SILENCE_MAX;
+use status::PayerPulse;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::PayerStore;
 use tombola_core::amount::Amount;
 use tombola_core::key::{AccountKey, HoldId, SecretKey};
@@ -92,7 +96,9 @@ pub(crate) struct Inner {
     pub(crate) resubmitting: tokio::sync::Mutex<Resubmitting>,
     /// How long a payee may bring nothing.
     pub(crate) silence_max: Duration,
-    started: Instant,
+    pub(crate) pulse: PayerPulse,
+    /// What the statement has said of charges so far.
+    charges: Mutex<Charges>,
 }
 
 /// What happens while a payer pays.
@@ -165,7 +171,8 @@ impl Payer {
             leased: Mutex::new(HashSet::new()),
             resubmitting: tokio::sync::Mutex::default(),
             silence_max: SILENCE_MAX,
-            started: Instant::now(),
+            pulse: PayerPulse::start(),
+            charges: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -182,7 +182,19 @@ fn metrics_of_nodes_under_load_only_grow_and_agree_with_status() {
         (ledger.get("escrow_serving"), ledger.get("escrow_conserved")),
         (1.0, 1.0)
     );
-    assert_eq!(Scraped::of(&payer).get("payer_payees"), 1.0);
+    let (buyer, bought) = (Scraped::of(&payer), town.ask("payer", "status", "payer"));
+    assert_eq!(buyer.get("payer_payees"), 1.0);
+    assert_eq!(buyer.get("payer_tickets_total"), 3_000.0);
+    assert_eq!(buyer.get("payer_tickets_value_atoms_total"), 3_000.0 * 1_000_000.0);
+    for key in ["expected", "drawn"] {
+        assert_eq!(
+            buyer.get(&format!("payer_{key}_atoms_total")),
+            atoms(&bought, key),
+            "{key}"
+        );
+        assert_eq!(atoms(&bought, key), atoms(&status, key), "{key}");
+    }
+    assert_eq!(buyer.get("payer_luck"), bought["luck"].as_f64().unwrap());
     for node in [payer, payee, escrow] {
         assert_eq!(node.end(Signal::TERM), 0);
     }

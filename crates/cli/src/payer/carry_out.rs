@@ -11,7 +11,7 @@ use tombola_core::codec::encode;
 use tombola_core::message::{Charge, HoldStatus, SharePaid, StatementEntry, StatementKind, StatementPage};
 use tombola_core::payer::PlanError;
 use tombola_net::Address;
-use tombola_node::payer::{AuditReport, HoldFault, Order, Payer, PayerBalance, PayerError, PayerEvent};
+use tombola_node::payer::{AuditReport, HoldFault, Order, Payer, PayerBalance, PayerError, PayerEvent, PayerLuck};
 
 /// How long `status` waits for an escrow that may be away.
 const ESCROW_PATIENCE: Duration = Duration::from_secs(3);
@@ -74,12 +74,12 @@ pub(crate) async fn carry_out(
         Request::Status {} => {
             // Who asks wants to know what is here, whether or not the escrow is there.
             let state = tokio::time::timeout(ESCROW_PATIENCE, payer.balance()).await;
-            Ok(status_json(
-                payer,
-                asset,
-                running,
-                state.ok().and_then(Result::ok).as_ref(),
-            ))
+            let state = state.ok().and_then(Result::ok);
+            let luck = match &state {
+                Some(_) => luck(payer).await,
+                None => None,
+            };
+            Ok(status_json(payer, asset, running, state.as_ref(), luck.as_ref()))
         }
         Request::Statement { after } => Ok(statement_json(&payer.statement(after).await.map_err(failed)?, asset)),
         Request::Audit {} => Ok(audit_json(&payer.audit().await.map_err(failed)?, asset)),
@@ -117,6 +117,11 @@ pub(crate) async fn carry_out(
             }))
         }
     }
+}
+
+/// How lucky the payees were, if the escrow says in time what it charged.
+pub(super) async fn luck(payer: &Payer) -> Option<PayerLuck> {
+    tokio::time::timeout(ESCROW_PATIENCE, payer.luck()).await.ok()?.ok()
 }
 
 fn ceiling(text: Option<&str>, asset: Asset) -> Result<Option<Amount>, Failure> {
@@ -297,7 +302,15 @@ fn balance_json(balance: &PayerBalance, asset: Asset) -> Value {
     shown
 }
 
-fn status_json(payer: &Payer, asset: Asset, running: Running, state: Option<&PayerBalance>) -> Value {
+fn status_json(
+    payer: &Payer,
+    asset: Asset,
+    running: Running,
+    state: Option<&PayerBalance>,
+    luck: Option<&PayerLuck>,
+) -> Value {
+    // Only a node lives long enough to have a rate.
+    let rates = (running == Running::Node).then(|| payer.rates());
     let windows = payer.windows().into_iter().map(|window| {
         json!({
             "payee": window.payee,
@@ -324,6 +337,12 @@ fn status_json(payer: &Payer, asset: Asset, running: Running, state: Option<&Pay
         "hold_expiry": state.and_then(hold_expiry).map(date),
         "hold_expiry_ms": state.and_then(hold_expiry),
         "asset": asset.name(),
+        "acknowledged": luck.map(|known| known.acknowledged),
+        "expected": luck.map(|known| money(known.luck.expected, asset)),
+        "drawn": luck.map(|known| money(known.luck.drawn, asset)),
+        "luck": luck.map(|known| known.luck.z),
+        "tickets_per_second": rates.map(|rates| rates.tickets_per_second),
+        "expected_per_second": rates.map(|rates| money(rates.expected_per_second, asset)),
         "window_value": payer.window_value().map(|value| money(value, asset)),
         "windows": windows.collect::<Vec<_>>(),
     })

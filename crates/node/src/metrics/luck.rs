@@ -1,7 +1,7 @@
 //! Luck: what tickets were worth in expectation against what their winners were worth.
 
 use tombola_core::amount::Amount;
-use tombola_core::book::Book;
+use tombola_core::odds::Threshold;
 
 use crate::estimate::chance;
 
@@ -26,17 +26,12 @@ pub(crate) struct LuckTally {
 }
 
 impl LuckTally {
-    /// So many tickets of a book were drawn, with so many winners.
-    pub(crate) fn note(&mut self, book: &Book, tickets: u64, winners: u64) {
-        if tickets == 0 {
-            return;
-        }
-        let (face, chance) = (book.face_value, chance(book.threshold));
-        self.expected = self.expected.saturating_add(book.threshold.expected(face, tickets));
-        self.drawn = self
-            .drawn
-            .saturating_add(u128::from(face.0).saturating_mul(u128::from(winners)));
-        self.variance += tickets as f64 * (face.0 as f64).powi(2) * chance * (1.0 - chance);
+    /// So many tickets of one book were drawn; `drawn` is what their winners are worth, in atomic units.
+    pub(crate) fn note(&mut self, face_value: Amount, threshold: Threshold, tickets: u64, drawn: u128) {
+        let chance = chance(threshold);
+        self.expected = self.expected.saturating_add(threshold.expected(face_value, tickets));
+        self.drawn = self.drawn.saturating_add(drawn);
+        self.variance += tickets as f64 * (face_value.0 as f64).powi(2) * chance * (1.0 - chance);
     }
 
     pub(crate) fn luck(&self) -> Luck {

@@ -1,8 +1,5 @@
 use super::*;
 use tombola_core::amount::Amount;
-use tombola_core::book::{Anchor, Book};
-use tombola_core::draw::Commitment;
-use tombola_core::key::HoldId;
 use tombola_core::odds::Threshold;
 
 #[test]
@@ -39,31 +36,20 @@ fn a_rate_keeps_a_minute_of_samples_however_often_it_is_asked() {
     assert_eq!(rate.per_second(600_000, 600_000), 1_000.0);
 }
 
-fn book(face_value: u64, threshold: Threshold) -> Book {
-    Book {
-        hold: HoldId([1; 32]),
-        commitment: Commitment([2; 32]),
-        anchor: Anchor([3; 32]),
-        length: 4_096,
-        face_value: Amount(face_value),
-        threshold,
-    }
-}
-
 #[test]
 fn luck_is_in_standard_deviations_and_sure_tickets_have_none() {
     let mut tally = LuckTally::default();
     assert_eq!(tally.luck().z, 0.0);
-    tally.note(&book(50, Threshold::ALWAYS), 10, 10);
+    tally.note(Amount(50), Threshold::ALWAYS, 10, 500);
     let luck = tally.luck();
     assert_eq!((luck.expected, luck.drawn, luck.z), (Amount(500), Amount(500), 0.0));
     // 10,000 tickets of 1 in 2: 5,000 are expected, with a deviation of 50.
-    let even = book(1_000, Threshold(u64::MAX / 2));
-    tally.note(&even, 10_000, 5_100);
+    let even = Threshold(u64::MAX / 2);
+    tally.note(Amount(1_000), even, 10_000, 5_100_000);
     let luck = tally.luck();
     assert_eq!((luck.expected, luck.drawn), (Amount(5_000_500), Amount(5_100_500)));
     assert!((luck.z - 2.0).abs() < 1e-9, "{luck:?}");
-    tally.note(&even, 0, 0);
+    tally.note(Amount(1_000), even, 0, 0);
     assert_eq!(tally.luck(), luck);
 }
 

@@ -441,7 +441,9 @@ impl Shared {
         add(&self.counters.records, u64::from(now.records - before.records));
         let winners = u64::from(now.winners - before.winners);
         add(&self.counters.winners, winners);
-        lock(&self.counters.luck).note(&book.book(), tickets, winners);
+        let (face_value, threshold) = (book.book().face_value, book.book().threshold);
+        let drawn = u128::from(face_value.0).saturating_mul(u128::from(winners));
+        lock(&self.counters.luck).note(face_value, threshold, tickets, drawn);
         add(&self.counters.expected, u64::try_from(expected).unwrap_or(u64::MAX));
     }
 }

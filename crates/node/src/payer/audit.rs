@@ -1,7 +1,7 @@
 //! The audit: fetches the whole statement and checks every charge again, draw by draw.
 
+use super::luck::{Charges, compare};
 use super::{Payer, PayerError};
-use crate::estimate::chance;
 use std::collections::BTreeMap;
 use tombola_core::amount::{self, Amount};
 use tombola_core::key::{BookId, HoldId};
@@ -23,7 +23,7 @@ pub struct AuditReport {
     pub acknowledged: u64,
     /// What these were worth in expectation.
     pub expected: Amount,
-    /// How lucky the payees were with them, in standard deviations.
+    /// How lucky the payees were, in standard deviations: the luck of [`Payer::luck`].
     pub z: f64,
     /// Charges that do not hold.
     pub faults: Vec<AuditedCharge>,
@@ -74,14 +74,16 @@ impl Payer {
             for entry in page.entries.as_slice() {
                 after = entry.sequence;
                 report.follow(entry.balance, &entry.kind);
+                report.paid.follow(&entry.kind);
                 if let StatementKind::Charged(charge) = &entry.kind {
                     let row = journal.get(&charge.claim.book.body.id());
                     let audited = audit_charge(charge, &self.inner.escrow.address().key, &self.inner.account, row);
-                    report.take(entry.sequence, charge, row, audited);
+                    report.take(entry.sequence, charge, audited);
                 }
             }
             if !page.more || page.entries.as_slice().is_empty() {
-                return Ok(report.into_report());
+                let luck = compare(&journal, &report.paid).luck;
+                return Ok(report.into_report(luck.z));
             }
         }
     }
@@ -93,12 +95,10 @@ struct Tally {
     charges: u64,
     draws: u64,
     winners: u64,
-    winners_journaled: u64,
     acknowledged: u64,
     charged: u128,
     expected: u128,
-    mean: f64,
-    variance: f64,
+    paid: Charges,
     faults: Vec<AuditedCharge>,
     beyond: Vec<AuditedCharge>,
     /// Of each book that was never found, the tickets in flight that were charged.
@@ -118,12 +118,10 @@ impl Default for Tally {
             charges: 0,
             draws: 0,
             winners: 0,
-            winners_journaled: 0,
             acknowledged: 0,
             charged: 0,
             expected: 0,
-            mean: 0.0,
-            variance: 0.0,
+            paid: Charges::default(),
             faults: Vec::new(),
             beyond: Vec::new(),
             lost: BTreeMap::new(),
@@ -204,29 +202,13 @@ impl Tally {
         }
     }
 
-    /// What the payee acknowledged is what it drew, winners and losers: luck is counted over all of it, as a claim
-    /// ends at a winner and so never shows the losers after it.
     fn expect(&mut self, row: &JournalRow) {
         let draws = u64::from(row.acknowledged.unwrap_or(0));
-        let p = chance(row.threshold);
         self.acknowledged += draws;
         self.expected += row.threshold.expected(row.face_value, draws);
-        if row.in_flight > 0 {
-            // Nobody knows how many were drawn of this one.
-            return;
-        }
-        self.mean += draws as f64 * p;
-        self.variance += draws as f64 * p * (1.0 - p);
     }
 
-    fn take(
-        &mut self,
-        sequence: u64,
-        charge: &Charge,
-        row: Option<&JournalRow>,
-        audited: Result<Audited, ChargeFault>,
-    ) {
-        let is_counted = row.is_some_and(|row| row.acknowledged.is_some() && row.in_flight == 0);
+    fn take(&mut self, sequence: u64, charge: &Charge, audited: Result<Audited, ChargeFault>) {
         self.charges += 1;
         self.charged += u128::from(charge.amount.0);
         match audited {
@@ -241,9 +223,6 @@ impl Tally {
             Ok(audited) => {
                 self.draws += u64::from(audited.through);
                 self.winners += u64::from(audited.winners);
-                if is_counted {
-                    self.winners_journaled += u64::from(audited.winners);
-                }
                 if audited.lost > 0 {
                     self.lost.insert(audited.book, audited.lost);
                 }
@@ -260,13 +239,8 @@ impl Tally {
         }
     }
 
-    fn into_report(self) -> AuditReport {
+    fn into_report(self, z: f64) -> AuditReport {
         let amount = |sum: u128| Amount(u64::try_from(sum).unwrap_or(u64::MAX));
-        let z = if self.variance > 0.0 {
-            (self.winners_journaled as f64 - self.mean) / self.variance.sqrt()
-        } else {
-            0.0
-        };
         AuditReport {
             charges: self.charges,
             draws: self.draws,

@@ -386,7 +386,6 @@ impl Spender {
                     return Ok(None);
                 };
                 let news = issuing.book.acknowledge(through, &mut lock_window(&self.link));
-                self.acknowledged += u64::from(news);
                 if !issuing.is_open {
                     issuing.is_open = true;
                     if let (Some(opened), Some(bearer)) = (&self.opened, issuing.book.bearer()) {
@@ -394,6 +393,7 @@ impl Spender {
                         let _ = opened.send(Opened { book: id, bearer });
                     }
                 }
+                self.count(news);
                 self.consider(next_quote);
                 Ok(None)
             }
@@ -424,6 +424,13 @@ impl Spender {
     fn lose(&mut self, mut book: PayerBook) {
         book.lost(&mut lock_window(&self.link));
         self.end(&book);
+    }
+
+    /// Counts what a payee has acknowledged.
+    fn count(&mut self, news: u32) {
+        let news = u64::from(news);
+        self.acknowledged += news;
+        self.inner.pulse.count(news, self.bill.price);
     }
 
     /// Remembers how far a book was acknowledged that nothing more is sent on, and writes it down.
@@ -458,7 +465,7 @@ impl Spender {
         let news = issuing
             .book
             .closed_by_payee(through, reject, &mut lock_window(&self.link));
-        self.acknowledged += u64::from(news);
+        self.count(news);
         self.end(&issuing.book);
         for slot in [&mut self.current, &mut self.next] {
             *slot = slot.filter(|book| *book != id);
@@ -609,7 +616,7 @@ impl Spender {
                 news
             }
         };
-        self.acknowledged += u64::from(news);
+        self.count(news);
     }
 }
 

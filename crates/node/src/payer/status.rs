@@ -1,9 +1,11 @@
-//! What a payer risks with each payee right now.
+//! What a payer risks with each payee right now, and what it pays.
 
-use super::Payer;
 use super::paying::lock_window;
-use crate::metrics::{Sample, Unit};
-use std::sync::PoisonError;
+use super::{Payer, PayerLuck};
+use crate::metrics::{Pulse, Sample, Unit};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use tokio::task::JoinHandle;
 use tombola_core::amount::Amount;
 use tombola_core::key::AccountKey;
 use tombola_core::payer::Window;
@@ -53,6 +55,65 @@ impl WindowStatus {
     }
 }
 
+/// What payees have acknowledged to this process.
+#[derive(Debug, Default)]
+struct Counters {
+    tickets: AtomicU64,
+    /// Their price, in atomic units.
+    value: AtomicU64,
+}
+
+impl Counters {
+    /// Tickets, and what they are worth.
+    fn read(&self) -> [u64; 2] {
+        [&self.tickets, &self.value].map(|counter| counter.load(Ordering::Relaxed))
+    }
+}
+
+/// Counts what payees acknowledge, and notes it once a second for the rates, as long as there is a payer.
+#[derive(Debug)]
+pub(crate) struct PayerPulse {
+    counters: Arc<Counters>,
+    pulse: Arc<Pulse<2>>,
+    beating: JoinHandle<()>,
+}
+
+impl PayerPulse {
+    pub(super) fn start() -> Self {
+        let counters = Arc::<Counters>::default();
+        let counted = Arc::clone(&counters);
+        let (pulse, beating) = Pulse::start(move || counted.read());
+        Self {
+            counters,
+            pulse,
+            beating,
+        }
+    }
+
+    /// A payee has acknowledged so many tickets more, each at this price.
+    pub(crate) fn count(&self, tickets: u64, price: Amount) {
+        self.counters.tickets.fetch_add(tickets, Ordering::Relaxed);
+        let value = price.saturating_mul(tickets).0;
+        self.counters.value.fetch_add(value, Ordering::Relaxed);
+    }
+}
+
+impl Drop for PayerPulse {
+    fn drop(&mut self) {
+        self.beating.abort();
+    }
+}
+
+/// What payees acknowledge in a second, on average over the last minute.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
+pub struct PayerRates {
+    /// Tickets.
+    pub tickets_per_second: f64,
+    /// What they are worth in expectation, rounded down.
+    pub expected_per_second: Amount,
+}
+
 impl Payer {
     /// The windows of all payees that this process has dealt with, in the order of their keys.
     #[must_use]
@@ -69,12 +130,23 @@ impl Payer {
     /// Milliseconds since it was connected.
     #[must_use]
     pub fn uptime_ms(&self) -> u64 {
-        u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.inner.pulse.pulse.uptime_ms()
     }
 
-    /// The numbers for the metrics port. Names are a contract.
+    /// What this process pays over all payees: tickets count when they are acknowledged.
     #[must_use]
-    pub fn samples(&self) -> Vec<Sample> {
+    pub fn rates(&self) -> PayerRates {
+        let pulse = &self.inner.pulse;
+        let [tickets_per_second, value] = pulse.pulse.per_second(pulse.counters.read());
+        PayerRates {
+            tickets_per_second,
+            expected_per_second: Amount(value as u64),
+        }
+    }
+
+    /// The numbers for the metrics port; those of luck only where it is known. Names are a contract.
+    #[must_use]
+    pub fn samples(&self, luck: Option<&PayerLuck>) -> Vec<Sample> {
         let windows = self.windows();
         let total = |part: fn(&WindowStatus) -> Amount| {
             let sum = tombola_core::amount::sum(windows.iter().map(part));
@@ -115,6 +187,14 @@ impl Payer {
         let mut samples = Sample::of_program("payer", "payer_uptime", self.uptime_ms()).to_vec();
         samples.extend(counts.map(|(name, help, count)| Sample::gauge(name, help, count)));
         samples.extend(amounts.map(|(name, help, amount)| Sample::gauge(name, help, amount).of(Unit::Atoms)));
+        let [tickets, value] = self.inner.pulse.counters.read();
+        samples.push(Sample::counter(
+            "payer_tickets",
+            "Tickets that payees acknowledged",
+            tickets,
+        ));
+        samples.push(Sample::counter("payer_tickets_value", "Their worth", value).of(Unit::Atoms));
+        samples.extend(luck.into_iter().flat_map(PayerLuck::samples));
         samples
     }
 
@@ -125,10 +205,54 @@ impl Payer {
     }
 }
 
+impl PayerLuck {
+    fn samples(&self) -> [Sample; 3] {
+        let amounts = [
+            (
+                "payer_expected",
+                "Worth of drawn tickets in expectation, ever",
+                self.luck.expected,
+            ),
+            (
+                "payer_drawn",
+                "Charged for the winners among them, ever",
+                self.luck.drawn,
+            ),
+        ];
+        let [expected, drawn] =
+            amounts.map(|(name, help, amount)| Sample::counter(name, help, amount.0).of(Unit::Atoms));
+        let luck = Sample::measured(
+            "payer_luck",
+            "Standard deviations that charges are above expectation",
+            self.luck.z,
+        );
+        [expected, drawn, luck]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use tombola_core::key::SecretKey;
+
+    #[tokio::test]
+    async fn what_is_acknowledged_is_counted_as_long_as_there_is_a_payer() {
+        let pulse = PayerPulse::start();
+        pulse.count(3, Amount(7));
+        pulse.count(2, Amount(10));
+        assert_eq!(pulse.counters.read(), [5, 41]);
+        let counters = Arc::downgrade(&pulse.counters);
+        drop(pulse);
+        let ended = async {
+            while counters.strong_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ended)
+            .await
+            .expect("it beats on");
+    }
 
     #[test]
     fn a_status_tells_what_is_in_flight_lost_undrawn_and_undelivered() {

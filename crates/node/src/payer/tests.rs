@@ -214,7 +214,8 @@ async fn a_payee_that_asks_for_room_again_and_again_is_soon_left() {
     world.nodes.stop().await;
 }
 
-/// The checks: the lines at loss and at finding, `JournalRow::found`, and that unknown is not clean.
+/// The checks: the lines at loss and at finding, `JournalRow::found`, that unknown is not clean, and that `Payer::luck`
+/// takes no page twice.
 /// Spec: S-01, S-02.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payee_that_denies_what_it_redeems_is_found_out() {
@@ -227,6 +228,11 @@ async fn a_payee_that_denies_what_it_redeems_is_found_out() {
         !audit.is_clean() && audit.faults.is_empty() && audit.adds_up,
         "{audit:?}"
     );
+    // Who asks at the same time gets the same page of the statement, and it counts once.
+    let (one, other) = tokio::join!(world.nodes.payer.luck(), world.nodes.payer.luck());
+    let luck = one.unwrap();
+    assert_eq!((luck.luck.drawn, luck.luck.z), (audit.charged, audit.z), "{audit:?}");
+    assert_eq!((luck.acknowledged, Ok(luck)), (audit.acknowledged, other));
     // A payer without its journal cannot say so, and does not call it clean.
     world.restart_payer().await;
     let audit = world.nodes.payer.audit().await.unwrap();
