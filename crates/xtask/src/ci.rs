@@ -25,8 +25,9 @@ pub(crate) const DOCTESTS: Stage = ("doctests", seconds(15), doctests);
 /// The release of cargo-deny that is installed where there is none: its checks change between releases.
 const DENY_VERSION: &str = "0.20.2";
 
-/// What a test takes that does not mostly wait, in `.config/nextest.toml`.
-const THREADS_PER_TEST: usize = 3;
+/// Threads of the tests for each processor: a test takes two, and waits for a disk or a server half of its time; one that
+/// sits out somebody's patience takes one (`.config/nextest.toml`).
+const THREADS_PER_PROCESSOR: usize = 4;
 
 /// All stages, cheap before dear.
 pub(crate) const ALL: &[Stage] = &[
@@ -157,7 +158,7 @@ fn tests(without: &Without) -> Result<(), Failure> {
         _ => {}
     }
     let mut command = if is_nextest {
-        let threads = THREADS_PER_TEST * std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = THREADS_PER_PROCESSOR * std::thread::available_parallelism().map_or(1, usize::from);
         let mut command = cargo_command(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
         command.arg("--test-threads").arg(threads.to_string());
         command
