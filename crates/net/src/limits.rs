@@ -90,6 +90,8 @@ pub const REQUEST_CONNECTION_BYTES_MAX: u32 = 128 * 1_024;
 pub const REQUEST_FRAMES_BYTES_MAX: usize = 192 * 1_024;
 /// Answers of one connection at an escrow that are being made or wait to be sent, together: as many answers to them.
 pub const REQUEST_ANSWERS_BYTES_MAX: usize = 192 * 1_024;
+/// What subscriptions of one connection at an escrow send at once, all together: a page of 64 KiB.
+pub const SUBSCRIPTION_PAGE_BYTES_MAX: usize = 66 * 1_024;
 
 /// Unread bytes of one stream at a client: a download of 80 MB/s over a 100 ms path.
 pub const DOWNLOAD_STREAM_BYTES_MAX: u32 = 8 * 1_024 * 1_024;
@@ -99,7 +101,7 @@ pub const DOWNLOAD_CONNECTION_BYTES_MAX: u32 = 16 * 1_024 * 1_024;
 pub const CLIENT_SEND_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
 
 /// What QUIC and TLS keep of a connection besides what it sends and receives: 30 KiB were measured.
-pub const CONNECTION_STATE_BYTES: u64 = 64 * 1_024;
+pub const CONNECTION_STATE_BYTES: u64 = 48 * 1_024;
 /// What a stream costs besides its bytes: its state in QUIC, and the task that serves it.
 pub const STREAM_STATE_BYTES: u64 = 4 * 1_024;
 /// What one connection can make a payee hold before it has paid.
@@ -120,7 +122,8 @@ pub const REQUEST_BYTES_MAX: u64 = CONNECTION_STATE_BYTES
     + REQUEST_CONNECTION_BYTES_MAX as u64
     + SERVER_SEND_BYTES_MAX
     + REQUEST_FRAMES_BYTES_MAX as u64
-    + REQUEST_ANSWERS_BYTES_MAX as u64;
+    + REQUEST_ANSWERS_BYTES_MAX as u64
+    + SUBSCRIPTION_PAGE_BYTES_MAX as u64;
 /// What all peers together can make a node hold: a small server has this much to spare.
 pub const NODE_BYTES_MAX: u64 = 1_024 * 1_024 * 1_024;
 
@@ -150,3 +153,4 @@ const _: () = assert!(REQUEST_CONNECTION_BYTES_MAX as usize > MESSAGE_BYTES);
 const _: () = assert!(TICKET_CONNECTION_BYTES_MAX as usize > MESSAGE_BYTES);
 const _: () = assert!(FRAMES_BYTES_MAX > MESSAGE_BYTES && REQUEST_FRAMES_BYTES_MAX > MESSAGE_BYTES);
 const _: () = assert!(ANSWERS_BYTES_MAX > MESSAGE_BYTES && REQUEST_ANSWERS_BYTES_MAX > MESSAGE_BYTES);
+const _: () = assert!(SUBSCRIPTION_PAGE_BYTES_MAX > MESSAGE_BYTES);

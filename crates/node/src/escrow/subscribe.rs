@@ -1,8 +1,9 @@
 //! Subscriptions: the entries of a statement as they happen, until either side ends the stream. Spec: R-19.
 //!
 //! A subscription keeps nothing but the last sequence number that it sent. It looks for newer entries after each commit
-//! of this writer, and once a second for those of others, so it costs reads and no memory, and one page at a time is on
-//! its way. A client that does not read stops its own subscription only.
+//! of this writer, and once a second for those of others, so it costs reads and no memory. Of all subscriptions of a
+//! connection one page at a time is read and sent, so a client that does not read stops its own subscriptions only, and
+//! one page is all that it makes the escrow keep ([`tombola_net::limits::SUBSCRIPTION_PAGE_BYTES_MAX`]).
 
 use super::crowd::{Asker, Full};
 use super::serve::{SEND_TIMEOUT, read, refused};
@@ -27,18 +28,29 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// The subscriptions of one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Subscriptions(Arc<Semaphore>);
+pub(super) struct Subscriptions {
+    places: Arc<Semaphore>,
+    page: Arc<Semaphore>,
+}
 
 impl Default for Subscriptions {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(SUBSCRIPTIONS_PER_CONNECTION_MAX)))
+        Self {
+            places: Arc::new(Semaphore::new(SUBSCRIPTIONS_PER_CONNECTION_MAX)),
+            page: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
 impl Subscriptions {
     fn place(&self) -> Result<OwnedSemaphorePermit, Reject> {
-        let place = Arc::clone(&self.0).try_acquire_owned();
+        let place = Arc::clone(&self.places).try_acquire_owned();
         place.map_err(|_| busy(SUBSCRIPTIONS_PER_CONNECTION_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX))
+    }
+
+    /// Waits, in turn, to have the connection's page in memory; none if nobody can have it any more.
+    pub(super) async fn page(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.page).acquire_owned().await.ok()
     }
 }
 
@@ -74,6 +86,12 @@ pub(super) async fn serve(
     let mut watch = shared.state.watch();
     let mut after = after;
     loop {
+        let turn = tokio::select! {
+            biased;
+            () = shared.state.drained() => return leave(&mut send).await,
+            error = &mut left => return Err(error),
+            turn = subscriptions.page() => turn,
+        };
         watch.mark_unchanged();
         let page = match page(shared, subscriber, after).await {
             Ok(page) => page,
@@ -95,6 +113,7 @@ pub(super) async fn serve(
                 continue;
             }
         }
+        drop(turn);
         // In any order: all that matters is that something may have come, or that either side ends it.
         tokio::select! {
             biased;

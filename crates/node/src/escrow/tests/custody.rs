@@ -7,6 +7,7 @@ use tombola_core::escrow::payout::PayoutOutcome;
 use tombola_core::hold::Delegation;
 use tombola_core::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
 use tombola_core::message::StatementKind;
+use tombola_net::{RecvHalf, SendHalf};
 
 fn text(text: &str) -> Reference {
     Reference::new(text).unwrap()
@@ -156,27 +157,36 @@ async fn many_deposits(world: &World, word: &str, count: usize) {
     );
 }
 
-/// Spec: R-19.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_subscriber_that_does_not_read_is_cut_off_when_a_thousand_entries_wait() {
-    let world = World::funded().await;
-    // More than the window of a stream holds; the stream ends at a server of our own that reads nothing.
-    many_deposits(&world, "before", 4_000).await;
+/// A stream of the payer's to a server of our own that reads nothing; the stream lives as long as what comes with it.
+async fn unread_stream() -> ((SendHalf, RecvHalf), impl Sized) {
     let (bind, salt) = (([127, 0, 0, 1], 0).into(), tombola_net::ResetSalt::new([0; 32]));
     let server = Endpoint::server(bind, &key(9), ClientKey::Required, &salt).unwrap();
     let port = server.local_addr().unwrap().port();
     let address = Address::new(key(9).account(), "127.0.0.1", port);
     let client = Endpoint::client(Some(&key(2))).unwrap();
     let accept = async { server.accept().await.unwrap().establish().await.unwrap() };
-    let (connection, _unread) = tokio::join!(client.connect(&address), accept);
-    let stream = connection.unwrap().open().await.unwrap();
+    let (connection, unread) = tokio::join!(client.connect(&address), accept);
+    let connection = connection.unwrap();
+    let stream = connection.open().await.unwrap();
+    (stream, (unread, connection, client, server))
+}
 
-    let account = key(2).account();
-    let address = Ipv6Addr::LOCALHOST;
+/// The payer follows its own account.
+fn subscriber() -> Subscriber {
+    let (account, address) = (key(2).account(), Ipv6Addr::LOCALHOST);
     let asker = Asker { key: account, address };
-    let subscriber = Subscriber { asker, account };
+    Subscriber { asker, account }
+}
+
+/// Spec: R-19.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_does_not_read_is_cut_off_when_a_thousand_entries_wait() {
+    let world = World::funded().await;
+    // More than the window of a stream holds.
+    many_deposits(&world, "before", 4_000).await;
+    let (stream, _unread) = unread_stream().await;
     let subscriptions = Subscriptions::default();
-    let serving = subscribe::serve(&world.escrow.shared, subscriber, &subscriptions, 0, stream);
+    let serving = subscribe::serve(&world.escrow.shared, subscriber(), &subscriptions, 0, stream);
     let happening = async {
         for n in 0.. {
             many_deposits(&world, &format!("meanwhile {n}"), 100).await;
@@ -188,6 +198,24 @@ async fn a_subscriber_that_does_not_read_is_cut_off_when_a_thousand_entries_wait
     };
     // Whether the last frame was taken before that is the peer's affair.
     assert!(ended.is_ok(), "it is cut off");
+    world.escrow.shutdown().await;
+}
+
+/// The check: `Subscriptions::page`, held until its client has taken it. Spec: N-07, N-10.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_not_taken_is_the_only_one_of_its_connection() {
+    let world = World::funded().await;
+    many_deposits(&world, "before", 4_000).await;
+    let (stream, _unread) = unread_stream().await;
+    let subscriptions = Subscriptions::default();
+    let serving = subscribe::serve(&world.escrow.shared, subscriber(), &subscriptions, 0, stream);
+    // Another subscription gets its turn as long as pages go out, and then no more.
+    let others = async { while timeout(Duration::from_secs(2), subscriptions.page()).await.is_ok() {} };
+    tokio::select! {
+        ended = serving => panic!("nothing happened that it could be too slow for: {ended:?}"),
+        waited = timeout(Duration::from_secs(60), others) => assert!(waited.is_ok(), "pages are kept beside one another"),
+    }
+    assert!(subscriptions.page().await.is_some(), "the next one has its turn");
     world.escrow.shutdown().await;
 }
 
