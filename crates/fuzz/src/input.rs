@@ -13,6 +13,11 @@ impl<'a> Input<'a> {
         self.0.is_empty()
     }
 
+    /// All that is left.
+    pub(crate) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) fn byte(&mut self) -> u8 {
         let Some((first, rest)) = self.0.split_first() else {
             return 0;

@@ -15,6 +15,7 @@
 //! | [`payer_actions()`] | what happens to a payer | the window keeps to its cap, the journal to what was acknowledged |
 //! | [`escrow_actions()`] | commands to an escrow | money is conserved, the audit is clean |
 //! | [`quic_peer()`] | streams of a peer | a real payee and a real escrow go on answering |
+//! | [`client()`] | lies of payee and escrow | a real payer ends in bounded time, and keeps no more than it was announced |
 
 #![allow(
     clippy::expect_used,
@@ -24,6 +25,7 @@
 
 mod certificate;
 mod claim;
+mod client;
 mod config;
 mod decoder;
 mod escrow;
@@ -39,6 +41,7 @@ mod text;
 
 pub use certificate::certificate;
 pub use claim::claim;
+pub use client::client;
 pub use config::config;
 pub use decoder::decoder;
 pub use escrow::escrow_actions;
@@ -66,4 +69,5 @@ pub const TARGETS: &[Target] = &[
     ("payer_actions", payer_actions),
     ("escrow_actions", escrow_actions),
     ("quic_peer", quic_peer),
+    ("client", client),
 ];

@@ -1,6 +1,6 @@
 //! Where fuzzing begins: the vectors, defaults, and a short life of each state machine. Made, not kept.
 
-use crate::{certificate, claim, config, decoder, escrow, extract, key_file, payee, payer, quic};
+use crate::{certificate, claim, client, config, decoder, escrow, extract, key_file, payee, payer, quic};
 use serde_json::Value;
 use std::path::Path;
 use tombola_tests::vectors;
@@ -63,6 +63,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "payer_actions" => payer::seeds(),
         "escrow_actions" => escrow::seeds(),
         "quic_peer" => quic::seeds(),
+        "client" => client::seeds(),
         _ => Vec::new(),
     }
 }

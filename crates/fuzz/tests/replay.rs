@@ -62,7 +62,7 @@ fn the_first_inputs_of_every_target_break_nothing() {
 /// A short fuzz without a fuzzer, the same each time: actions from a generator of numbers, longer than any seed.
 #[test]
 fn chosen_actions_break_nothing() {
-    for name in ["payee_actions", "payer_actions", "escrow_actions", "claim"] {
+    for name in ["payee_actions", "payer_actions", "escrow_actions", "claim", "client"] {
         let (_, harness) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
         for seed in 1..=150u64 {
             let input = numbers(seed);

@@ -9,12 +9,13 @@ use std::process::{Command, Stdio};
 use tombola_fuzz::write;
 
 /// Longest inputs, where more than a state machine's actions are wanted: a message and one byte over it; a file; streams.
-const LENGTHS: [(&str, u32); 6] = [
+const LENGTHS: [(&str, u32); 7] = [
     ("decoder", 65_540),
     ("extract", 16_384),
     ("config", 4_096),
     ("key_file", 4_200),
     ("quic_peer", 8_192),
+    ("client", 4_096),
     ("text", 512),
 ];
 /// Actions of a state machine: a few bytes each, and no more than a harness looks at.
