@@ -181,7 +181,7 @@ impl<S: Store> Ledger<S> {
                 // Everything is read as of one moment, or rows of two moments would contradict each other.
                 Sharing::Shared => {
                     let unchecked = unchecked.take();
-                    let snapshot = self.store.snapshot().await?;
+                    let snapshot = self.store.snapshot_to_write().await?;
                     if let (Some((here, limit_ms)), Some(there)) = (unchecked, snapshot.clock()) {
                         clock::check(here, there, limit_ms)?;
                     }

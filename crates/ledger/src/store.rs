@@ -100,6 +100,13 @@ pub trait Store: Reader + Clone + 'static {
     /// [`StoreFault`].
     fn snapshot(&self) -> impl Future<Output = Result<Self::Snapshot, StoreFault>> + Send;
 
+    /// As [`Self::snapshot`], for the writer to decide by: it waits for no reader, however many there are and however
+    /// slowly they read. One at a time.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    fn snapshot_to_write(&self) -> impl Future<Output = Result<Self::Snapshot, StoreFault>> + Send;
+
     /// Makes all changes durable, or none. After any fault but a conflict the store refuses all further commits.
     ///
     /// # Errors

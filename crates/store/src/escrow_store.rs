@@ -56,6 +56,13 @@ impl Store for EscrowStore {
         })
     }
 
+    async fn snapshot_to_write(&self) -> Result<EscrowSnapshot, StoreFault> {
+        Ok(match self {
+            Self::Postgres(store) => EscrowSnapshot::Postgres(store.snapshot_to_write().await?),
+            Self::Redb(store) => EscrowSnapshot::Redb(store.snapshot_to_write().await?),
+        })
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StoreFault> {
         match self {
             Self::Postgres(store) => store.commit(commit).await,

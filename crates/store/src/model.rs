@@ -65,6 +65,10 @@ impl Store for ModelStore {
         Ok(ModelSnapshot(Arc::clone(&self.lock())))
     }
 
+    async fn snapshot_to_write(&self) -> Result<ModelSnapshot, StoreFault> {
+        self.snapshot().await
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StoreFault> {
         let Commit { changes, reads, .. } = commit;
         let mut rows = self.lock();

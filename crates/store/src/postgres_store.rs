@@ -205,7 +205,14 @@ impl Store for PostgresStore {
 
     async fn snapshot(&self) -> Result<PostgresSnapshot, StoreFault> {
         let (shared, runtime) = (Arc::clone(&self.shared), self.runtime.clone());
-        spawned(&self.runtime, PostgresSnapshot::begin(shared, runtime)).await
+        let places = Arc::clone(&shared.readers.snapshots);
+        spawned(&self.runtime, PostgresSnapshot::begin(shared, runtime, places)).await
+    }
+
+    async fn snapshot_to_write(&self) -> Result<PostgresSnapshot, StoreFault> {
+        let (shared, runtime) = (Arc::clone(&self.shared), self.runtime.clone());
+        let places = Arc::clone(&shared.readers.snapshots_to_write);
+        spawned(&self.runtime, PostgresSnapshot::begin(shared, runtime, places)).await
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), StoreFault> {

@@ -175,6 +175,11 @@ impl Store for RedbStore {
         Ok(RedbSnapshot(begin(&self.shared)?))
     }
 
+    async fn snapshot_to_write(&self) -> Result<RedbSnapshot, StoreFault> {
+        // Readers of a file are not counted.
+        self.snapshot().await
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StoreFault> {
         if self.shared.is_stopped.load(Ordering::Acquire) {
             return Err(StoreFault::Stopped);

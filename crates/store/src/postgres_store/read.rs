@@ -16,15 +16,19 @@ use tombola_ledger::store::{ClockReading, Range, Reader, Snapshot, StoreFault, S
 
 /// Reads at once. A server has some hundred connections for all of its clients.
 const READERS_MAX: usize = 4;
-/// Snapshots at once; the next one waits.
+/// Snapshots at once that are read from; the next one waits.
 const SNAPSHOTS_MAX: usize = 8;
+/// The same of the writer's, which has one and may begin the next before the end of the last is heard.
+const SNAPSHOTS_TO_WRITE_MAX: usize = 2;
 
 /// Connections that read, and how many there may be.
 #[derive(Debug)]
 pub(super) struct Readers {
     idle: Mutex<Vec<Session>>,
     readers: Semaphore,
-    snapshots: Arc<Semaphore>,
+    pub(super) snapshots: Arc<Semaphore>,
+    /// Apart from the others, or a few that read slowly would keep the writer waiting.
+    pub(super) snapshots_to_write: Arc<Semaphore>,
 }
 
 impl Default for Readers {
@@ -33,6 +37,7 @@ impl Default for Readers {
             idle: Mutex::default(),
             readers: Semaphore::new(READERS_MAX),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+            snapshots_to_write: Arc::new(Semaphore::new(SNAPSHOTS_TO_WRITE_MAX)),
         }
     }
 }
@@ -123,10 +128,15 @@ pub struct PostgresSnapshot {
 }
 
 impl PostgresSnapshot {
-    pub(super) async fn begin(shared: Arc<Shared>, runtime: Handle) -> Result<Self, StoreFault> {
+    /// Begins one as soon as there is a place for it.
+    pub(super) async fn begin(
+        shared: Arc<Shared>,
+        runtime: Handle,
+        places: Arc<Semaphore>,
+    ) -> Result<Self, StoreFault> {
         let asked = Asked::now();
         let mut patience = shared.patience();
-        let permit = patience.whole(Arc::clone(&shared.readers.snapshots).acquire_owned());
+        let permit = patience.whole(places.acquire_owned());
         let permit = permit.await?.map_err(|_| StoreFault::Stopped)?;
         loop {
             let session = match shared.readers.take() {

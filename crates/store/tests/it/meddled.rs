@@ -95,6 +95,12 @@ impl<S: Store> Store for Meddled<S> {
         Ok(MeddledSnapshot { inner, store })
     }
 
+    async fn snapshot_to_write(&self) -> Result<MeddledSnapshot<S>, StoreFault> {
+        let inner = self.inner.snapshot_to_write().await?;
+        let store = self.clone();
+        Ok(MeddledSnapshot { inner, store })
+    }
+
     async fn commit(&self, commit: Commit) -> Result<(), StoreFault> {
         let (between, fate) = {
             let mut plan = self.plan();

@@ -2,6 +2,7 @@
 
 use super::proxy::{Cut, Proxy};
 use super::{change, commit, event, get, mark, open, put, row};
+use crate::world::World;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -274,6 +275,33 @@ fn for_a_snapshot_time_stands_still() {
         let two = [(); 2].map(|()| block_on(store.snapshot()).unwrap());
         assert!(two.iter().all(|snapshot| get(snapshot, mark()) == Some(row(2, b"2"))));
     }
+}
+
+/// As many as there may be at once, all of them held while a ledger decides by a snapshot of its own and commits.
+#[test]
+fn a_writer_waits_for_no_reader_however_many_snapshots_are_open() {
+    const READ_AT_ONCE: usize = 8;
+    let Some(server) = Server::shared() else { return };
+    let patience = Duration::from_secs(6);
+    let store = block_on(PostgresStore::open_with_patience(
+        &server.database(),
+        super::runtime(),
+        patience,
+    ));
+    let store = store.unwrap();
+    let mut world = World::open(store.clone()).unwrap();
+    let reading = [(); READ_AT_ONCE].map(|()| block_on(store.snapshot()).unwrap());
+    let one_more = block_on(store.snapshot()).map(drop);
+    assert_eq!(
+        one_more,
+        Err(StoreFault::Unreachable),
+        "there is room for another reader"
+    );
+    for n in 1..=5 {
+        world.deposit(2, 10, &format!("deposit {n}")).unwrap();
+    }
+    assert_eq!(world.balance(2), 50);
+    drop(reading);
 }
 
 #[test]
