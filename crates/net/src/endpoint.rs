@@ -7,20 +7,21 @@ use crate::connection::{self, Connection};
 use crate::error::NetError;
 use crate::limits::{
     ADDRESSES_MAX, CLIENT_SEND_BYTES_MAX, CRYPTO_BYTES_MAX, DOWNLOAD_CONNECTION_BYTES_MAX, DOWNLOAD_STREAM_BYTES_MAX,
-    HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, INITIAL_RTT,
-    KEEP_ALIVE, NEXT_ADDRESS_DELAY, NEXT_HANDSHAKE_DELAY, REQUEST_CONNECTION_BYTES_MAX, REQUEST_STREAM_BYTES_MAX,
+    HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, INCOMING_BYTES_MAX, INCOMING_BYTES_TOTAL_MAX, INCOMING_MAX, KEEP_ALIVE,
+    NEXT_ADDRESS_DELAY, NEXT_HANDSHAKE_DELAY, REQUEST_CONNECTION_BYTES_MAX, REQUEST_STREAM_BYTES_MAX,
     REQUEST_STREAMS_MAX, SERVER_SEND_BYTES_MAX, STREAMS_MAX, TICKET_CONNECTION_BYTES_MAX, TICKET_STREAM_BYTES_MAX,
 };
 use crate::reset::{self, ResetSalt};
 use crate::tls::{self, Identity};
 use quinn::{EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tombola_core::key::SecretKey;
+use tombola_core::key::{AccountKey, SecretKey};
 
 /// Whether a server demands that its clients prove a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,14 +181,7 @@ impl Endpoint {
             let key = address.key;
             attempts.spawn(async move {
                 sleep(NEXT_ADDRESS_DELAY.saturating_mul(place)).await;
-                let once_more = async {
-                    sleep(NEXT_HANDSHAKE_DELAY).await;
-                    endpoint.connect_to(remote, key).await
-                };
-                tokio::select! {
-                    outcome = endpoint.connect_to(remote, key) => outcome,
-                    outcome = once_more => outcome,
-                }
+                endpoint.connect_in_two(remote, key).await
             });
         }
         let mut failure = NetError::Resolve {
@@ -204,7 +198,28 @@ impl Endpoint {
         Err(failure)
     }
 
-    async fn connect_to(&self, remote: SocketAddr, key: tombola_core::key::AccountKey) -> Result<Connection, NetError> {
+    /// One handshake, and another beside it where there is no answer for a while: whichever succeeds first.
+    async fn connect_in_two(&self, remote: SocketAddr, key: AccountKey) -> Result<Connection, NetError> {
+        let mut first = pin!(self.connect_to(remote, key));
+        if let Ok(outcome) = timeout(NEXT_HANDSHAKE_DELAY, first.as_mut()).await {
+            return outcome;
+        }
+        let mut second = pin!(self.connect_to(remote, key));
+        tokio::select! {
+            outcome = first.as_mut() => match outcome {
+                // The first has had all the time there is.
+                Ok(_) | Err(NetError::TimedOut | NetError::WrongKey { .. }) => outcome,
+                Err(error) => second.await.map_err(|other| more_telling(error, other)),
+            },
+            outcome = second.as_mut() => match outcome {
+                Ok(_) | Err(NetError::WrongKey { .. }) => outcome,
+                // Refused, perhaps because the first has the last place.
+                Err(error) => first.await.map_err(|other| more_telling(error, other)),
+            },
+        }
+    }
+
+    async fn connect_to(&self, remote: SocketAddr, key: AccountKey) -> Result<Connection, NetError> {
         let socket = self
             .sockets
             .iter()
@@ -397,7 +412,6 @@ fn base_transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle_ms))))
         .crypto_buffer_size(CRYPTO_BYTES_MAX)
-        .initial_rtt(INITIAL_RTT)
         .datagram_receive_buffer_size(None);
     transport
 }

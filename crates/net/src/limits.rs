@@ -12,9 +12,6 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 pub const RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// A handshake takes two round trips; whoever needs longer holds a place that others want.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Round trip that is reckoned with before one was measured: a lost packet of a handshake is sent again after 0.3, 0.9, 2.1
-/// and 4.5 s, all within [`HANDSHAKE_TIMEOUT`]. With the 333 ms of RFC 9002 section 6.2.2 it would be twice in that time.
-pub const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// A handshake without an answer is begun anew after this long, while the first goes on: one bit that flips in a Retry
 /// makes quinn deaf to every further one (RFC 9000 section 17.2.5.2 has the first *valid* one count).
 pub const NEXT_HANDSHAKE_DELAY: Duration = Duration::from_secs(2);

@@ -194,6 +194,36 @@ async fn a_close_is_seen_with_its_code_and_a_drain_ends() {
     assert_eq!(server.open_connections(), 0);
 }
 
+/// The check: whoever is left of the two is waited for in `Endpoint::connect`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_handshake_that_is_refused_does_not_end_the_first() {
+    let (server, address) = server(ClientKey::NotAsked);
+    let client = Endpoint::client(None).unwrap();
+    let connecting = tokio::spawn(async move { client.connect(&address).await });
+    let first = server.accept().await.unwrap();
+    // It has no answer yet, so another begins.
+    drop(server.accept().await.unwrap());
+    let at_server = first.establish().await.unwrap();
+    let at_client = connecting.await.unwrap().unwrap();
+    assert_eq!(at_client.close_reason(), None);
+    drop(at_server);
+}
+
+/// As well if the first is the one that is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_handshake_that_is_refused_late_does_not_end_the_second() {
+    let (server, address) = server(ClientKey::NotAsked);
+    let client = Endpoint::client(None).unwrap();
+    let connecting = tokio::spawn(async move { client.connect(&address).await });
+    let first = server.accept().await.unwrap();
+    let second = server.accept().await.unwrap();
+    drop(first);
+    let at_server = second.establish().await.unwrap();
+    let at_client = connecting.await.unwrap().unwrap();
+    assert_eq!(at_client.close_reason(), None);
+    drop(at_server);
+}
+
 /// Spec: N-03.
 #[tokio::test]
 async fn every_address_of_a_host_is_tried() {

@@ -98,7 +98,7 @@ pub(crate) struct Inner {
     pub(crate) silence_max: Duration,
     pub(crate) pulse: PayerPulse,
     /// What the statement has said of charges so far.
-    charges: Mutex<Charges>,
+    charges: Arc<tokio::sync::Mutex<Charges>>,
 }
 
 /// What happens while a payer pays.
@@ -172,7 +172,7 @@ impl Payer {
             resubmitting: tokio::sync::Mutex::default(),
             silence_max: SILENCE_MAX,
             pulse: PayerPulse::start(),
-            charges: Mutex::default(),
+            charges: Arc::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

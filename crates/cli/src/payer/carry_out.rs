@@ -341,6 +341,7 @@ fn status_json(
         "expected": luck.map(|known| money(known.luck.expected, asset)),
         "drawn": luck.map(|known| money(known.luck.drawn, asset)),
         "luck": luck.map(|known| known.luck.z),
+        "uncounted": luck.map(|known| money(known.uncounted, asset)),
         "tickets_per_second": rates.map(|rates| rates.tickets_per_second),
         "expected_per_second": rates.map(|rates| money(rates.expected_per_second, asset)),
         "window_value": payer.window_value().map(|value| money(value, asset)),

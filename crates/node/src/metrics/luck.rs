@@ -12,8 +12,8 @@ pub struct Luck {
     pub expected: Amount,
     /// What their winners are worth, before fees.
     pub drawn: Amount,
-    /// By how many standard deviations it was more than expected. Beyond 4 either way is worth a look: it happens by
-    /// chance once in 16,000 times.
+    /// By how many standard deviations it was more than expected. Beyond 4 either way is worth a look: where 30 winners
+    /// or more were expected it hardly happens by chance; where less than one was, a single winner can do it.
     pub z: f64,
 }
 

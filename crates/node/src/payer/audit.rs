@@ -23,7 +23,8 @@ pub struct AuditReport {
     pub acknowledged: u64,
     /// What these were worth in expectation.
     pub expected: Amount,
-    /// How lucky the payees were, in standard deviations: the luck of [`Payer::luck`].
+    /// How lucky the payees were, in standard deviations: the luck of [`Payer::luck`], which leaves lost books out that are
+    /// among `acknowledged` and `expected`.
     pub z: f64,
     /// Charges that do not hold.
     pub faults: Vec<AuditedCharge>,
@@ -74,7 +75,7 @@ impl Payer {
             for entry in page.entries.as_slice() {
                 after = entry.sequence;
                 report.follow(entry.balance, &entry.kind);
-                report.paid.follow(&entry.kind);
+                report.paid.follow(entry);
                 if let StatementKind::Charged(charge) = &entry.kind {
                     let row = journal.get(&charge.claim.book.body.id());
                     let audited = audit_charge(charge, &self.inner.escrow.address().key, &self.inner.account, row);

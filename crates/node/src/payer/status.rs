@@ -206,7 +206,7 @@ impl Payer {
 }
 
 impl PayerLuck {
-    fn samples(&self) -> [Sample; 3] {
+    fn samples(&self) -> [Sample; 4] {
         let amounts = [
             (
                 "payer_expected",
@@ -226,7 +226,12 @@ impl PayerLuck {
             "Standard deviations that charges are above expectation",
             self.luck.z,
         );
-        [expected, drawn, luck]
+        let uncounted = Sample::gauge(
+            "payer_uncounted",
+            "Charged for books that luck leaves out",
+            self.uncounted.0,
+        );
+        [expected, drawn, luck, uncounted.of(Unit::Atoms)]
     }
 }
 

@@ -96,7 +96,7 @@ fn build_with(directory: &Path, compiler: Compiler, sanitizer: &str) -> Result<S
         // One whole-program pass for each of the targets would take longer than they run.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-        // Built in a third less time, and hardly slower: what is watched most are edges and memory.
+        // To optimise more takes longer than what is won in the seconds that each runs.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
         // Lines are all that a report shows; cargo-fuzz asks for everything, and what comes last counts.
         .env("RUSTFLAGS", "-Cdebuginfo=line-tables-only");
