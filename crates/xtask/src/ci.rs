@@ -18,7 +18,7 @@ pub(crate) struct Without {
 }
 
 /// Every test of the workspace.
-pub(crate) const TESTS: Stage = ("tests", seconds(600), tests);
+pub(crate) const TESTS: Stage = ("tests", seconds(420), tests);
 /// Every example in the documentation.
 pub(crate) const DOCTESTS: Stage = ("doctests", seconds(15), doctests);
 
@@ -39,8 +39,8 @@ pub(crate) const ALL: &[Stage] = &[
     ("codes", seconds(5), |_| tasks::check_codes()),
     TESTS,
     DOCTESTS,
-    ("planted", seconds(400), |_| planted::run(&[])),
-    ("fuzz", seconds(450), |_| fuzz::run(&fuzz::Options::default())),
+    ("planted", seconds(450), |_| planted::run(&[])),
+    ("fuzz", seconds(380), |_| fuzz::run(&fuzz::Options::default())),
 ];
 
 const fn seconds(budget: u64) -> Duration {
